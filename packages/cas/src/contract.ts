@@ -3,7 +3,7 @@ import type { BlobDigest, ByteString, NodeDigest, TreeDigest } from '@hyperdocke
 /**
  * The nouns of the store. Everything here is immutable and named by the digest of its bytes, except refs.
  *
- * Identity: a blob's digest is that of its raw bytes; a tree's that of its canonical encoding (tree.ts). How objects are
+ * Identity: a blob's digest is that of its raw bytes; a tree's that of its canonical encoding (tree-codec.ts). How objects are
  * packed, chunked or compressed is in no digest.
  */
 export type EntryKind = 'file' | 'dir' | 'symlink' | 'char' | 'block' | 'fifo' | 'socket' | 'whiteout';

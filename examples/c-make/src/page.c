@@ -1,0 +1,6 @@
+#include "page.h"
+#include "page_text.h"
+
+const char *page_body(void) {
+    return PAGE_TEXT;
+}

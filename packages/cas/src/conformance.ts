@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Decoder, Encoder, hasher } from '@hyperdocker/base';
+import type { BlobDigest, ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
+import type { FileEntry, NodeLinks, RefTarget, Store } from './contract.ts';
+
+/**
+ * What every `Store` must do, as tests. Not for production code: it imports the test runner.
+ *
+ * @param open makes a new, empty store that reads links of nodes with `nodeLinks`. Whatever lies under it is the caller's to remove.
+ */
+export function storeConformance(name: string, open: (nodeLinks: NodeLinks) => Store): void {
+  const it = (what: string, check: (store: Store) => void): void => {
+    test(`${name}: ${what}`, () => {
+      using store = open(testNodeLinks);
+      check(store);
+    });
+  };
+
+  for (const size of [0, 1, 511, 513, 65_535, 65_536, 3_000_001]) {
+    it(`a blob of ${size} bytes, before and after flush`, (store) => {
+      const bytes = sampleBytes(size);
+      const digest = hasher.hash(bytes) as BlobDigest;
+      assert.equal(store.hasBlob(digest), false);
+      assert.throws(() => store.getBlob(digest), { code: 'OBJECT_MISSING' });
+      assert.throws(() => store.blobSize(digest), { code: 'OBJECT_MISSING' });
+      assert.equal(store.putBlob(bytes), digest);
+      for (const stage of ['pending', 'flushed']) {
+        assert.equal(store.hasBlob(digest), true, stage);
+        assert.equal(store.blobSize(digest), size);
+        assert(store.getBlob(digest).equals(bytes));
+        assert(store.readBlob(digest, 0, size).equals(bytes));
+        assert(store.readBlob(digest, size >> 1, 10).equals(bytes.subarray(size >> 1, (size >> 1) + 10)));
+        assert.equal(store.readBlob(digest, size, 10).length, 0);
+        assert.equal(store.readBlob(digest, size + 5, 10).length, 0);
+        store.flush();
+      }
+      const file = store.blobFile(digest);
+      if (file !== undefined) {
+        assert(readFileSync(file).equals(bytes));
+        assert.equal(statSync(file).mode & 0o777, 0o444);
+      }
+    });
+  }
+
+  it('what a reader does to its buffer does not reach the store', (store) => {
+    const digest = store.putBlob(Buffer.from('kept'));
+    store.getBlob(digest).fill(0);
+    store.readBlob(digest, 0, 4).fill(0);
+    assert.equal(store.getBlob(digest).toString(), 'kept');
+  });
+
+  it('files of the host', (store) => {
+    const dir = mkdtempSync(join(tmpdir(), 'hd-cas-'));
+    try {
+      for (const size of [0, 100, 65_536, 2_500_000]) {
+        const bytes = sampleBytes(size);
+        const path = join(dir, `f${size}`);
+        writeFileSync(path, bytes);
+        for (let round = 0; round < 2; round++) assert.deepEqual(store.putFile(Buffer.from(path)), { digest: hasher.hash(bytes), size });
+        assert(store.getBlob(hasher.hash(bytes) as BlobDigest).equals(bytes));
+      }
+      assert.equal(store.stats().chunks, 4);
+      assert.throws(() => store.putFile(join(dir, 'absent')), { code: 'ENOENT' });
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+
+  it('trees are sorted, shared and kept apart from blobs of the same bytes', (store) => {
+    const a = fileEntry(store, 'a', 'one');
+    const b = fileEntry(store, 'b', 'two');
+    const digest = store.putTree([b, a]);
+    assert.equal(store.putTree([a, b]), digest);
+    assert.deepEqual(store.getTree(digest), [a, b]);
+    store.flush();
+    assert.deepEqual(store.getTree(digest), [a, b]);
+    assert.equal(store.hasBlob(digest as string as BlobDigest), false);
+    assert.equal(store.hasTree(a.digest as string as TreeDigest), false);
+    assert.throws(() => store.putTree([a, a]), { name: 'AssertionFailure' });
+    assert.throws(() => store.getTree(a.digest as string as TreeDigest), { code: 'OBJECT_MISSING' });
+  });
+
+  it('nodes', (store) => {
+    const encoded = testNode([]);
+    const digest = store.putNode(encoded);
+    assert.equal(digest, hasher.hash(encoded));
+    assert.equal(store.hasNode(digest), true);
+    assert(store.getNode(digest).equals(encoded));
+    assert.throws(() => store.getNode(hasher.hash(Buffer.from('none')) as NodeDigest), { code: 'OBJECT_MISSING' });
+  });
+
+  it('refs move by compare-and-swap and leave a log', (store) => {
+    const [one, two] = ['1', '2'].map((text): RefTarget => ({ kind: 'blob', digest: store.putBlob(Buffer.from(text)) })) as [RefTarget, RefTarget];
+    assert.equal(store.getRef('env/a'), undefined);
+    assert.equal(store.setRef('env/a', one, two), false);
+    assert.equal(store.setRef('env/a', one, null), true);
+    assert.equal(store.setRef('env/a', two, null), false);
+    assert.equal(store.setRef('env/a', two, { ...two, kind: 'tree' }), false);
+    assert.equal(store.setRef('env/a', two, one), true);
+    assert.equal(store.setRef('env/a', one), true);
+    assert.deepEqual(store.getRef('env/a')?.target, one);
+    assert.deepEqual(store.reflog('env/a').map(({ target }) => target), [one, two, one]);
+    assert.throws(() => store.setRef('env/a', { kind: 'tree', digest: one.digest }), { code: 'OBJECT_MISSING' });
+    store.setRef('env/b', two);
+    store.setRef('envy', two);
+    assert.deepEqual(store.listRefs('env/').map(({ name: ref }) => ref), ['env/a', 'env/b']);
+    assert.equal(store.listRefs().length, 3);
+    assert.equal(store.deleteRef('env/b'), true);
+    assert.equal(store.deleteRef('env/b'), false);
+    assert.equal(store.getRef('env/b'), undefined);
+  });
+
+  it('gc keeps what refs and extra roots reach through nodes and trees, and nothing else', (store) => {
+    const kept = sampleGraph(store, 'kept');
+    const extra = sampleGraph(store, 'extra');
+    const dropped = sampleGraph(store, 'dropped');
+    store.setRef('root', { kind: 'node', digest: kept.node });
+    const extraRoots: RefTarget[] = [{ kind: 'tree', digest: extra.tree }, { kind: 'tree', digest: hasher.hash(Buffer.from('never stored')) }];
+    const expected = { manifestsRemoved: 4, chunksRemoved: 2 };
+    const dry = store.gc({ dryRun: true, extraRoots });
+    assert.deepEqual({ ...dry, bytesFreed: 0 }, { ...expected, bytesFreed: 0 });
+    assert.equal(store.hasNode(dropped.node), true);
+    const done = store.gc({ extraRoots });
+    assert.deepEqual({ ...done, bytesFreed: 0 }, { ...expected, bytesFreed: 0 });
+    assert(done.bytesFreed >= 200_000, `${done.bytesFreed} bytes freed`);
+    for (const graph of [kept, extra]) {
+      assert.equal(store.getTree(graph.tree).length, 3);
+      assert(graph.blobs.every((digest) => store.getBlob(digest).length > 0));
+    }
+    assert.equal(store.hasNode(kept.node), true);
+    assert.equal(store.hasNode(extra.node), false);
+    assert(!store.hasNode(dropped.node) && !store.hasTree(dropped.tree) && !dropped.blobs.some((digest) => store.hasBlob(digest)));
+    assert.throws(() => store.getTree(dropped.tree), { code: 'OBJECT_MISSING' });
+    assert.deepEqual(store.fsck().problems, []);
+    assert.deepEqual(store.gc({ extraRoots }), { manifestsRemoved: 0, chunksRemoved: 0, bytesFreed: 0 });
+    assert.deepEqual(sampleGraph(store, 'dropped'), dropped, 'what was removed can be put again');
+    assert.equal(store.getTree(dropped.tree).length, 3);
+  });
+
+  it('gc spares the young, with all that they refer to', (store) => {
+    const { node } = sampleGraph(store, 'young');
+    store.flush();
+    assert.deepEqual(store.gc({ graceMs: 3_600_000 }), { manifestsRemoved: 0, chunksRemoved: 0, bytesFreed: 0 });
+    assert.equal(store.hasNode(node), true);
+    assert.equal(store.gc({ graceMs: 0 }).manifestsRemoved, 3);
+  });
+
+  it('gc refuses while a lease is held, and names it', (store) => {
+    const lease = store.lease('building the lamp');
+    const digest = store.putBlob(Buffer.from('leased'));
+    assert.throws(() => store.gc(), { code: 'STORE_BUSY', message: /building the lamp/ });
+    lease[Symbol.dispose]();
+    lease[Symbol.dispose]();
+    assert.equal(store.gc().chunksRemoved, 1);
+    assert.equal(store.hasBlob(digest), false);
+  });
+
+  it('stats count each object once', (store) => {
+    sampleGraph(store, 'x');
+    sampleGraph(store, 'x');
+    const pending = store.stats();
+    store.flush();
+    const { chunks, manifests, logicalBytes, storedBytes } = store.stats();
+    assert.deepEqual({ chunks, manifests, logicalBytes }, { chunks: 2, manifests: 3, logicalBytes: 200_000 + 'x small'.length });
+    assert.equal(pending.chunks, chunks);
+    assert.equal(pending.logicalBytes, logicalBytes);
+    assert(storedBytes >= 200_000);
+  });
+
+  it('fsck is content with a whole store and names what a ref lacks', (store) => {
+    const whole = sampleGraph(store, 'whole');
+    store.setRef('whole', { kind: 'node', digest: whole.node });
+    assert.deepEqual(store.fsck(), { objectsChecked: 5, problems: [] });
+    const lost = hasher.hash(Buffer.from('lost'));
+    const tree = store.putTree([{ name: 'lost' as ByteString, kind: 'file', mode: 0o644, digest: lost as BlobDigest, size: 4 }]);
+    store.setRef('broken', { kind: 'tree', digest: tree });
+    const { problems } = store.fsck();
+    assert.deepEqual(problems.map(({ kind, digest }) => ({ kind, digest })), [{ kind: 'ref', digest: tree }]);
+    assert.match(problems[0]!.problem, new RegExp(`broken.*${lost}`));
+  });
+}
+
+/** Bytes that do not compress, other for each size. */
+export function sampleBytes(size: number): Buffer {
+  const bytes = Buffer.alloc(size);
+  let state = size ^ 0x9e3779b9;
+  for (let i = 0; i < size; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    bytes[i] = state;
+  }
+  return bytes;
+}
+
+const TEST_NODE = 'test.node/1';
+const TARGET_KINDS: RefTarget['kind'][] = ['blob', 'tree', 'node'];
+
+export function testNode(links: RefTarget[]): Buffer {
+  const encoder = new Encoder(TEST_NODE).uint(links.length);
+  for (const { kind, digest } of links) encoder.uint(TARGET_KINDS.indexOf(kind)).digest(digest);
+  return encoder.finish();
+}
+
+export function testNodeLinks(encoded: Uint8Array): RefTarget[] {
+  const decoder = new Decoder(encoded, TEST_NODE);
+  return Array.from({ length: decoder.uint() }, () => ({ kind: TARGET_KINDS[decoder.uint()]!, digest: decoder.digest() }));
+}
+
+/** A node over a tree with a subtree, a small and a large blob: five objects. */
+export function sampleGraph(store: Store, salt: string): { node: NodeDigest; tree: TreeDigest; blobs: BlobDigest[] } {
+  const small = fileEntry(store, 'small', `${salt} small`);
+  const bytes = sampleBytes(200_000);
+  bytes.write(salt);
+  const large: FileEntry = { name: 'large' as ByteString, kind: 'file', mode: 0o755, digest: store.putBlob(bytes), size: bytes.length };
+  const below = store.putTree([large]);
+  const tree = store.putTree([small, { name: 'below' as ByteString, kind: 'dir', mode: 0o755, digest: below }, { name: 'link' as ByteString, kind: 'symlink', mode: 0o777, target: 'small' as ByteString }]);
+  return { node: store.putNode(testNode([{ kind: 'tree', digest: tree }])), tree, blobs: [small.digest, large.digest] };
+}
+
+function fileEntry(store: Store, name: string, text: string): FileEntry {
+  return { name: name as ByteString, kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from(text)), size: Buffer.byteLength(text) };
+}

@@ -1,0 +1,4 @@
+import { storeConformance } from './conformance.ts';
+import { openMemoryStore } from './memory-store.ts';
+
+storeConformance('memory', (nodeLinks) => openMemoryStore({ nodeLinks }));

@@ -1,0 +1,55 @@
+import { assert } from '@hyperdocker/base';
+import type { NodeLinks, RefTarget, Tree } from './contract.ts';
+
+export type ObjectKind = RefTarget['kind'];
+/** `kind:digest`. Kinds are apart: a blob may hold the very bytes of a tree. */
+export type ObjectKey = string;
+
+export function objectKey(kind: ObjectKind, digest: string): ObjectKey {
+  return `${kind}:${digest}`;
+}
+
+/** What marking needs to see of a store. `undefined`: not there. */
+export interface Reachable {
+  hasBlob(digest: string): boolean;
+  tree(digest: string): Tree | undefined;
+  node(digest: string): Uint8Array | undefined;
+}
+
+/**
+ * Adds all that `roots` reach to `marked`, and tells which of it the store lacks. What is in `marked` already is taken as done.
+ */
+export function markReachable(store: Reachable, roots: Iterable<RefTarget>, nodeLinks: NodeLinks | undefined, marked: Set<ObjectKey>): { missing: RefTarget[] } {
+  const missing: RefTarget[] = [];
+  const todo: RefTarget[] = [];
+  const mark = (kind: ObjectKind, digest: string): void => {
+    const key = objectKey(kind, digest);
+    if (marked.has(key)) return;
+    marked.add(key);
+    todo.push({ kind, digest });
+  };
+  for (const root of roots) {
+    mark(root.kind, root.digest);
+    for (let target = todo.pop(); target !== undefined; target = todo.pop()) {
+      const links = linksOf(store, target, nodeLinks);
+      if (links === undefined) missing.push(target);
+      else for (const link of links) mark(link.kind, link.digest);
+    }
+  }
+  return { missing };
+}
+
+/** What an object refers to; undefined where the store lacks it. */
+export function linksOf(store: Reachable, { kind, digest }: RefTarget, nodeLinks: NodeLinks | undefined): RefTarget[] | undefined {
+  if (kind === 'blob') return store.hasBlob(digest) ? [] : undefined;
+  if (kind === 'tree') {
+    return store.tree(digest)?.flatMap((entry): RefTarget[] => {
+      if (entry.kind === 'file') return [{ kind: 'blob', digest: entry.digest }];
+      return entry.kind === 'dir' ? [{ kind: 'tree', digest: entry.digest }] : [];
+    });
+  }
+  const encoded = store.node(digest);
+  if (encoded === undefined) return undefined;
+  assert(nodeLinks !== undefined, 'a store that holds nodes must be opened with nodeLinks before gc or fsck');
+  return nodeLinks(encoded);
+}

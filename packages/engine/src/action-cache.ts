@@ -1,0 +1,117 @@
+import { DatabaseSync } from 'node:sqlite';
+import type { ActionDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
+import type { RefTarget, Store } from '@hyperdocker/cas';
+import type { ActionResult } from './action.ts';
+import { decodeResult, encodeResult } from './action.ts';
+import type { PathSet } from './facts.ts';
+import { contentKey, decodePathSet, encodePathSet, firstDifference } from './facts.ts';
+
+/**
+ * Definition key → recorded path sets → content key → result (BuildXL's two-phase look-up). Rows point at nodes of the
+ * store; a row whose nodes are gone is a miss. Losing the whole cache costs time, never correctness.
+ */
+export interface ActionCache extends Disposable {
+  find(definition: ActionDigest, input: TreeDigest): Hit | Miss;
+  record(definition: ActionDigest, input: TreeDigest, paths: PathSet, result: ActionResult): void;
+  /** Nodes that GC must keep for rows used since `sinceMs`. */
+  roots(sinceMs: number): RefTarget[];
+  /** Forgets rows not used since `sinceMs`. */
+  prune(sinceMs: number): void;
+}
+
+export interface Hit { kind: 'hit'; result: ActionResult; /** How many facts were compared; 0 when the whole tree was the same. */ facts: number }
+export type MissReason =
+  | { why: 'never-ran' }
+  | { why: 'changed'; path: string; asked: number; before: string; after: string }
+  | { why: 'results-gone' };
+export interface Miss { kind: 'miss'; reason: MissReason }
+
+/** Newest path sets tried per definition; older ones stay but are not looked at. */
+const MAX_PATH_SETS = 16;
+
+export function openActionCache(file: string, store: Store): ActionCache {
+  const db = new DatabaseSync(file);
+  db.exec(`PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+    CREATE TABLE IF NOT EXISTS runs (
+      definition TEXT NOT NULL, content TEXT NOT NULL, paths TEXT NOT NULL, input TEXT NOT NULL, result TEXT NOT NULL,
+      used_ms INTEGER NOT NULL, PRIMARY KEY (definition, content)) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS runs_by_use ON runs (definition, used_ms DESC);
+    CREATE TABLE IF NOT EXISTS exact (
+      definition TEXT NOT NULL, input TEXT NOT NULL, content TEXT NOT NULL, used_ms INTEGER NOT NULL,
+      PRIMARY KEY (definition, input)) WITHOUT ROWID;`);
+  const byInput = db.prepare('SELECT runs.* FROM exact JOIN runs USING (definition, content) WHERE exact.definition = ? AND exact.input = ?');
+  const byDefinition = db.prepare('SELECT * FROM runs WHERE definition = ? ORDER BY used_ms DESC');
+  const byContent = db.prepare('SELECT * FROM runs WHERE definition = ? AND content = ?');
+  const putRun = db.prepare('INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET input = excluded.input, paths = excluded.paths, result = excluded.result, used_ms = excluded.used_ms');
+  const putExact = db.prepare('INSERT INTO exact VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET content = excluded.content, used_ms = excluded.used_ms');
+  const touch = db.prepare('UPDATE runs SET used_ms = ? WHERE definition = ? AND content = ?');
+
+  function load(row: RunRow): ActionResult | undefined {
+    if (!store.hasNode(row.result as NodeDigest)) return undefined;
+    const result = decodeResult(store.getNode(row.result as NodeDigest));
+    return store.hasTree(result.delta) ? result : undefined;
+  }
+
+  function explain(definition: ActionDigest, input: TreeDigest): MissReason {
+    const last = byDefinition.get(definition) as RunRow | undefined;
+    if (last === undefined) return { why: 'never-ran' };
+    if (!store.hasTree(last.input as TreeDigest) || !store.hasNode(last.paths as NodeDigest)) return { why: 'results-gone' };
+    const difference = firstDifference(store, decodePathSet(store.getNode(last.paths as NodeDigest)), last.input as TreeDigest, input);
+    if (difference === undefined) return { why: 'results-gone' };
+    return { why: 'changed', path: difference.path, asked: difference.asked, before: describe(difference.before), after: describe(difference.after) };
+  }
+
+  return {
+    find(definition, input) {
+      const now = Date.now();
+      const exact = byInput.get(definition, input) as RunRow | undefined;
+      const same = exact === undefined ? undefined : load(exact);
+      if (exact !== undefined && same !== undefined) {
+        touch.run(now, definition, exact.content);
+        return { kind: 'hit', result: same, facts: 0 };
+      }
+      const tried = new Set<string>();
+      for (const row of byDefinition.iterate(definition) as Iterable<unknown> as Iterable<RunRow>) {
+        if (tried.has(row.paths)) continue;
+        if (tried.add(row.paths).size > MAX_PATH_SETS) break;
+        if (!store.hasNode(row.paths as NodeDigest)) continue;
+        const paths = decodePathSet(store.getNode(row.paths as NodeDigest));
+        const content = contentKey(store, definition, paths, input);
+        const found = byContent.get(definition, content) as RunRow | undefined;
+        const result = found === undefined ? undefined : load(found);
+        if (result === undefined) continue;
+        touch.run(now, definition, content);
+        putExact.run(definition, input, content, now);
+        return { kind: 'hit', result, facts: paths.size };
+      }
+      return { kind: 'miss', reason: explain(definition, input) };
+    },
+    record(definition, input, paths, result) {
+      const pathsNode = store.putNode(encodePathSet(paths));
+      const resultNode = store.putNode(encodeResult(result));
+      const content = contentKey(store, definition, paths, input);
+      store.flush();
+      const now = Date.now();
+      putRun.run(definition, content, pathsNode, input, resultNode, now);
+      putExact.run(definition, input, content, now);
+    },
+    roots(sinceMs) {
+      const rows = db.prepare('SELECT paths, result FROM runs WHERE used_ms >= ?').all(sinceMs) as unknown as RunRow[];
+      return rows.flatMap((row) => [{ kind: 'node' as const, digest: row.paths }, { kind: 'node' as const, digest: row.result }]);
+    },
+    prune(sinceMs) {
+      db.prepare('DELETE FROM runs WHERE used_ms < ?').run(sinceMs);
+      db.exec('DELETE FROM exact WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.definition = exact.definition AND runs.content = exact.content)');
+    },
+    [Symbol.dispose]() {
+      db.close();
+    },
+  };
+}
+
+interface RunRow { definition: string; content: string; paths: string; input: string; result: string; used_ms: number }
+
+function describe(entry: { kind: string; digest?: string; mode: number } | undefined): string {
+  if (entry === undefined) return 'absent';
+  return entry.digest === undefined ? entry.kind : `${entry.kind} ${entry.digest.slice(0, 12)}`;
+}

@@ -1,0 +1,4 @@
+export * from './action-cache.ts';
+export * from './action.ts';
+export * from './facts.ts';
+export * from './graph.ts';

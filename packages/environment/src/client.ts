@@ -1,0 +1,128 @@
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { HdError } from '@hyperdocker/base';
+import type { ErrorReply, ExecReply, ExecRequest, StatusReply } from './api.ts';
+import type { Emitted } from './events.ts';
+import type { EnvPaths, Home, Project } from './home.ts';
+import { recover } from './recover.ts';
+import { isAlive, readState } from './state-file.ts';
+
+/** The other end of a supervisor's socket. */
+export class SupervisorClient {
+  readonly #socket: string;
+
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  status(): Promise<StatusReply> {
+    return this.#call<StatusReply>('GET', '/v1/status');
+  }
+
+  async down(options: { kill?: boolean } = {}): Promise<void> {
+    await this.#call('POST', options.kill === true ? '/v1/kill' : '/v1/down');
+  }
+
+  async restart(services: string[]): Promise<void> {
+    await this.#call('POST', '/v1/restart', { services });
+  }
+
+  exec(body: ExecRequest): Promise<ExecReply> {
+    return this.#call<ExecReply>('POST', '/v1/exec', body);
+  }
+
+  /** Events after `since`, as they come. Ends when the supervisor does, or when `signal` aborts. */
+  async *events(since: number, signal?: AbortSignal): AsyncGenerator<Emitted> {
+    const response = await this.#open('GET', `/v1/events?since=${since}`, undefined, signal);
+    try {
+      for await (const line of createInterface({ input: response, crlfDelay: Infinity })) yield JSON.parse(line) as Emitted;
+    } catch (error) {
+      // The supervisor's death cuts the stream: for a reader that is its end.
+      if (signal?.aborted === true || (error instanceof Error && 'code' in error && error.code === 'ECONNRESET')) return;
+      throw error;
+    }
+  }
+
+  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.#open(method, path, body);
+    let text = '';
+    for await (const chunk of response) text += String(chunk);
+    return JSON.parse(text) as T;
+  }
+
+  #open(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<import('node:http').IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const call = request({ socketPath: this.#socket, method, path, ...(signal === undefined ? {} : { signal }) }, (response) => {
+        if (response.statusCode === 200) return resolve(response);
+        let text = '';
+        response.on('data', (chunk: Buffer) => (text += chunk.toString()));
+        response.on('end', () => reject(HdError.fromJSON((JSON.parse(text) as ErrorReply).error)));
+      });
+      call.once('error', (cause) => reject(new HdError('NOT_RUNNING', 'the environment is not running', { cause, hint: 'start it with `hd up`' })));
+      if (body !== undefined) call.setHeader('content-type', 'application/json');
+      call.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+  }
+}
+
+/** The supervisor of an environment, if one is alive. Cleans up after one that was killed. */
+export async function connect(paths: EnvPaths): Promise<SupervisorClient | undefined> {
+  const state = readState(paths.stateFile);
+  if (state === undefined) return undefined;
+  if (isAlive(state) && existsSync(paths.socket)) return new SupervisorClient(paths.socket);
+  if (!isAlive(state)) await recover(paths, state);
+  return undefined;
+}
+
+/** @throws HdError NOT_RUNNING */
+export async function connectOrFail(paths: EnvPaths): Promise<SupervisorClient> {
+  const client = await connect(paths);
+  if (client === undefined) throw new HdError('NOT_RUNNING', 'the environment is not running', { hint: 'start it with `hd up`' });
+  return client;
+}
+
+export interface LaunchOptions {
+  home: Home;
+  project: Project;
+  paths: EnvPaths;
+  refreshImage: boolean;
+  watch: boolean;
+  /** Build and stop: no services. */
+  buildOnly: boolean;
+}
+
+/**
+ * Starts a supervisor, in a mount namespace of its own: whatever it mounts is seen by nobody else and gone with its processes.
+ * Resolves when it listens. @throws HdError SUPERVISOR_START
+ */
+export async function launch(options: LaunchOptions): Promise<SupervisorClient> {
+  const { paths } = options;
+  mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
+  const log = openSync(paths.supervisorLog, 'w', 0o600);
+  const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
+  const child = spawn('unshare', ['--mount', '--propagation', 'slave', process.execPath, '--disable-warning=ExperimentalWarning', main], {
+    stdio: ['ignore', log, log, 'ipc'],
+    detached: true,
+    cwd: options.project.dir,
+    env: { ...process.env, HD_HOME: options.home.dir },
+  });
+  closeSync(log);
+  const ready = new Promise<void>((resolve, reject) => {
+    const fail = (cause?: unknown): void => reject(new HdError('SUPERVISOR_START', `the supervisor did not start: ${readFileSync(paths.supervisorLog, 'utf8').trim().split('\n').slice(-5).join('\n')}`, { cause, hint: 'see `hd doctor`' }));
+    child.once('error', fail);
+    child.once('exit', fail);
+    child.once('message', (message) => {
+      if (typeof message === 'object' && message !== null && 'error' in message) reject(HdError.fromJSON((message as ErrorReply).error));
+      else resolve();
+    });
+  });
+  child.send({ projectDir: options.project.dir, refreshImage: options.refreshImage, watch: options.watch, buildOnly: options.buildOnly });
+  await ready;
+  child.removeAllListeners('exit');
+  child.disconnect();
+  child.unref();
+  return new SupervisorClient(paths.socket);
+}

@@ -1,0 +1,54 @@
+import type { HdErrorJson } from '@hyperdocker/base';
+
+/** Everything that happens in an environment, as data. Libraries emit; only renderers print. */
+export type HdEvent =
+  | { type: 'warning'; code: string; message: string }
+  | { type: 'image'; status: 'cached' | 'fetching' | 'ready'; base: string; detail?: string; ms?: number }
+  | { type: 'step'; status: 'running'; step: StepId; reason: string }
+  | { type: 'step'; status: 'cached'; step: StepId; facts: number; savedMs: number }
+  | { type: 'step'; status: 'ran'; step: StepId; ms: number; facts: number; volatile: string[] }
+  | { type: 'step'; status: 'failed'; step: StepId; ms: number; exitCode: number; log: string }
+  | { type: 'step-output'; step: StepId; text: string }
+  | BuiltEvent
+  | { type: 'change'; changes: FileChange[]; summary: ChangeSummary; ms: number; ran: number }
+  | { type: 'clash'; path: string; keptAt: string }
+  | { type: 'service'; name: string; status: ServiceStatus; cause?: string; ms?: number; port?: number; exitCode?: number; retryMs?: number }
+  | { type: 'log'; service: string; stream: 'stdout' | 'stderr'; text: string }
+  /** Every service has come to something; `failed` names those that are not running. The environment goes on: an edit may mend them. */
+  | { type: 'up'; ms: number; failed: string[] }
+  /** The environment could not be built or started. What runs it ends next. */
+  | { type: 'failed'; error: HdErrorJson }
+  | { type: 'stopped' };
+
+export interface StepId {
+  /** 1-based. */
+  index: number;
+  total: number;
+  command: string;
+  /** 1-based line in hd.toml; 0 for steps that a [dependencies] entry stands for. */
+  line: number;
+}
+export type ServiceStatus = 'starting' | 'ready' | 'restarting' | 'backing-off' | 'failed' | 'stopping' | 'stopped' | 'waiting';
+
+export interface BuiltEvent {
+  type: 'built';
+  name: string;
+  root: string;
+  ms: number;
+  files: number;
+  bytes: number;
+  services: string[];
+  ran: number;
+  cached: number;
+  /** Files read and hashed for this: the rest was known by their stat. */
+  hashed: number;
+  /** Against the last build of this environment; undefined for the first. */
+  changes?: FileChange[];
+  summary?: ChangeSummary;
+}
+export interface FileChange { path: string; change: 'added' | 'removed' | 'changed' }
+export interface ChangeSummary { changed: number; added: number; removed: number; unchanged: number }
+
+/** An event as it is sent and kept. `seq` starts at 1 with each supervisor. */
+export type Emitted = HdEvent & { seq: number; atMs: number };
+export type Emit = (event: HdEvent) => void;

@@ -1,0 +1,90 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+import { HdError } from '@hyperdocker/base';
+
+/** Where everything lives. Two homes never meet. */
+export interface Home {
+  dir: string;
+  storeDir: string;
+  actionsFile: string;
+  envsDir: string;
+  /** Trees as real files, for machines without FUSE. */
+  materializedDir: string;
+  tempDir: string;
+}
+
+export function openHome(env: NodeJS.ProcessEnv = process.env): Home {
+  const dir = resolve(env['HD_HOME'] ?? join(homedir(), '.hd'));
+  const home = {
+    dir,
+    storeDir: join(dir, 'cas'),
+    actionsFile: join(dir, 'actions.sqlite'),
+    envsDir: join(dir, 'envs'),
+    materializedDir: join(dir, 'materialized'),
+    tempDir: join(dir, 'tmp'),
+  };
+  for (const path of [dir, home.envsDir, home.materializedDir, home.tempDir]) mkdirSync(path, { recursive: true, mode: 0o700 });
+  return home;
+}
+
+/** A project: the directory of an hd.toml. */
+export interface Project {
+  dir: string;
+  specFile: string;
+}
+
+/** The project of `start`: the nearest directory, from there upwards, that has an hd.toml. @throws HdError NO_PROJECT */
+export function findProject(start: string): Project {
+  const from = resolve(start);
+  for (let dir = from; ; dir = dirname(dir)) {
+    const specFile = join(dir, 'hd.toml');
+    if (existsSync(specFile)) return { dir: realpathSync(dir), specFile: join(realpathSync(dir), 'hd.toml') };
+    if (dir === dirname(dir)) break;
+  }
+  throw new HdError('NO_PROJECT', `no hd.toml in ${from} or above it`, { hint: 'make one with `hd init`, or give the directory of a project' });
+}
+
+/** Files of one environment. It belongs to a directory: two worktrees of one project are two environments. */
+export interface EnvPaths {
+  id: string;
+  dir: string;
+  socket: string;
+  /** What a later process needs to find or clean up the supervisor. */
+  stateFile: string;
+  supervisorLog: string;
+  statCache: string;
+  logsDir: string;
+  /** State of the OCI runtime: which containers are this environment's. */
+  runtimeRoot: string;
+  /** Lower, upper and merged directories while running. Gone when down. */
+  liveDir: string;
+  stepsDir: string;
+  bundlesDir: string;
+  /** Versions of files that lost a clash between host and environment. */
+  clashesDir: string;
+}
+
+export function envPaths(home: Home, project: Project): EnvPaths {
+  const hash = createHash('sha256').update(project.dir).digest('hex').slice(0, 10);
+  const id = `${basename(project.dir).toLowerCase().replace(/[^a-z0-9_.-]/g, '-').slice(0, 30)}-${hash}`;
+  const dir = join(home.envsDir, id);
+  return {
+    id,
+    dir,
+    socket: join(dir, 's'),
+    stateFile: join(dir, 'state.json'),
+    supervisorLog: join(dir, 'supervisor.log'),
+    statCache: join(dir, 'stat.sqlite'),
+    logsDir: join(dir, 'logs'),
+    runtimeRoot: join(dir, 'run'),
+    liveDir: join(dir, 'live'),
+    stepsDir: join(dir, 'steps'),
+    bundlesDir: join(dir, 'bundles'),
+    clashesDir: join(dir, 'clashes'),
+  };
+}
+
+/** GC roots of an environment. */
+export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'image' | 'source'): string => `env/${id}/${what}`;

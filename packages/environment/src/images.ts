@@ -1,0 +1,116 @@
+import { spawn } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
+import { HdError, hasher } from '@hyperdocker/base';
+import type { Store } from '@hyperdocker/cas';
+import type { Base, Image, ImageProgress, RegistryConfig } from '@hyperdocker/oci';
+import { EMPTY_CONFIG, imageFromJson, imageToJson, importTar, loadImage, parseBase } from '@hyperdocker/oci';
+import type { Emit } from './events.ts';
+
+export interface ImageOptions {
+  store: Store;
+  projectDir: string;
+  tempDir: string;
+  platform: string;
+  registries: RegistryConfig;
+  /** Ask the source again although a copy is here. */
+  refresh: boolean;
+  emit: Emit;
+  signal?: AbortSignal;
+}
+
+/** The base image, from the store if it has been here before. @throws HdError of the source, e.g. REGISTRY_UNREACHABLE */
+export async function resolveImage(text: string, options: ImageOptions): Promise<Image> {
+  const base = parseBase(text);
+  const ref = imageRef(base, options);
+  const cached = options.refresh ? undefined : cachedImage(options.store, ref);
+  if (cached !== undefined) {
+    options.emit({ type: 'image', status: 'cached', base: text });
+    return cached;
+  }
+  const started = performance.now();
+  options.emit({ type: 'image', status: 'fetching', base: text });
+  const [os = 'linux', architecture = 'amd64'] = options.platform.split('/');
+  const image = base.kind === 'apt' ? await bootstrapDebian(base, options) : await loadImage(options.store, base, {
+    registry: { config: options.registries },
+    platform: { os, architecture },
+    tempDir: options.tempDir,
+    cwd: options.projectDir,
+    onProgress: (progress) => options.emit({ type: 'image', status: 'fetching', base: text, detail: describeProgress(progress) }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+  const json = options.store.putBlob(Buffer.from(imageToJson(image)));
+  options.store.setRef(`${ref}/tree`, { kind: 'tree', digest: image.tree });
+  options.store.setRef(`${ref}/image`, { kind: 'blob', digest: json });
+  options.emit({ type: 'image', status: 'ready', base: text, ms: performance.now() - started });
+  return image;
+}
+
+function cachedImage(store: Store, ref: string): Image | undefined {
+  const found = store.getRef(`${ref}/image`);
+  if (found === undefined) return undefined;
+  const image = imageFromJson(store.getBlob(found.target.digest as BlobDigest).toString('utf8'));
+  return store.hasTree(image.tree) ? image : undefined;
+}
+
+/** One cache entry for each source. Local files count with their size and time, so that a new archive is a new image. */
+function imageRef(base: Base, { platform, projectDir }: ImageOptions): string {
+  let local = '';
+  if (base.kind === 'oci-dir') local = stamp(join(resolve(projectDir, base.path), 'index.json'));
+  if (base.kind === 'docker-archive') local = stamp(resolve(projectDir, base.path));
+  return `image/${hasher.hash(Buffer.from(JSON.stringify([base, platform, local]))).slice(0, 32)}`;
+}
+
+function stamp(file: string): string {
+  const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return `${file} ${stats?.size ?? 0} ${stats?.mtimeNs ?? 0}`;
+}
+
+/**
+ * A minimal Debian root, made of Debian's packages by mmdebstrap. With a fixed epoch its tar is the same to the byte for the
+ * same package versions.
+ */
+async function bootstrapDebian(base: Extract<Base, { kind: 'apt' }>, { store, emit, platform, signal }: ImageOptions): Promise<Image> {
+  const arch = platform.split('/')[1] ?? 'amd64';
+  const args = [`--variant=${base.variant ?? 'minbase'}`, '--format=tar', `--architectures=${arch}`, '--aptopt=Acquire::Retries "3"'];
+  if (base.include.length > 0) args.push(`--include=${base.include.join(',')}`);
+  if (base.components !== undefined) args.push(`--components=${base.components.join(',')}`);
+  const mirror = base.mirror === undefined ? [] : [base.mirror];
+  const child = spawn('mmdebstrap', [...args, base.suite, '-', ...mirror], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, SOURCE_DATE_EPOCH: '1577836800', LC_ALL: 'C.UTF-8' },
+    ...(signal === undefined ? {} : { signal }),
+  });
+  let log = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    log = (log + chunk.toString()).slice(-20_000);
+    const line = chunk.toString().trim().split('\n').at(-1);
+    if (line?.startsWith('I: ') === true) emit({ type: 'image', status: 'fetching', base: `apt://${base.suite}`, detail: line.slice(3) });
+  });
+  const exit = new Promise<number | null>((done, reject) => {
+    child.once('error', (cause) => reject(new HdError('APT_BASE', 'mmdebstrap cannot be run', { cause, hint: 'install it: apt-get install mmdebstrap' })));
+    child.once('close', done);
+  });
+  // Both ends are waited for: a half-made root must not become an image.
+  const [tree, code] = await Promise.all([importTar(store, child.stdout).catch((error: unknown) => error as Error), exit]);
+  if (code !== 0) {
+    throw new HdError('APT_BASE', `cannot make a Debian root of ${base.suite}: mmdebstrap ended with ${code}\n${log.split('\n').filter((l) => /^(E|W|Err)/.test(l)).slice(-6).join('\n')}`, {
+      hint: 'check the suite, the names of the packages, and that the Debian mirror can be reached',
+    });
+  }
+  if (tree instanceof Error) throw tree;
+  return { tree: tree as TreeDigest, source: `apt://${base.suite}`, resolved: tree, config: EMPTY_CONFIG };
+}
+
+function describeProgress(progress: ImageProgress): string {
+  const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+  switch (progress.kind) {
+    case 'found':
+      return `${progress.layers} layers, ${megabytes(progress.totalBytes)}`;
+    case 'download':
+      return `${progress.digest.slice(7, 19)} ${megabytes(progress.doneBytes)} of ${megabytes(progress.totalBytes)}`;
+    case 'unpacked':
+      return `layer ${progress.layer} of ${progress.layers} unpacked`;
+  }
+}

@@ -1,0 +1,11 @@
+export type * from './api.ts';
+export { SupervisorClient, connect, connectOrFail, launch } from './client.ts';
+export type { LaunchOptions } from './client.ts';
+export * from './doctor.ts';
+export type * from './events.ts';
+export { envPaths, envRef, findProject, openHome } from './home.ts';
+export type { EnvPaths, Home, Project } from './home.ts';
+export * from './lock.ts';
+export { readSpecFile, specOrThrow } from './spec-file.ts';
+export type { SpecFile } from './spec-file.ts';
+export * from './system-packages.ts';

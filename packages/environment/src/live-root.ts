@@ -1,0 +1,167 @@
+import { closeSync, copyFileSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, rmSync, rmdirSync, unlinkSync, writeSync, constants } from 'node:fs';
+import { join } from 'node:path';
+import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
+import { hasher, hostPath, isErrno, toText } from '@hyperdocker/base';
+import type { FileEntry, Store, TreeChange, TreeEntry } from '@hyperdocker/cas';
+import { diffTrees } from '@hyperdocker/cas';
+import { materializeEntry, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
+import type { Lower, Projector } from './step-runner.ts';
+import { mountLower } from './step-runner.ts';
+
+/** A change from outside met one from inside. The outside's version is in place; the inside's is kept in a file. */
+export interface Clash { path: ByteString; keptAt: string }
+
+/**
+ * The running environment's root file system: a frozen tree with a writable layer. Later versions of the tree are written
+ * into it as ordinary file operations, so that the kernel's caches stay right and watchers inside see them.
+ */
+export class LiveRoot {
+  readonly merged: string;
+  readonly #store: Store;
+  readonly #lower: Lower;
+  readonly #dir: string;
+  readonly #clashesDir: string;
+  readonly #memory: boolean;
+  /** What has been put in place so far, leaving aside what processes inside wrote. */
+  #applied: TreeDigest;
+
+  private constructor(store: Store, lower: Lower, dir: string, clashesDir: string, memory: boolean, tree: TreeDigest) {
+    this.#store = store;
+    this.#lower = lower;
+    this.#dir = dir;
+    this.#clashesDir = clashesDir;
+    this.#memory = memory;
+    this.#applied = tree;
+    this.merged = join(dir, 'merged');
+  }
+
+  static async mount(projector: Projector, options: { tree: TreeDigest; dir: string; clashesDir: string; overlay: 'disk' | 'memory'; mountMemory: (dir: string) => Promise<void> }): Promise<LiveRoot> {
+    const { dir, tree } = options;
+    rmSync(dir, { recursive: true, force: true });
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    projector.store.flush();
+    const writable = join(dir, 'writable');
+    mkdirSync(writable);
+    if (options.overlay === 'memory') await options.mountMemory(writable);
+    const lower = await mountLower(projector, 'live', tree, join(dir, 'lower'), false);
+    try {
+      await mountOverlay({ lower: lower.path, upper: join(writable, 'upper'), work: join(writable, 'work'), merged: join(dir, 'merged') });
+    } catch (error) {
+      await lower.release();
+      throw error;
+    }
+    return new LiveRoot(projector.store, lower, dir, options.clashesDir, options.overlay === 'memory', tree);
+  }
+
+  get applied(): TreeDigest {
+    return this.#applied;
+  }
+
+  /** Brings the root from the tree that it shows to `next`. Returns what differed. */
+  apply(next: TreeDigest): { changes: TreeChange[]; clashes: Clash[] } {
+    const changes = [...diffTrees(this.#store, this.#applied, next)];
+    const clashes: Clash[] = [];
+    // Removals first, deepest first: a directory may make room for a file of its name.
+    for (const change of changes.toReversed()) {
+      if (change.change === 'removed' || (change.change === 'changed' && change.before.kind !== change.after.kind)) this.#remove(change.path, change.before, clashes);
+    }
+    for (const change of changes) {
+      if (change.change === 'added' || (change.change === 'changed' && change.before.kind !== change.after.kind)) this.#add(change.path, change.after, clashes);
+      else if (change.change === 'changed') this.#change(change.path, change.before, change.after, clashes);
+    }
+    this.#applied = next;
+    return { changes, clashes };
+  }
+
+  async unmount(): Promise<void> {
+    await unmount(this.merged);
+    await this.#lower.release();
+    if (this.#memory) await unmount(join(this.#dir, 'writable'));
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+
+  #remove(path: ByteString, before: TreeEntry, clashes: Clash[]): void {
+    const host = this.#resolve(path);
+    if (host === undefined) return;
+    const found = lstatSync(host, { throwIfNoEntry: false });
+    if (found === undefined) return;
+    if (found.isDirectory()) {
+      try {
+        rmdirSync(host);
+      } catch (error) {
+        // Something inside put files of its own there; they stay.
+        if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error;
+      }
+      return;
+    }
+    if (before.kind === 'file' && found.isFile()) this.#keepForeign(host, path, [before.digest], clashes);
+    unlinkSync(host);
+  }
+
+  #add(path: ByteString, after: TreeEntry, clashes: Clash[]): void {
+    const host = this.#resolve(path);
+    if (host === undefined) return;
+    const found = lstatSync(host, { throwIfNoEntry: false });
+    if (found?.isDirectory() === true && after.kind === 'dir') return setMetadata(host, after);
+    if (found !== undefined) {
+      if (found.isFile()) this.#keepForeign(host, path, after.kind === 'file' ? [after.digest] : [], clashes);
+      if (after.kind === 'file' && found.isFile()) return this.#overwrite(host, after);
+      rmSync(host, { recursive: true });
+    }
+    // The directory's own entries follow as changes of their own.
+    const entry = after.kind === 'dir' ? { ...after, digest: this.#store.putTree([]) } : after;
+    materializeEntry(this.#store, this.merged, path, entry);
+  }
+
+  #change(path: ByteString, before: TreeEntry, after: TreeEntry, clashes: Clash[]): void {
+    const host = this.#resolve(path);
+    if (host === undefined) return;
+    const found = lstatSync(host, { throwIfNoEntry: false });
+    if (found === undefined || before.kind !== 'file' || after.kind !== 'file' || !found.isFile()) {
+      if (after.kind === 'dir' && found?.isDirectory() === true) return setMetadata(host, after);
+      if (found !== undefined) rmSync(host, { recursive: true });
+      return materializeEntry(this.#store, this.merged, path, after.kind === 'dir' ? { ...after, digest: this.#store.putTree([]) } : after);
+    }
+    if (before.digest === after.digest) return setMetadata(host, after);
+    this.#keepForeign(host, path, [before.digest, after.digest], clashes);
+    this.#overwrite(host, after);
+  }
+
+  /** In place, as most editors do: the inode stays, and watchers see it modified. */
+  #overwrite(host: string | Buffer, after: FileEntry): void {
+    const bytes = this.#store.getBlob(after.digest);
+    const fd = openSync(host, constants.O_WRONLY | constants.O_NOFOLLOW);
+    try {
+      // Writing before cutting: a reader that comes in between sees no empty file.
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at);
+      ftruncateSync(fd, bytes.length);
+      fchmodSync(fd, after.mode);
+    } finally {
+      closeSync(fd);
+    }
+    setMetadata(host, after);
+  }
+
+  /** Saves a file that something inside has written, before it is replaced. */
+  #keepForeign(host: string | Buffer, path: ByteString, expected: BlobDigest[], clashes: Clash[]): void {
+    const { digest } = this.#store.putFile(host);
+    if (expected.includes(digest)) return;
+    const keptAt = join(this.#clashesDir, `${hasher.hash(Buffer.from(path, 'latin1')).slice(0, 8)}-${digest.slice(0, 12)}-${toText(path).split('/').at(-1) ?? ''}`);
+    mkdirSync(this.#clashesDir, { recursive: true });
+    if (!existsSync(keptAt)) copyFileSync(host, keptAt);
+    clashes.push({ path, keptAt });
+  }
+
+  /**
+   * The host's path of a path inside, or undefined where a parent is no real directory any more: a link that something
+   * inside has put there could lead anywhere on the host, and is never followed.
+   */
+  #resolve(path: ByteString): string | Buffer | undefined {
+    const parts = path.split('/');
+    for (let depth = 1; depth < parts.length; depth++) {
+      const parent = hostPath(this.merged, parts.slice(0, depth).join('/') as ByteString);
+      if (lstatSync(parent, { throwIfNoEntry: false })?.isDirectory() !== true) return undefined;
+    }
+    return hostPath(this.merged, path);
+  }
+}

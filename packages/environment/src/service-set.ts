@@ -1,0 +1,193 @@
+import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createServer } from 'node:net';
+import { HdError } from '@hyperdocker/base';
+import type { ContainerSpec, Launched, OciRuntime, OutputStream, ReadinessProbe, RestartCause, RunningContainer, ServiceState } from '@hyperdocker/sandbox';
+import { LineMatcher, Service, ServiceGroup, waitUntilReady } from '@hyperdocker/sandbox';
+import type { ServiceSpec } from '@hyperdocker/spec';
+import type { ServiceReply } from './api.ts';
+import type { Emit, ServiceStatus } from './events.ts';
+
+export interface ServiceSetOptions {
+  runtime: OciRuntime;
+  specs: readonly ServiceSpec[];
+  logsDir: string;
+  bundlesDir: string;
+  restartGraceMs: number;
+  /** A container for one generation of a service, all but its command and its own variables. */
+  container: (name: string, generation: number) => Omit<ContainerSpec, 'args'>;
+  runCommand: (command: string, signal: AbortSignal) => Promise<boolean>;
+  emit: Emit;
+}
+
+interface Member {
+  spec: ServiceSpec;
+  service: Service;
+  running: RunningContainer | undefined;
+  restarts: number;
+  sinceMs: number;
+  /** When the launch or restart under way began, and why. */
+  began: number;
+  cause: string | undefined;
+}
+
+/** The services of a live environment: containers on one root, started and stopped in the order of their dependencies. */
+export class ServiceSet {
+  readonly #options: ServiceSetOptions;
+  readonly #members = new Map<string, Member>();
+  readonly #group: ServiceGroup;
+  #killing = false;
+
+  constructor(options: ServiceSetOptions) {
+    this.#options = options;
+    mkdirSync(options.logsDir, { recursive: true });
+    for (const spec of options.specs) {
+      writeFileSync(join(options.logsDir, `${spec.name}.log`), '');
+      const service = new Service({ name: spec.name, launcher: { launch: (generation) => this.#launch(spec, generation) }, policy: { restart: spec.restartPolicy } });
+      const member: Member = { spec, service, running: undefined, restarts: 0, sinceMs: Date.now(), began: performance.now(), cause: undefined };
+      service.subscribe((state, before) => this.#onState(member, state, before));
+      this.#members.set(spec.name, member);
+    }
+    this.#group = new ServiceGroup([...this.#members.values()].map(({ spec, service }) => ({ service, dependsOn: spec.dependsOn.map((name) => ({ name, condition: 'ready' as const })) })));
+  }
+
+  get names(): string[] {
+    return [...this.#members.keys()];
+  }
+
+  /** Starts all. Resolves when each has come to something, with the names of those that do not run. */
+  async start(signal: AbortSignal): Promise<string[]> {
+    await this.#checkPorts();
+    const outcomes = await this.#group.start({ signal });
+    for (const [name, outcome] of outcomes) {
+      if (outcome.kind === 'blocked') this.#options.emit({ type: 'service', name, status: 'waiting', cause: `${outcome.by} is not ready` });
+    }
+    return [...outcomes].filter(([, outcome]) => outcome.kind === 'failed' || outcome.kind === 'blocked').map(([name]) => name);
+  }
+
+  async stop(): Promise<void> {
+    await this.#group.stop();
+  }
+
+  /** No grace from now on, also for those who are stopping. */
+  kill(): void {
+    this.#killing = true;
+    for (const { running } of this.#members.values()) void running?.kill();
+  }
+
+  restart(names: readonly string[], cause: RestartCause): void {
+    for (const name of names) this.#members.get(name)?.service.restart(cause);
+  }
+
+  status(): ServiceReply[] {
+    return [...this.#members.values()].map(({ spec, service, restarts, sinceMs }) => ({
+      name: spec.name, command: spec.command, watch: spec.watch, status: statusOf(service.state), restarts, sinceMs,
+      ...(spec.port === undefined ? {} : { port: spec.port }),
+    }));
+  }
+
+  #launch(spec: ServiceSpec, generation: number): Launched {
+    const member = this.#members.get(spec.name);
+    const base = this.#options.container(spec.name, generation);
+    const bundleDir = join(this.#options.bundlesDir, base.id);
+    const probe = this.#probe(spec);
+    const container = this.#options.runtime.run(
+      { ...base, args: ['/bin/sh', '-c', spec.command], init: true, env: { ...base.env, ...(spec.port === undefined ? {} : { PORT: String(spec.port) }), ...spec.env }, cwd: spec.cwd ?? base.cwd },
+      { bundleDir, stdio: 'capture', onOutput: this.#output(spec.name, probe) },
+    );
+    if (member !== undefined) member.running = container;
+    const exit = container.exit.then((end) => {
+      rmSync(bundleDir, { recursive: true, force: true });
+      return end;
+    });
+    return {
+      exit,
+      stop: () => void (this.#killing ? container.kill() : container.stop({ graceMs: this.#options.restartGraceMs })),
+      ready: (signal) => waitUntilReady(probe, signal),
+    };
+  }
+
+  #probe(spec: ServiceSpec): ReadinessProbe {
+    const { ready } = spec;
+    if (ready.kind === 'log') return { kind: 'log', lines: new LineMatcher(new RegExp(ready.pattern)) };
+    if (ready.kind === 'command') return { kind: 'command', run: (signal) => this.#options.runCommand(ready.command, signal) };
+    return ready;
+  }
+
+  /** Output by lines: to the log file, to whoever listens, and to a probe that waits for a line. */
+  #output(name: string, probe: ReadinessProbe): (stream: OutputStream, bytes: Buffer) => void {
+    const file = join(this.#options.logsDir, `${name}.log`);
+    const rest: Record<OutputStream, string> = { stdout: '', stderr: '' };
+    const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
+    return (stream, bytes) => {
+      if (probe.kind === 'log') probe.lines.write(bytes);
+      const lines = (rest[stream] + decoders[stream].decode(bytes, { stream: true })).split('\n');
+      rest[stream] = lines.pop() ?? '';
+      if (lines.length > 0) appendFileSync(file, lines.map((text) => `${JSON.stringify({ t: Date.now(), stream, text })}\n`).join(''));
+      for (const text of lines) this.#options.emit({ type: 'log', service: name, stream, text });
+    };
+  }
+
+  #onState(member: Member, state: ServiceState, before: ServiceState): void {
+    const { spec } = member;
+    member.sinceMs = Date.now();
+    if (state.kind === 'restarting') {
+      member.began = performance.now();
+      member.cause = describeCause(state.cause);
+      member.restarts++;
+    } else if (state.kind === 'starting' && before.kind !== 'restarting') {
+      member.began = performance.now();
+      member.cause = before.kind === 'backing-off' ? 'it ended' : undefined;
+    }
+    this.#options.emit({
+      type: 'service', name: spec.name, status: statusOf(state),
+      ...(spec.port === undefined ? {} : { port: spec.port }),
+      ...(member.cause === undefined ? {} : { cause: member.cause }),
+      ...(state.kind === 'ready' ? { ms: performance.now() - member.began } : {}),
+      ...endOf(state),
+    });
+    if (state.kind === 'ready') member.cause = undefined;
+  }
+
+  /** A port that something else holds would look like a ready service. @throws HdError PORT_TAKEN */
+  async #checkPorts(): Promise<void> {
+    for (const { spec } of this.#members.values()) {
+      if (spec.port !== undefined && !(await isFree(spec.port))) {
+        throw new HdError('PORT_TAKEN', `port ${spec.port} of service ${spec.name} is taken by another process`, { hint: `stop that process, or give ${spec.name} another port in hd.toml` });
+      }
+    }
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => server.close(() => resolve(true)));
+  });
+}
+
+function statusOf(state: ServiceState): ServiceStatus {
+  return state.kind;
+}
+
+/** What is to be said of a service that ended. */
+function endOf(state: ServiceState): { exitCode?: number; retryMs?: number; cause?: string } {
+  if (state.kind === 'stopped' && state.reason === 'completed') return { exitCode: state.exit.code };
+  if (state.kind !== 'failed' && state.kind !== 'backing-off') return {};
+  const { failure } = state;
+  const retry = state.kind === 'backing-off' ? { retryMs: state.delayMs } : {};
+  if (failure.kind === 'exited') return { exitCode: failure.exit.code, ...retry, ...(failure.exit.problem === undefined ? {} : { cause: failure.exit.problem.message }) };
+  return { cause: failure.kind === 'not-launched' ? failure.error.message : `not ready after ${failure.afterMs} ms`, ...retry };
+}
+
+function describeCause(cause: RestartCause): string {
+  switch (cause.kind) {
+    case 'change':
+      return `${cause.paths[0]}${cause.paths.length > 1 ? ` and ${cause.paths.length - 1} more` : ''} changed`;
+    case 'request':
+      return 'asked for';
+    case 'dependency':
+      return `${cause.service} restarted`;
+  }
+}

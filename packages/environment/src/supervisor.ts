@@ -1,0 +1,434 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { NodeDigest, TreeDigest } from '@hyperdocker/base';
+import { HdError, describeError, toText } from '@hyperdocker/base';
+import type { Store, TreeChange } from '@hyperdocker/cas';
+import { diffTrees, openStore } from '@hyperdocker/cas';
+import type { ActionCache } from '@hyperdocker/engine';
+import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
+import { FuseHost, fuseProblem } from '@hyperdocker/mount';
+import type { ContainerSpec } from '@hyperdocker/sandbox';
+import { OciRuntime, findRuntime, writeBundle } from '@hyperdocker/sandbox';
+import type { EnvSpec } from '@hyperdocker/spec';
+import type { Batch, TreeWatcher } from '@hyperdocker/watch';
+import { createFilter, createMatcher, watchTree } from '@hyperdocker/watch';
+import type { ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
+import { build } from './build.ts';
+import type { Build } from './build.ts';
+import { applyEdits } from './edits.ts';
+import { EventLog } from './event-log.ts';
+import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
+import type { EnvPaths, Home, Project } from './home.ts';
+import { envRef } from './home.ts';
+import { resolveImage } from './images.ts';
+import type { Ingested } from './ingest.ts';
+import { Ingest } from './ingest.ts';
+import { LiveRoot } from './live-root.ts';
+import { mountMemory } from './memory.ts';
+import type { Passthrough } from './passthrough.ts';
+import { hostPassthrough } from './passthrough.ts';
+import type { Plan } from './plan.ts';
+import { makePlan, userOf } from './plan.ts';
+import { registryConfig } from './registries.ts';
+import { ServiceSet } from './service-set.ts';
+import { readSpecFile, specOrThrow } from './spec-file.ts';
+import type { StepContext } from './step-runner.ts';
+import { inTree } from './step-runner.ts';
+
+export interface SupervisorOptions {
+  home: Home;
+  project: Project;
+  paths: EnvPaths;
+  refreshImage: boolean;
+  watch: boolean;
+  buildOnly: boolean;
+  hostEnv: NodeJS.ProcessEnv;
+}
+
+/** All that a spec gives rise to, until the next spec. */
+interface Session {
+  spec: EnvSpec;
+  text: string;
+  plan: Plan;
+  ingest: Ingest;
+  ingested: Ingested;
+  build: Build;
+  root: NodeDigest;
+  live?: LiveRoot;
+  services?: ServiceSet;
+}
+
+/**
+ * One environment, from `up` to `down`:
+ *
+ *   building ──ok──▶ up ◀─┐ edits: ingest, build what they call for, write through, restart
+ *      │             │ └──┘
+ *      └─▶ failed    ├── hd.toml changed: stop, then building again
+ *                    ▼
+ *                 stopping ──▶ (the process ends)
+ *
+ * Everything that changes the environment runs in one queue, one job at a time.
+ */
+export class Supervisor {
+  readonly log = new EventLog();
+  readonly #options: SupervisorOptions;
+  readonly #store: Store;
+  readonly #actions: ActionCache;
+  readonly #runtime: OciRuntime;
+  readonly #runtimePath: string;
+  readonly #passthrough: Passthrough;
+  readonly #abort = new AbortController();
+  readonly #platform = `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`;
+  #fuse: FuseHost | undefined;
+  #phase: Phase = 'building';
+  #session: Session | undefined;
+  #watcher: TreeWatcher | undefined;
+  #queue: Promise<void> = Promise.resolve();
+  #execs = 0;
+
+  /** @throws HdError RUNTIME_NOT_FOUND, and those of opening the store */
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    const { home, paths } = options;
+    for (const dir of [paths.stepsDir, paths.logsDir, paths.runtimeRoot, paths.bundlesDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+    this.#runtimePath = findRuntime({ configured: options.hostEnv['HD_RUNTIME'] });
+    this.#store = openStore(home.storeDir, { nodeLinks });
+    this.#actions = openActionCache(home.actionsFile, this.#store);
+    this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
+    this.#passthrough = hostPassthrough(options.hostEnv);
+  }
+
+  get runtimePath(): string {
+    return this.#runtimePath;
+  }
+
+  /** Builds and starts everything. Emits `failed` and throws when it cannot. */
+  async up(): Promise<void> {
+    const started = performance.now();
+    await this.#enqueue(async () => {
+      this.#startFuse();
+      try {
+        await this.#start(specOrThrow(this.#options.project));
+      } catch (error) {
+        this.#fail(error);
+        throw error;
+      }
+      this.#phase = 'up';
+    });
+    if (this.#options.watch && !this.#options.buildOnly) this.#watch();
+    // Outside the queue: while a service keeps crashing, edits must still come through.
+    try {
+      const failed = (await this.#session?.services?.start(this.#abort.signal)) ?? [];
+      if (!this.#abort.signal.aborted) this.#emit({ type: 'up', ms: performance.now() - started, failed });
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
+  status(): StatusReply {
+    const session = this.#session;
+    return {
+      pid: process.pid,
+      name: session?.spec.environment.name ?? '',
+      id: this.#options.paths.id,
+      project: this.#options.project.dir,
+      base: session?.spec.environment.base ?? '',
+      root: session?.root,
+      phase: this.#phase,
+      tracing: this.#fuse !== undefined,
+      services: session?.services?.status() ?? [],
+    };
+  }
+
+  restart(names: readonly string[]): Promise<void> {
+    return this.#enqueue(async () => {
+      const services = this.#live().services;
+      for (const name of names) {
+        if (!services.names.includes(name)) throw new HdError('NO_SUCH_SERVICE', `there is no service ${name}`, { hint: `services: ${services.names.join(', ') || 'none'}` });
+      }
+      services.restart(names.length === 0 ? services.names : names, { kind: 'request' });
+    });
+  }
+
+  /** A container for a command of the client's, on the environment's root. */
+  exec(request: ExecRequest): ExecReply {
+    const { session } = this.#live();
+    const { plan } = session;
+    const id = this.#containerId(`exec${++this.#execs}`);
+    const user = request.user === undefined ? plan.user : userOf(this.#store, session.build.tree, request.user);
+    const spec: ContainerSpec = {
+      ...this.#baseContainer(id, plan),
+      args: request.args,
+      env: { ...plan.env, ...this.#passthrough.env, ...request.env },
+      cwd: request.workdir ?? plan.workdir,
+      user,
+      terminal: request.terminal,
+      init: !request.terminal,
+    };
+    const bundleDir = join(this.#options.paths.bundlesDir, id);
+    writeBundle(bundleDir, spec);
+    return { spec, runtime: this.#runtimePath, runtimeRoot: this.#options.paths.runtimeRoot, prefix: ['nsenter', '--target', String(process.pid), '--mount', '--'], bundleDir };
+  }
+
+  /** Stops everything in reverse order. Afterwards nothing of this environment runs or is mounted. */
+  async down(options: { kill: boolean }): Promise<void> {
+    this.#phase = 'stopping';
+    this.#abort.abort();
+    this.#watcher?.close();
+    if (options.kill) this.#session?.services?.kill();
+    await this.#enqueue(async () => {
+      await this.#stop();
+      await this.#fuse?.close();
+      this.#runtime.close();
+      this.#actions[Symbol.dispose]();
+      this.#store[Symbol.dispose]();
+      rmSync(this.#options.paths.stepsDir, { recursive: true, force: true });
+      this.#emit({ type: 'stopped' });
+    });
+  }
+
+  async #start({ text, spec }: { text: string; spec: EnvSpec }): Promise<void> {
+    const started = performance.now();
+    const { project, home, paths } = this.#options;
+    using _lease = this.#store.lease(`hd up ${paths.id}`);
+    const image = await resolveImage(spec.environment.base, {
+      store: this.#store, projectDir: project.dir, tempDir: home.tempDir, platform: this.#platform, registries: registryConfig(home),
+      refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
+    });
+    const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: this.#platform, base: spec.environment.base });
+    const ingest = new Ingest({ store: this.#store, projectDir: project.dir, filter: createFilter(spec.files), statCacheFile: paths.statCache, owner: { uid: plan.user.uid, gid: plan.user.gid } });
+    try {
+      const ingested = ingest.scan();
+      const built = await this.#build(plan, ingested);
+      const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
+      const root = this.#commit(plan, ingested, built);
+      this.#session = { spec, text, plan, ingest, ingested, build: built, root };
+      this.#emitBuilt(this.#session, previous, performance.now() - started);
+    } catch (error) {
+      ingest[Symbol.dispose]();
+      throw error;
+    }
+    if (!this.#options.buildOnly) await this.#prepare(this.#session);
+  }
+
+  /** Mounts the root and makes the services, not yet started. */
+  async #prepare(session: Session): Promise<void> {
+    const { paths } = this.#options;
+    const { plan, spec } = session;
+    session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay, mountMemory });
+    session.services = new ServiceSet({
+      runtime: this.#runtime,
+      specs: spec.services,
+      runCommand: (command, signal) => this.#runCommand(command, signal),
+      logsDir: paths.logsDir,
+      bundlesDir: paths.bundlesDir,
+      restartGraceMs: spec.options.restartGraceMs,
+      container: (name, generation) => ({ ...this.#baseContainer(this.#containerId(`${name}-${generation}`), plan), env: { ...plan.env, ...this.#passthrough.env }, cwd: plan.workdir, user: plan.user, terminal: false }),
+      emit: (event) => this.#emit(event),
+    });
+  }
+
+  async #stop(): Promise<void> {
+    const session = this.#session;
+    this.#session = undefined;
+    await session?.services?.stop();
+    await session?.live?.unmount();
+    session?.ingest[Symbol.dispose]();
+  }
+
+  #build(plan: Plan, ingested: Ingested, onFirstRun?: () => void): Promise<Build> {
+    return build({
+      plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, envId: this.#options.paths.id,
+      emit: (event) => this.#emit(event), signal: this.#abort.signal, ...(onFirstRun === undefined ? {} : { onFirstRun }),
+    });
+  }
+
+  /** Moves the refs: the only point at which a build becomes the environment's. */
+  #commit(plan: Plan, ingested: Ingested, built: Build): NodeDigest {
+    const { id } = this.#options.paths;
+    const root = putEnv(this.#store, { name: plan.spec.environment.name, packages: plan.packages, files: ingested.source, steps: plan.steps.map((step) => step.definition) });
+    const old = this.#store.getRef(envRef(id, 'root'))?.target;
+    if (old !== undefined) this.#store.setRef(envRef(id, 'previous'), old);
+    this.#store.setRef(envRef(id, 'tree'), { kind: 'tree', digest: built.tree });
+    this.#store.setRef(envRef(id, 'source'), { kind: 'tree', digest: ingested.source });
+    this.#store.setRef(envRef(id, 'root'), { kind: 'node', digest: root });
+    return root;
+  }
+
+  #watch(): void {
+    const { project } = this.#options;
+    const files = this.#session?.spec.files ?? { include: [], exclude: [] };
+    // hd.toml counts even where [files] leaves it out.
+    const filter = createFilter({ include: files.include.length === 0 ? [] : [...files.include, 'hd.toml'], exclude: files.exclude });
+    this.#watcher?.close();
+    this.#watcher = watchTree(project.dir, {
+      filter,
+      onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch((error: unknown) => this.#warn(error)),
+      onError: (error) => this.#warn(error),
+    });
+  }
+
+  /** What is in a batch is a hint: the files are compared with what is known of them, so nothing is missed and a touch does nothing. */
+  async #applyBatch(_batch: Batch): Promise<void> {
+    const session = this.#session;
+    if (this.#phase !== 'up' || session?.live === undefined || session.services === undefined) return;
+    if (await this.#reloadSpec(session)) return;
+    const started = performance.now();
+    using _lease = this.#store.lease(`hd edit ${this.#options.paths.id}`);
+    const ingested = session.ingest.scan();
+    if (ingested.projected === session.ingested.projected) return;
+    const edits = [...diffTrees(this.#store, session.ingested.source, ingested.source)];
+    const shown = [...diffTrees(this.#store, session.ingested.projected, ingested.projected)];
+    session.ingested = ingested;
+    let built: Build;
+    try {
+      // Where a step has to run, the edits are put in place first: services that reload by themselves need not wait.
+      built = await this.#build(session.plan, ingested, () => this.#showEdits(session, shown));
+    } catch (error) {
+      this.#showEdits(session, shown);
+      this.#warn(error);
+      return;
+    }
+    const { changes, clashes } = session.live.apply(built.tree);
+    for (const clash of clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+    session.build = built;
+    session.root = this.#commit(session.plan, ingested, built);
+    this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
+    this.#restartConcerned(session, [...shown.map(({ path }) => toText(path)), ...insideWorkdir(changes, session.plan.workdir)]);
+  }
+
+  /** A readiness command, in a container of its own on the live root. */
+  async #runCommand(command: string, signal: AbortSignal): Promise<boolean> {
+    const { spec, bundleDir } = this.exec({ args: ['/bin/sh', '-c', command], terminal: false, env: {} });
+    const container = this.#runtime.run(spec, { bundleDir, stdio: 'capture' });
+    const kill = (): void => void container.kill();
+    signal.addEventListener('abort', kill, { once: true });
+    const exit = await container.exit;
+    signal.removeEventListener('abort', kill);
+    rmSync(bundleDir, { recursive: true, force: true });
+    return exit.code === 0;
+  }
+
+  #showEdits(session: Session, edits: readonly TreeChange[]): void {
+    if (session.live === undefined) return;
+    const next = applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits);
+    for (const clash of session.live.apply(next).clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+  }
+
+  #restartConcerned(session: Session, paths: string[]): void {
+    const unique = [...new Set(paths)].sort();
+    for (const service of session.spec.services) {
+      const matches = createMatcher(service.watch);
+      const concerned = service.watch.length === 0 ? [] : unique.filter((path) => matches(path));
+      if (concerned.length > 0) session.services?.restart([service.name], { kind: 'change', paths: concerned });
+    }
+  }
+
+  /** True when hd.toml says something else now, and the environment was made anew by it. */
+  async #reloadSpec(session: Session): Promise<boolean> {
+    const file = readSpecFile(this.#options.project);
+    if (file.text === session.text) return false;
+    session.text = file.text;
+    if (!file.ok) {
+      const [first] = file.diagnostics;
+      this.#emit({ type: 'warning', code: 'SPEC_INVALID', message: `hd.toml:${first?.line ?? 1}: ${first?.message ?? 'not valid'}; the environment goes on as it was` });
+      return false;
+    }
+    if (JSON.stringify(file.spec) === JSON.stringify(session.spec)) return false;
+    this.#emit({ type: 'warning', code: 'SPEC_CHANGED', message: 'hd.toml changed: the environment is made anew' });
+    this.#phase = 'building';
+    await this.#stop();
+    try {
+      await this.#start(file);
+      this.#phase = 'up';
+      this.#watch();
+      this.#session?.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
+    } catch (error) {
+      this.#fail(error);
+    }
+    return true;
+  }
+
+  #emitBuilt(session: Session, previous: TreeDigest | undefined, ms: number): void {
+    const { spec, ingested, build: built, root } = session;
+    const edits = previous === undefined ? undefined : [...diffTrees(this.#store, previous, ingested.source)];
+    this.#emit({
+      type: 'built', name: spec.environment.name, root, ms, files: ingested.files, bytes: ingested.bytes, services: spec.services.map(({ name }) => name),
+      ran: built.ran, cached: built.cached, hashed: ingested.hashed,
+      ...(edits === undefined ? {} : { changes: edits.filter(isFileChange).map(fileChange), summary: summarise(edits, ingested.files) }),
+    });
+  }
+
+  #startFuse(): void {
+    const problem = fuseProblem();
+    if (problem !== undefined) {
+      this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
+      return;
+    }
+    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.#fail(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
+  }
+
+  #projector() {
+    return { store: this.#store, storeDir: this.#options.home.storeDir, fuse: this.#fuse, materializedDir: this.#options.home.materializedDir };
+  }
+
+  #stepContext(plan: Plan): StepContext {
+    return { ...this.#projector(), runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user };
+  }
+
+  #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
+    return { id, rootfs: this.#live().session.live?.merged ?? '', hostname: plan.spec.environment.name, mounts: this.#passthrough.mounts, network: 'host' };
+  }
+
+  #containerId(what: string): string {
+    return `hd-${this.#options.paths.id.slice(-10)}-${process.pid}-${what}`;
+  }
+
+  #live(): { session: Session; services: ServiceSet } {
+    const session = this.#session;
+    if (session?.live === undefined || session.services === undefined) throw new HdError('NOT_READY', `the environment is ${this.#phase}`, { hint: 'wait for `hd up --wait`' });
+    return { session, services: session.services };
+  }
+
+  #enqueue<T>(job: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(job);
+    this.#queue = result.then(() => {}, () => {});
+    return result;
+  }
+
+  #fail(error: unknown): void {
+    this.#phase = 'failed';
+    const hdError = error instanceof HdError ? error : new HdError('INTERNAL', describeError(error), { cause: error, hint: `this is a bug; see ${this.#options.paths.supervisorLog}` });
+    if (!(error instanceof HdError)) process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    this.#emit({ type: 'failed', error: hdError.toJSON() });
+  }
+
+  #warn(error: unknown): void {
+    this.#emit({ type: 'warning', code: error instanceof HdError ? error.code : 'INTERNAL', message: describeError(error) });
+  }
+
+  #emit(event: HdEvent): void {
+    this.log.emit(event);
+  }
+}
+
+function isFileChange(change: TreeChange): boolean {
+  return (change.change === 'removed' ? change.before.kind : change.after.kind) !== 'dir';
+}
+
+function fileChange({ path, change }: TreeChange): FileChange {
+  return { path: toText(path), change };
+}
+
+function summarise(edits: readonly TreeChange[], files: number): ChangeSummary {
+  const count = (kind: TreeChange['change']): number => edits.filter((edit) => edit.change === kind && isFileChange(edit)).length;
+  const [changed, added, removed] = [count('changed'), count('added'), count('removed')];
+  return { changed, added, removed, unchanged: files - changed - added };
+}
+
+/** Paths relative to the working directory, for what changed below it. */
+function insideWorkdir(changes: readonly TreeChange[], workdir: string): string[] {
+  const prefix = `${inTree(workdir)}/`;
+  return changes.flatMap(({ path }) => (path.startsWith(prefix) ? [toText(path).slice(prefix.length)] : []));
+}

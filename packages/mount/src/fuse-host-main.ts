@@ -1,0 +1,93 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { openSync, closeSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import { assert, describeError } from '@hyperdocker/base';
+import type { TreeDigest } from '@hyperdocker/base';
+import type { FuseWorkerData, FuseWorkerResult } from './fuse-worker.ts';
+
+/**
+ * The process that serves the FUSE mounts of one environment, one thread a mount. It ends with its parent: the supervisor may
+ * be killed at any moment, and nothing that it started may outlive it.
+ */
+export type HostRequest =
+  | { kind: 'mount'; id: string; tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean }
+  | { kind: 'unmount'; id: string }
+  | { kind: 'exit' };
+export type HostReply =
+  | { kind: 'mounted'; id: string }
+  | { kind: 'unmounted'; id: string; paths: string; requests: number }
+  | { kind: 'failed'; id: string; message: string };
+
+interface Mount { fd: number; mountpoint: string; result: Promise<FuseWorkerResult> }
+const mounts = new Map<string, Mount>();
+
+async function handle(request: HostRequest): Promise<void> {
+  switch (request.kind) {
+    case 'mount':
+      mounts.set(request.id, await mount(request));
+      reply({ kind: 'mounted', id: request.id });
+      return;
+    case 'unmount': {
+      const found = mounts.get(request.id);
+      assert(found !== undefined, `no mount ${request.id}`);
+      mounts.delete(request.id);
+      await run(['umount', found.mountpoint]);
+      const { paths, requests } = await found.result;
+      closeSync(found.fd);
+      reply({ kind: 'unmounted', id: request.id, paths: Buffer.from(paths).toString('base64'), requests });
+      return;
+    }
+    case 'exit':
+      leave();
+      return;
+  }
+}
+
+async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostRequest, { kind: 'mount' }>): Promise<Mount> {
+  const fd = openSync('/dev/fuse', 'r+');
+  const data: FuseWorkerData = { fd, storeDir, tree, tracing };
+  // The server must be reading before mount(8) returns to anybody who looks: INIT is answered by it.
+  const options = `fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${1 << 20}`;
+  try {
+    await run(['mount', '-i', '-t', 'fuse', '-o', options, 'hyperdocker', mountpoint], fd);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  const worker = new Worker(new URL('./fuse-worker.ts', import.meta.url), { workerData: data });
+  const result = new Promise<FuseWorkerResult>((resolve, reject) => {
+    worker.once('message', resolve);
+    worker.once('error', reject);
+  });
+  result.catch((error: unknown) => process.stderr.write(`fuse worker: ${describeError(error)}\n`));
+  return { fd, mountpoint, result };
+}
+
+function run(argv: string[], fd3?: number): Promise<void> {
+  const [command = '', ...args] = argv;
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe', ...(fd3 === undefined ? [] : [fd3])] });
+    let stderr = '';
+    child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    child.once('error', reject);
+    child.once('close', (code) => (code === 0 ? resolve() : reject(new Error(`${command}: ${stderr.trim()}`))));
+  });
+}
+
+function reply(message: HostReply): void {
+  process.send?.(message);
+}
+
+/** A thread that sleeps in `read` cannot be ended from here, so this process ends by a signal to itself. */
+function leave(): void {
+  for (const { mountpoint } of mounts.values()) spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
+  process.kill(process.pid, 'SIGKILL');
+}
+
+process.on('message', (message) => {
+  const request = message as HostRequest;
+  handle(request).catch((error: unknown) => reply({ kind: 'failed', id: 'id' in request ? request.id : '', message: describeError(error) }));
+});
+process.on('disconnect', leave);
+// Ctrl-C in a terminal reaches the whole process group; the parent decides what it means.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});

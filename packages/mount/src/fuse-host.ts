@@ -1,0 +1,86 @@
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { TreeDigest } from '@hyperdocker/base';
+import { HdError, describeError } from '@hyperdocker/base';
+import type { PathSet } from '@hyperdocker/engine';
+import { decodePathSet } from '@hyperdocker/engine';
+import type { HostReply, HostRequest } from './fuse-host-main.ts';
+
+/** Why FUSE cannot be used here, or undefined when it can. */
+export function fuseProblem(): string | undefined {
+  if (process.env['HD_FUSE'] === 'off') return 'switched off by HD_FUSE=off';
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return `/dev/fuse cannot be opened (${describeError(error)})`;
+  }
+}
+
+/** The supervisor's end of the process that serves FUSE mounts. */
+export class FuseHost {
+  readonly #child: ChildProcess;
+  #closing = false;
+  readonly #waiting = new Map<string, { resolve: (reply: HostReply) => void; reject: (error: Error) => void }>();
+
+  /** @param options.onDeath called when the host ends without having been asked to. */
+  constructor(options: { logFd?: number; onDeath?: () => void } = {}) {
+    const log = options.logFd ?? 'ignore';
+    this.#child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url))], {
+      stdio: ['ignore', log, log, 'ipc'],
+      detached: true,
+    });
+    this.#child.on('message', (message) => this.#settle(message as HostReply));
+    this.#child.once('exit', () => {
+      for (const { reject } of this.#waiting.values()) reject(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly'));
+      this.#waiting.clear();
+      if (!this.#closing) options.onDeath?.();
+    });
+    this.#child.unref();
+    this.#child.channel?.unref();
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? -1;
+  }
+
+  /** @throws HdError FUSE_MOUNT */
+  async mount(id: string, options: { tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean }): Promise<void> {
+    await this.#ask({ kind: 'mount', id, ...options });
+  }
+
+  /** Every user of the mount must be gone. Returns what was asked of it while tracing. */
+  async unmount(id: string): Promise<{ paths: PathSet; requests: number }> {
+    const reply = await this.#ask({ kind: 'unmount', id });
+    if (reply.kind !== 'unmounted') throw new HdError('FUSE_MOUNT', `unexpected answer ${reply.kind}`);
+    return { paths: decodePathSet(Buffer.from(reply.paths, 'base64')), requests: reply.requests };
+  }
+
+  /** Resolves when the host is gone, with all mounts that it still had. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const gone = new Promise<void>((resolve) => this.#child.once('exit', () => resolve()));
+    this.#child.ref();
+    this.#child.send({ kind: 'exit' } satisfies HostRequest);
+    await gone;
+  }
+
+  #ask(request: Extract<HostRequest, { id: string }>): Promise<HostReply> {
+    return new Promise((resolve, reject) => {
+      this.#child.channel?.ref();
+      this.#waiting.set(request.id, { resolve, reject });
+      this.#child.send(request);
+    });
+  }
+
+  #settle(reply: HostReply): void {
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if (this.#waiting.size === 0) this.#child.channel?.unref();
+    if (reply.kind === 'failed') waiting?.reject(new HdError('FUSE_MOUNT', `FUSE: ${reply.message}`, { hint: 'see `hd doctor`' }));
+    else waiting?.resolve(reply);
+  }
+}

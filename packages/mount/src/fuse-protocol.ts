@@ -1,0 +1,184 @@
+import type { ByteString } from '@hyperdocker/base';
+import type { EntryKind } from '@hyperdocker/cas';
+import type { Attributes } from './projection.ts';
+
+/**
+ * The parts of the kernel's FUSE protocol (include/uapi/linux/fuse.h, 7.31 and later) that a read-only file system needs.
+ * All integers are little endian here: the kernel uses the byte order of the machine, and x86-64 and arm64 are little.
+ */
+export const Opcode = {
+  LOOKUP: 1, FORGET: 2, GETATTR: 3, SETATTR: 4, READLINK: 5, SYMLINK: 6, MKNOD: 8, MKDIR: 9, UNLINK: 10, RMDIR: 11, RENAME: 12,
+  LINK: 13, OPEN: 14, READ: 15, WRITE: 16, STATFS: 17, RELEASE: 18, FSYNC: 20, SETXATTR: 21, GETXATTR: 22, LISTXATTR: 23,
+  REMOVEXATTR: 24, FLUSH: 25, INIT: 26, OPENDIR: 27, READDIR: 28, RELEASEDIR: 29, FSYNCDIR: 30, ACCESS: 34, CREATE: 35,
+  INTERRUPT: 36, DESTROY: 38, BATCH_FORGET: 42, READDIRPLUS: 44, RENAME2: 45, LSEEK: 46,
+} as const;
+
+export const Errno = { ENOENT: 2, EIO: 5, EACCES: 13, EINVAL: 22, EROFS: 30, ERANGE: 34, ENOSYS: 38, ENODATA: 61 } as const;
+
+const InitFlag = {
+  ASYNC_READ: 1 << 0, BIG_WRITES: 1 << 5, READDIRPLUS: 1 << 13, NO_OPEN: 1 << 17, PARALLEL_DIROPS: 1 << 18, MAX_PAGES: 1 << 22,
+  CACHE_SYMLINKS: 1 << 23, NO_OPENDIR: 1 << 24,
+} as const;
+export const FOPEN_KEEP_CACHE = 1 << 1;
+export const FOPEN_CACHE_DIR = 1 << 3;
+
+export const IN_HEADER_BYTES = 40;
+const OUT_HEADER_BYTES = 16;
+const ENTRY_BYTES = 128;
+const ATTR_BYTES = 88;
+/** Requests of up to 1 MiB: 256 pages. */
+export const MAX_READ_BYTES = 1 << 20;
+/** The kernel refuses a read buffer under max_write + 4 KiB. */
+export const REQUEST_BUFFER_BYTES = MAX_READ_BYTES + 4096;
+
+export interface Request {
+  opcode: number;
+  unique: bigint;
+  ino: number;
+  pid: number;
+  /** What follows the header. A view of the read buffer: valid until the next read. */
+  body: Buffer;
+}
+
+export function decodeRequest(buffer: Buffer): Request {
+  return {
+    opcode: buffer.readUInt32LE(4),
+    unique: buffer.readBigUInt64LE(8),
+    ino: Number(buffer.readBigUInt64LE(16)),
+    pid: buffer.readUInt32LE(32),
+    body: buffer.subarray(IN_HEADER_BYTES, buffer.readUInt32LE(0)),
+  };
+}
+
+/** A reply that carries `body`, or an error when `errno` is not 0. */
+export function encodeReply(unique: bigint, errno: number, body: Buffer | undefined): Buffer {
+  const length = OUT_HEADER_BYTES + (body?.length ?? 0);
+  const reply = Buffer.allocUnsafe(length);
+  reply.writeUInt32LE(length, 0);
+  reply.writeInt32LE(-errno, 4);
+  reply.writeBigUInt64LE(unique, 8);
+  if (body !== undefined) body.copy(reply, OUT_HEADER_BYTES);
+  return reply;
+}
+
+/** @returns undefined when the kernel speaks a major version other than 7. */
+export function encodeInit(body: Buffer, options: { tracing: boolean }): Buffer | undefined {
+  if (body.readUInt32LE(0) !== 7) return undefined;
+  const [minor, maxReadahead, offered] = [body.readUInt32LE(4), body.readUInt32LE(8), body.readUInt32LE(12)];
+  let wanted = InitFlag.ASYNC_READ | InitFlag.BIG_WRITES | InitFlag.PARALLEL_DIROPS | InitFlag.MAX_PAGES | InitFlag.CACHE_SYMLINKS;
+  // While tracing, every open must reach us and every child must be looked up by itself.
+  if (!options.tracing) wanted |= InitFlag.READDIRPLUS | InitFlag.NO_OPEN | InitFlag.NO_OPENDIR;
+  const reply = Buffer.alloc(64);
+  reply.writeUInt32LE(7, 0);
+  reply.writeUInt32LE(Math.min(minor, 38), 4);
+  reply.writeUInt32LE(Math.max(maxReadahead, MAX_READ_BYTES), 8);
+  reply.writeUInt32LE((wanted & offered) >>> 0, 12);
+  reply.writeUInt16LE(64, 16); // max_background
+  reply.writeUInt16LE(48, 18); // congestion_threshold
+  reply.writeUInt32LE(MAX_READ_BYTES, 20); // max_write
+  reply.writeUInt32LE(1, 24); // time_gran, ns
+  reply.writeUInt16LE(MAX_READ_BYTES / 4096, 28); // max_pages
+  return reply;
+}
+
+/** The tree never changes: names, attributes and the absence of names stay valid for ever. */
+const FOR_EVER_SECONDS = 0x7fff_ffffn;
+
+export function encodeEntry(attributes: Attributes | undefined): Buffer {
+  const entry = Buffer.alloc(ENTRY_BYTES);
+  writeEntry(entry, 0, attributes);
+  return entry;
+}
+
+function writeEntry(out: Buffer, at: number, attributes: Attributes | undefined): void {
+  out.writeBigUInt64LE(BigInt(attributes?.ino ?? 0), at);
+  out.writeBigUInt64LE(0n, at + 8);
+  out.writeBigUInt64LE(FOR_EVER_SECONDS, at + 16);
+  out.writeBigUInt64LE(FOR_EVER_SECONDS, at + 24);
+  out.writeBigUInt64LE(0n, at + 32);
+  if (attributes !== undefined) writeAttributes(out, at + 40, attributes);
+}
+
+export function encodeAttributes(attributes: Attributes): Buffer {
+  const reply = Buffer.alloc(16 + ATTR_BYTES);
+  reply.writeBigUInt64LE(FOR_EVER_SECONDS, 0);
+  writeAttributes(reply, 16, attributes);
+  return reply;
+}
+
+function writeAttributes(out: Buffer, at: number, a: Attributes): void {
+  const seconds = a.mtimeNs / 1_000_000_000n;
+  const nanos = Number(a.mtimeNs % 1_000_000_000n);
+  out.writeBigUInt64LE(BigInt(a.ino), at);
+  out.writeBigUInt64LE(BigInt(a.size), at + 8);
+  out.writeBigUInt64LE(BigInt(Math.ceil(a.size / 512)), at + 16);
+  for (const offset of [24, 32, 40]) out.writeBigUInt64LE(seconds, at + offset);
+  for (const offset of [48, 52, 56]) out.writeUInt32LE(nanos, at + offset);
+  out.writeUInt32LE(KIND_BITS[a.kind] | a.mode, at + 60);
+  out.writeUInt32LE(a.links, at + 64);
+  out.writeUInt32LE(a.uid, at + 68);
+  out.writeUInt32LE(a.gid, at + 72);
+  out.writeUInt32LE(((a.minor & 0xff) | (a.major << 8) | ((a.minor & ~0xff) << 12)) >>> 0, at + 76);
+  out.writeUInt32LE(4096, at + 80);
+  out.writeUInt32LE(0, at + 84);
+}
+
+const KIND_BITS: Record<EntryKind, number> = {
+  fifo: 0o010000, char: 0o020000, dir: 0o040000, block: 0o060000, file: 0o100000, symlink: 0o120000, socket: 0o140000, whiteout: 0o020000,
+};
+
+export function encodeOpen(flags: number): Buffer {
+  const reply = Buffer.alloc(16);
+  reply.writeUInt32LE(flags, 8);
+  return reply;
+}
+
+export function encodeStatfs(): Buffer {
+  const reply = Buffer.alloc(80);
+  reply.writeUInt32LE(4096, 40); // bsize
+  reply.writeUInt32LE(255, 44); // namelen
+  reply.writeUInt32LE(4096, 48); // frsize
+  return reply;
+}
+
+/** For GETXATTR and LISTXATTR: the size alone when the caller gave no room, else the value. Returns an errno when it does not fit. */
+export function encodeXattr(room: number, value: Uint8Array): Buffer | number {
+  if (room === 0) {
+    const reply = Buffer.alloc(8);
+    reply.writeUInt32LE(value.length, 0);
+    return reply;
+  }
+  return value.length > room ? Errno.ERANGE : Buffer.from(value);
+}
+
+/** Fills one READDIR or READDIRPLUS reply. */
+export class DirectoryReply {
+  readonly #buffer: Buffer;
+  readonly #plus: boolean;
+  #length = 0;
+
+  constructor(room: number, plus: boolean) {
+    this.#buffer = Buffer.alloc(room);
+    this.#plus = plus;
+  }
+
+  /** @param next the offset at which to go on after this entry. @returns false when it does not fit any more. */
+  add(name: ByteString, kind: EntryKind, ino: number, next: number, attributes: Attributes | undefined): boolean {
+    const head = this.#plus ? ENTRY_BYTES : 0;
+    const size = head + ((24 + name.length + 7) & ~7);
+    if (this.#length + size > this.#buffer.length) return false;
+    if (this.#plus) writeEntry(this.#buffer, this.#length, attributes);
+    const at = this.#length + head;
+    this.#buffer.writeBigUInt64LE(BigInt(ino), at);
+    this.#buffer.writeBigUInt64LE(BigInt(next), at + 8);
+    this.#buffer.writeUInt32LE(name.length, at + 16);
+    this.#buffer.writeUInt32LE(KIND_BITS[kind] >> 12, at + 20);
+    this.#buffer.write(name, at + 24, 'latin1');
+    this.#length += size;
+    return true;
+  }
+
+  finish(): Buffer {
+    return this.#buffer.subarray(0, this.#length);
+  }
+}

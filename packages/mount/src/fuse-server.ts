@@ -1,0 +1,131 @@
+import type { ByteString } from '@hyperdocker/base';
+import { HdError } from '@hyperdocker/base';
+import type { Request } from './fuse-protocol.ts';
+import {
+  DirectoryReply, Errno, FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, Opcode, decodeRequest, encodeAttributes, encodeEntry, encodeInit, encodeOpen,
+  encodeReply, encodeStatfs, encodeXattr,
+} from './fuse-protocol.ts';
+import type { DirectoryItem, Projection } from './projection.ts';
+
+/** What became of a request: bytes to write back, nothing to say, or the end of the mount. */
+export type Answer = { kind: 'reply'; bytes: Buffer } | { kind: 'none' } | { kind: 'destroy' };
+
+const NONE: Answer = { kind: 'none' };
+
+/** Answers FUSE requests from a projection. Knows no file descriptor: tests hand it the bytes that a kernel would send. */
+export class FuseServer {
+  readonly #projection: Projection;
+  readonly #tracing: boolean;
+  readonly #openDirs = new Map<number, DirectoryItem[]>();
+  #nextHandle = 1;
+  /** Requests answered, by opcode: tests and benchmarks count with it. */
+  readonly counts = new Map<number, number>();
+
+  constructor(projection: Projection, options: { tracing: boolean }) {
+    this.#projection = projection;
+    this.#tracing = options.tracing;
+  }
+
+  handle(buffer: Buffer): Answer {
+    const request = decodeRequest(buffer);
+    this.counts.set(request.opcode, (this.counts.get(request.opcode) ?? 0) + 1);
+    if (request.opcode === Opcode.FORGET || request.opcode === Opcode.BATCH_FORGET || request.opcode === Opcode.INTERRUPT) return NONE;
+    if (request.opcode === Opcode.DESTROY) return { kind: 'destroy' };
+    const result = this.#answer(request);
+    return { kind: 'reply', bytes: typeof result === 'number' ? encodeReply(request.unique, result, undefined) : encodeReply(request.unique, 0, result) };
+  }
+
+  /** A body, or an errno (0: success without a body). */
+  #answer(request: Request): Buffer | number {
+    try {
+      return this.#dispatch(request);
+    } catch (error) {
+      // A corrupt or missing object must never be served as something else.
+      if (error instanceof HdError) return Errno.EIO;
+      throw error;
+    }
+  }
+
+  #dispatch({ opcode, ino, body }: Request): Buffer | number {
+    const fs = this.#projection;
+    switch (opcode) {
+      case Opcode.INIT:
+        return encodeInit(body, { tracing: this.#tracing }) ?? Errno.EINVAL;
+      case Opcode.LOOKUP:
+        // An entry with inode 0 is a negative one, and cached like the others.
+        return encodeEntry(fs.lookup(ino, name(body, 0)));
+      case Opcode.GETATTR:
+        return encodeAttributes(fs.attributes(ino));
+      case Opcode.READLINK:
+        return Buffer.from(fs.readlink(ino), 'latin1');
+      case Opcode.OPEN:
+        if ((body.readUInt32LE(0) & 3) !== 0) return Errno.EROFS;
+        if (!this.#tracing) return Errno.ENOSYS; // with NO_OPEN: never asked again, opens need no round trip
+        fs.open(ino);
+        return encodeOpen(FOPEN_KEEP_CACHE);
+      case Opcode.READ:
+        return fs.read(ino, Number(body.readBigUInt64LE(8)), body.readUInt32LE(16));
+      case Opcode.OPENDIR:
+        return this.#opendir(ino);
+      case Opcode.READDIR:
+        return this.#readdir(ino, body, false);
+      case Opcode.READDIRPLUS:
+        return this.#readdir(ino, body, true);
+      case Opcode.RELEASEDIR:
+        this.#openDirs.delete(Number(body.readBigUInt64LE(0)));
+        return 0;
+      case Opcode.GETXATTR:
+        return this.#getxattr(ino, body);
+      case Opcode.LISTXATTR:
+        return encodeXattr(body.readUInt32LE(0), Buffer.concat(fs.xattrs(ino).map(([key]) => Buffer.from(`${key}\0`, 'latin1'))));
+      case Opcode.STATFS:
+        return encodeStatfs();
+      case Opcode.RELEASE:
+        return 0;
+      case Opcode.SETATTR: case Opcode.SYMLINK: case Opcode.MKNOD: case Opcode.MKDIR: case Opcode.UNLINK: case Opcode.RMDIR:
+      case Opcode.RENAME: case Opcode.RENAME2: case Opcode.LINK: case Opcode.WRITE: case Opcode.CREATE: case Opcode.SETXATTR:
+      case Opcode.REMOVEXATTR:
+        return Errno.EROFS;
+      default:
+        // FLUSH, ACCESS, LSEEK, FSYNC and whatever comes later: the kernel remembers and does it alone.
+        return Errno.ENOSYS;
+    }
+  }
+
+  #opendir(ino: number): Buffer | number {
+    if (!this.#tracing) return Errno.ENOSYS;
+    const handle = this.#nextHandle++;
+    this.#openDirs.set(handle, this.#projection.list(ino));
+    const reply = encodeOpen(FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE);
+    reply.writeBigUInt64LE(BigInt(handle), 0);
+    return reply;
+  }
+
+  #readdir(ino: number, body: Buffer, plus: boolean): Buffer {
+    const [handle, offset, room] = [Number(body.readBigUInt64LE(0)), Number(body.readBigUInt64LE(8)), body.readUInt32LE(16)];
+    const items = this.#openDirs.get(handle) ?? this.#projection.list(ino);
+    const reply = new DirectoryReply(room, plus);
+    const all: DirectoryItem[] = [{ name: '.' as ByteString, ino, kind: 'dir' }, { name: '..' as ByteString, ino: 1, kind: 'dir' }];
+    for (let i = offset; i < items.length + all.length; i++) {
+      const item = i < all.length ? all[i] : items[i - all.length];
+      if (item === undefined) break;
+      // "." and ".." must carry inode 0 in a READDIRPLUS entry: the kernel skips their attributes.
+      const attributes = plus && i >= all.length ? this.#projection.attributes(item.ino) : undefined;
+      if (!reply.add(item.name, item.kind, item.ino, i + 1, attributes)) break;
+    }
+    return reply.finish();
+  }
+
+  #getxattr(ino: number, body: Buffer): Buffer | number {
+    const wanted = name(body, 8);
+    // Overlayfs asks every directory for its own marks, which a whole tree never has.
+    if (wanted.startsWith('trusted.overlay.')) return Errno.ENODATA;
+    const found = this.#projection.xattrs(ino).find(([key]) => key === wanted);
+    return found === undefined ? Errno.ENODATA : encodeXattr(body.readUInt32LE(0), found[1]);
+  }
+}
+
+/** A NUL-terminated name in a request body. */
+function name(body: Buffer, at: number): ByteString {
+  return body.toString('latin1', at, body.indexOf(0, at)) as ByteString;
+}

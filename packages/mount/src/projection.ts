@@ -1,0 +1,164 @@
+import type { ByteString, TreeDigest } from '@hyperdocker/base';
+import { assert, joinBytes } from '@hyperdocker/base';
+import type { DirEntry, EntryKind, FileEntry, Store, Tree, TreeEntry } from '@hyperdocker/cas';
+import { Asked } from '@hyperdocker/engine';
+
+/** Called with every question that reaches the file system. Paths are relative to the root. */
+export type Observer = (path: ByteString, asked: number) => void;
+
+export interface Attributes {
+  ino: number;
+  kind: EntryKind;
+  mode: number;
+  size: number;
+  links: number;
+  uid: number;
+  gid: number;
+  mtimeNs: bigint;
+  major: number;
+  minor: number;
+}
+
+export interface DirectoryItem { name: ByteString; ino: number; kind: EntryKind }
+
+/** Directories keep no time of their own in a source tree. Any fixed time after 1980 (zip refuses earlier ones) will do. */
+const FIXED_MTIME_NS = 1_577_836_800_000_000_000n;
+export const ROOT_INO = 1;
+
+/** A name for one inode. A hard-linked file has several. */
+interface Inode {
+  ino: number;
+  entry: TreeEntry;
+  paths: ByteString[];
+  /** Of a directory, filled at the first look. */
+  children: Map<ByteString, TreeEntry> | undefined;
+  tree: Tree | undefined;
+}
+
+/**
+ * A whole tree as a read-only file system, without a kernel: inode numbers given out at first look-up and kept, so that
+ * they are stable for the life of the mount. The tree never changes; every answer may be cached for ever.
+ */
+export class Projection {
+  readonly #store: Store;
+  readonly #observe: Observer | undefined;
+  readonly #inodes: (Inode | undefined)[] = [undefined];
+  readonly #inoByPath = new Map<ByteString, number>();
+  readonly #inoByLinkGroup = new Map<number, number>();
+
+  constructor(store: Store, root: TreeDigest, observe?: Observer) {
+    this.#store = store;
+    this.#observe = observe;
+    this.#add('' as ByteString, { kind: 'dir', name: '' as ByteString, mode: 0o755, digest: root });
+  }
+
+  /** `undefined`: no such name. */
+  lookup(parentIno: number, name: ByteString): Attributes | undefined {
+    const parent = this.#inode(parentIno);
+    const parentPath = parent.paths[0] ?? ('' as ByteString);
+    const path = joinBytes(parentPath, name);
+    this.#observe?.(path, Asked.stat);
+    const entry = this.#children(parent)?.get(name);
+    return entry === undefined ? undefined : this.#attributes(this.#inoFor(path, entry));
+  }
+
+  attributes(ino: number): Attributes {
+    const inode = this.#inode(ino);
+    for (const path of inode.paths) this.#observe?.(path, Asked.stat);
+    return this.#attributes(ino);
+  }
+
+  /** Call at each open: the bytes may come from the kernel's cache later. */
+  open(ino: number): FileEntry {
+    const inode = this.#inode(ino);
+    assert(inode.entry.kind === 'file', 'open of something that is no file');
+    for (const path of inode.paths) this.#observe?.(path, Asked.content | Asked.stat);
+    return inode.entry;
+  }
+
+  read(ino: number, offset: number, length: number): Buffer {
+    const { entry } = this.#inode(ino);
+    assert(entry.kind === 'file', 'read of something that is no file');
+    return this.#store.readBlob(entry.digest, offset, length);
+  }
+
+  readlink(ino: number): ByteString {
+    const { entry, paths } = this.#inode(ino);
+    assert(entry.kind === 'symlink', 'readlink of something that is no link');
+    for (const path of paths) this.#observe?.(path, Asked.target);
+    return entry.target;
+  }
+
+  /** All entries, in the tree's order, without `.` and `..`. */
+  list(ino: number): DirectoryItem[] {
+    const inode = this.#inode(ino);
+    const path = inode.paths[0] ?? ('' as ByteString);
+    this.#observe?.(path, Asked.listing);
+    this.#children(inode);
+    return (inode.tree ?? []).map((entry) => ({ name: entry.name, ino: this.#inoFor(joinBytes(path, entry.name), entry), kind: entry.kind }));
+  }
+
+  xattrs(ino: number): readonly (readonly [ByteString, Uint8Array])[] {
+    const { entry, paths } = this.#inode(ino);
+    for (const path of paths) this.#observe?.(path, Asked.xattrs);
+    return entry.meta?.xattrs ?? [];
+  }
+
+  get inodes(): number {
+    return this.#inodes.length - 1;
+  }
+
+  #inode(ino: number): Inode {
+    const inode = this.#inodes[ino];
+    assert(inode !== undefined, `inode ${ino} was never given out`);
+    return inode;
+  }
+
+  #children(inode: Inode): Map<ByteString, TreeEntry> | undefined {
+    if (inode.children === undefined && inode.entry.kind === 'dir') {
+      inode.tree = this.#store.getTree((inode.entry as DirEntry).digest);
+      inode.children = new Map(inode.tree.map((entry) => [entry.name, entry]));
+    }
+    return inode.children;
+  }
+
+  #inoFor(path: ByteString, entry: TreeEntry): number {
+    const known = this.#inoByPath.get(path);
+    if (known !== undefined) return known;
+    const group = entry.meta?.linkGroup ?? 0;
+    const linked = group === 0 ? undefined : this.#inoByLinkGroup.get(group);
+    if (linked !== undefined) {
+      this.#inode(linked).paths.push(path);
+      this.#inoByPath.set(path, linked);
+      return linked;
+    }
+    return this.#add(path, entry);
+  }
+
+  #add(path: ByteString, entry: TreeEntry): number {
+    const ino = this.#inodes.length;
+    this.#inodes.push({ ino, entry, paths: [path], children: undefined, tree: undefined });
+    this.#inoByPath.set(path, ino);
+    const group = entry.meta?.linkGroup ?? 0;
+    if (group !== 0) this.#inoByLinkGroup.set(group, ino);
+    return ino;
+  }
+
+  #attributes(ino: number): Attributes {
+    const { entry } = this.#inode(ino);
+    const meta = entry.meta;
+    return {
+      ino,
+      kind: entry.kind,
+      mode: entry.mode,
+      size: entry.kind === 'file' ? entry.size : entry.kind === 'symlink' ? entry.target.length : 0,
+      // A directory with one link tells `find` and others not to count subdirectories by it.
+      links: meta?.links ?? 1,
+      uid: meta?.uid ?? 0,
+      gid: meta?.gid ?? 0,
+      mtimeNs: meta?.mtimeNs ?? FIXED_MTIME_NS,
+      major: 'major' in entry ? entry.major : 0,
+      minor: 'minor' in entry ? entry.minor : 0,
+    };
+  }
+}

@@ -1,0 +1,70 @@
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { BlobDigest } from '@hyperdocker/base';
+import type { Store } from '@hyperdocker/cas';
+
+/** Larger files go through a temporary file, so that memory stays bounded. */
+const IN_MEMORY_BYTES_MAX = 8 << 20;
+
+/** Turns the pieces of one file after another into blobs. */
+export class BlobSpool implements Disposable {
+  readonly #store: Store;
+  readonly #parent: string;
+  #directory: string | undefined;
+  #size = 0;
+  #received = 0;
+  #whole: Buffer | undefined;
+  #fd: number | undefined;
+
+  constructor(store: Store, tempDir: string | undefined) {
+    this.#store = store;
+    this.#parent = tempDir ?? tmpdir();
+  }
+
+  begin(sizeBytes: number): void {
+    this.#close();
+    this.#size = sizeBytes;
+    this.#received = 0;
+    this.#whole = undefined;
+    if (sizeBytes > IN_MEMORY_BYTES_MAX) this.#fd = openSync(this.#path(), 'w', 0o600);
+  }
+
+  write(bytes: Buffer): void {
+    if (this.#fd !== undefined) writeAll(this.#fd, bytes);
+    // The usual case: the file lies whole in the reader's buffer, which outlives the call to `end`.
+    else if (this.#received === 0 && bytes.length === this.#size) this.#whole = bytes;
+    else bytes.copy((this.#whole ??= Buffer.allocUnsafe(this.#size)), this.#received);
+    this.#received += bytes.length;
+  }
+
+  end(): { digest: BlobDigest; size: number } {
+    if (this.#fd === undefined) {
+      const digest = this.#store.putBlob(this.#whole ?? Buffer.alloc(0));
+      this.#whole = undefined;
+      return { digest, size: this.#size };
+    }
+    this.#close();
+    return this.#store.putFile(this.#path());
+  }
+
+  [Symbol.dispose](): void {
+    this.#close();
+    if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  #path(): string {
+    this.#directory ??= mkdtempSync(join(this.#parent, 'hd-layer-'));
+    return join(this.#directory, 'file');
+  }
+
+  #close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+}
+
+/** Writes at `position`, or where the file stands. */
+export function writeAll(fd: number, bytes: Uint8Array, position?: number): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, position === undefined ? null : position + at);
+}

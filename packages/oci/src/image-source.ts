@@ -1,0 +1,142 @@
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { HdError, toByteString, toText } from '@hyperdocker/base';
+import { createHash } from 'node:crypto';
+import { ArchiveFiles } from './archive-files.ts';
+import { compareDigest } from './decompress.ts';
+import { invalidImage, isObject, parseJson, parseJsonObject, parseManifest, selectPlatform } from './manifest.ts';
+import type { Descriptor, Platform } from './manifest.ts';
+import type { RegistryClient } from './registry.ts';
+import { formatReference } from './reference.ts';
+import type { Reference } from './reference.ts';
+
+/** An image found but not yet unpacked. */
+export interface FoundImage {
+  /** The image's configuration, JSON. */
+  config: Record<string, unknown>;
+  /** Digest of the manifest; absent in archives of the old form, which have none. */
+  manifestDigest: string | undefined;
+  layers: FoundLayer[];
+}
+
+export interface FoundLayer {
+  /** Of the file as it is stored, where the source names it. */
+  digest: string | undefined;
+  sizeBytes: number;
+  /** A host file with the layer, compressed or not. May download it; call once. */
+  fetch(): Promise<string>;
+}
+
+/** How deep indexes may nest. */
+const INDEX_DEPTH_MAX = 4;
+
+/** Downloads go to numbered files in `directory`. */
+export async function findInRegistry(client: RegistryClient, reference: Reference, platform: Platform, directory: string, onBytes: (digest: string, doneBytes: number, totalBytes: number) => void): Promise<FoundImage> {
+  const image = formatReference(reference);
+  const { tag: _, ...untagged } = reference;
+  let fetched = await client.manifest(reference);
+  for (let depth = 0; depth < INDEX_DEPTH_MAX; depth++) {
+    const manifest = parseManifest(fetched.bytes, image);
+    if (manifest.kind === 'index') {
+      fetched = await client.manifest({ ...untagged, digest: selectPlatform(manifest.manifests, platform, image).digest });
+      continue;
+    }
+    const config = parseJsonObject(await client.document(reference, manifest.config), `the configuration of ${image}`);
+    const layers = manifest.layers.map((descriptor, index): FoundLayer => ({
+      digest: undefined,
+      sizeBytes: descriptor.size,
+      async fetch() {
+        const path = join(directory, `layer-${index}`);
+        await client.download(reference, descriptor, path, (done) => onBytes(descriptor.digest, done, descriptor.size));
+        return path;
+      },
+    }));
+    return { config, manifestDigest: fetched.digest, layers };
+  }
+  throw invalidImage(image, 'its indexes nest too deep');
+}
+
+/** An OCI image layout on disk. `ref`: its `org.opencontainers.image.ref.name`. */
+export function findInOciDir(directory: string, ref: string | undefined, platform: Platform, image: string): FoundImage {
+  if (!existsSync(join(directory, 'index.json'))) {
+    throw new HdError('IMAGE_NOT_FOUND', `${image}: there is no OCI image layout (no index.json)`, { hint: 'write one with `skopeo copy … oci:DIR` or `docker buildx build --output type=oci,tar=false,dest=DIR`' });
+  }
+  return findInLayout((path) => (existsSync(join(directory, path)) ? join(directory, path) : undefined), ref, platform, image);
+}
+
+/** What `docker save` or an OCI-archive exporter wrote, plain or compressed. Its files are put into `directory`. */
+export async function findInArchive(archive: string, platform: Platform, directory: string, image: string, signal: AbortSignal | undefined): Promise<FoundImage> {
+  if (!existsSync(archive) || !statSync(archive).isFile()) throw new HdError('IMAGE_NOT_FOUND', `${image}: there is no such file`, { hint: 'write one with `docker save IMAGE -o FILE`' });
+  const files = await ArchiveFiles.extract(archive, directory, image, signal);
+  const find = (path: string) => files.find(toByteString(path));
+  const list = find('manifest.json');
+  if (list !== undefined) return findInSaved(list, find, image);
+  if (find('index.json') !== undefined) return findInLayout(find, undefined, platform, image);
+  throw invalidImage(image, 'it holds neither manifest.json nor index.json', 'for the tar of a root file system there is no kind of base yet; images come from `docker save`');
+}
+
+type FindFile = (path: string) => string | undefined;
+
+function findInSaved(list: string, find: FindFile, image: string): FoundImage {
+  const entries = parseJson(readFileSync(list), `the manifest.json of ${image}`);
+  const [entry, ...others]: unknown[] = Array.isArray(entries) ? entries : [];
+  if (!isObject(entry) || typeof entry['Config'] !== 'string' || !Array.isArray(entry['Layers'])) throw invalidImage(image, 'its manifest.json is damaged');
+  if (others.length > 0) throw invalidImage(image, `it holds ${others.length + 1} images`, 'save one image into one archive');
+  const layers = entry['Layers'].map((path: unknown): FoundLayer => {
+    const file = needFile(find, String(path), image);
+    return { digest: undefined, sizeBytes: statSync(file).size, fetch: () => Promise.resolve(file) };
+  });
+  const config = parseJsonObject(readFileSync(needFile(find, entry['Config'], image)), `the configuration of ${image}`);
+  return { config, manifestDigest: undefined, layers };
+}
+
+function findInLayout(find: FindFile, ref: string | undefined, platform: Platform, image: string): FoundImage {
+  let index = parseManifest(readFileSync(needFile(find, 'index.json', image)), image);
+  if (index.kind !== 'index') throw invalidImage(image, 'its index.json is no index');
+  let candidates = named(index.manifests, ref, image);
+  for (let depth = 0; depth < INDEX_DEPTH_MAX; depth++) {
+    const chosen = selectPlatform(candidates, platform, image);
+    const manifest = parseManifest(readBlob(find, chosen, image), image);
+    if (manifest.kind === 'index') {
+      candidates = manifest.manifests;
+      continue;
+    }
+    const config = parseJsonObject(readBlob(find, manifest.config, image), `the configuration of ${image}`);
+    const layers = manifest.layers.map((descriptor): FoundLayer => {
+      const file = needFile(find, blobPath(descriptor), image);
+      return { digest: descriptor.digest, sizeBytes: descriptor.size, fetch: () => Promise.resolve(file) };
+    });
+    return { config, manifestDigest: chosen.digest, layers };
+  }
+  throw invalidImage(image, 'its indexes nest too deep');
+}
+
+const REF_NAME = 'org.opencontainers.image.ref.name';
+
+/** The manifests with a name. Without one, all of them are one image for several platforms, or the choice is the user's. */
+function named(manifests: Descriptor[], ref: string | undefined, image: string): Descriptor[] {
+  const names = [...new Set(manifests.flatMap(({ annotations }) => annotations[REF_NAME] ?? []))];
+  if (ref === undefined) {
+    if (names.length > 1) throw invalidImage(image, `it holds several images: ${names.join(', ')}`, 'name one: oci:DIR:NAME');
+    return manifests;
+  }
+  const found = manifests.filter(({ annotations }) => annotations[REF_NAME] === ref || annotations[REF_NAME]?.endsWith(`:${ref}`));
+  if (found.length === 0) throw new HdError('IMAGE_NOT_FOUND', `${image}: there is no image named ${JSON.stringify(ref)}`, { hint: names.length > 0 ? `there are: ${names.join(', ')}` : 'leave the name out' });
+  return found;
+}
+
+function readBlob(find: FindFile, descriptor: Descriptor, image: string): Buffer {
+  const bytes = readFileSync(needFile(find, blobPath(descriptor), image));
+  compareDigest(`a document of ${image}`, descriptor.digest, createHash('sha256').update(bytes).digest('hex'));
+  return bytes;
+}
+
+function blobPath(descriptor: Descriptor): string {
+  return `blobs/${descriptor.digest.replace(':', '/')}`;
+}
+
+function needFile(find: FindFile, path: string, image: string): string {
+  const file = find(path);
+  if (file === undefined) throw invalidImage(image, `the file ${toText(toByteString(path))} is missing in it`);
+  return file;
+}

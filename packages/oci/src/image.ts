@@ -1,0 +1,172 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { HdError, isDigest } from '@hyperdocker/base';
+import type { TreeDigest } from '@hyperdocker/base';
+import { emptyTree } from '@hyperdocker/cas';
+import type { Store } from '@hyperdocker/cas';
+import { decompressed } from './decompress.ts';
+import { EMPTY_CONFIG, parseDiffIds, parseImageConfig } from './image-config.ts';
+import type { ImageConfig } from './image-config.ts';
+import { findInArchive, findInOciDir, findInRegistry } from './image-source.ts';
+import type { FoundImage, FoundLayer } from './image-source.ts';
+import { ImageTree } from './image-tree.ts';
+import { readLayerInto } from './layer.ts';
+import { hostPlatform, isObject, wrongPlatform } from './manifest.ts';
+import type { Platform } from './manifest.ts';
+import { formatReference } from './reference.ts';
+import type { Base } from './reference.ts';
+import { RegistryClient } from './registry.ts';
+import type { RegistryOptions } from './registry.ts';
+
+/** A base image in the store. */
+export interface Image {
+  tree: TreeDigest;
+  config: ImageConfig;
+  /** Canonical text of where it came from. */
+  source: string;
+  /** Its identity: the manifest's `sha256:…`; for sources without manifests the tree's digest. */
+  resolved: string;
+}
+
+/** Every base that is an image. `apt` is made by running mmdebstrap, elsewhere. */
+export type ImageBase = Exclude<Base, { kind: 'apt' }>;
+
+export type ImageProgress =
+  | { kind: 'found'; layers: number; totalBytes: number }
+  | { kind: 'download'; digest: string; doneBytes: number; totalBytes: number }
+  /** Layer `layer` (from 1) of `layers` is in the tree. */
+  | { kind: 'unpacked'; layer: number; layers: number };
+
+export interface LoadOptions {
+  registry?: Omit<RegistryOptions, 'signal'>;
+  /** Default: Linux on this machine's processor. */
+  platform?: Platform;
+  /** What relative paths are relative to. Default: the current directory. */
+  cwd?: string;
+  /** Downloads wait here. Default: the system's. */
+  tempDir?: string;
+  signal?: AbortSignal;
+  onProgress?: (progress: ImageProgress) => void;
+}
+
+const PARALLEL_DOWNLOADS = 3;
+
+/**
+ * Brings an image into the store. The caller holds a lease and sets a ref.
+ * @throws HdError IMAGE_NOT_FOUND, IMAGE_INVALID, IMAGE_PLATFORM, LAYER_INVALID, DIGEST_MISMATCH, and those of `RegistryClient`;
+ * the signal's reason where it was aborted
+ */
+export async function loadImage(store: Store, base: ImageBase, options: LoadOptions = {}): Promise<Image> {
+  const source = formatBase(base);
+  if (base.kind === 'scratch') {
+    const tree = emptyTree(store);
+    return { tree, config: EMPTY_CONFIG, source, resolved: tree };
+  }
+  const directory = mkdtempSync(join(options.tempDir ?? tmpdir(), 'hd-image-'));
+  const stop = new AbortController();
+  const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+  let downloads: Promise<string>[] = [];
+  try {
+    const platform = options.platform ?? hostPlatform();
+    const found = await find(base, source, platform, directory, signal, options);
+    checkPlatform(found, platform, source);
+    const diffIds = parseDiffIds(found.config, found.layers.length, source);
+    options.onProgress?.({ kind: 'found', layers: found.layers.length, totalBytes: found.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0) });
+    downloads = startAll(found.layers, signal);
+    const tree = await unpack(store, found, downloads, diffIds, { ...options, signal, tempDir: directory });
+    return { tree, config: parseImageConfig(found.config, source), source, resolved: found.manifestDigest ?? tree };
+  } finally {
+    stop.abort();
+    await Promise.allSettled(downloads);
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** The canonical text of a base, which `parseBase` reads again. */
+export function formatBase(base: ImageBase): string {
+  switch (base.kind) {
+    case 'scratch':
+      return 'scratch';
+    case 'oci-dir':
+      return `oci:${base.path}${base.ref === undefined ? '' : `:${base.ref}`}`;
+    case 'docker-archive':
+      return `docker-archive:${base.path}`;
+    case 'registry':
+      return formatReference(base.reference);
+  }
+}
+
+/** Canonical JSON: keys sorted, so that equal images have equal texts. */
+export function imageToJson(image: Image): string {
+  return JSON.stringify(image, (_, value: unknown) => (isObject(value) ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))) : value));
+}
+
+/** @throws HdError IMAGE_INVALID for what `imageToJson` did not write */
+export function imageFromJson(json: string): Image {
+  try {
+    const value: unknown = JSON.parse(json);
+    if (isImage(value)) return value;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new HdError('IMAGE_INVALID', 'the record of an image is damaged', { hint: 'remove it: the image is then loaded again' });
+}
+
+async function find(base: Exclude<ImageBase, { kind: 'scratch' }>, source: string, platform: Platform, directory: string, signal: AbortSignal, options: LoadOptions): Promise<FoundImage> {
+  const cwd = options.cwd ?? process.cwd();
+  switch (base.kind) {
+    case 'oci-dir':
+      return findInOciDir(resolve(cwd, base.path), base.ref, platform, source);
+    case 'docker-archive':
+      return await findInArchive(resolve(cwd, base.path), platform, directory, source, signal);
+    case 'registry':
+      return await findInRegistry(new RegistryClient({ ...options.registry, signal }), base.reference, platform, directory, (digest, doneBytes, totalBytes) =>
+        options.onProgress?.({ kind: 'download', digest, doneBytes, totalBytes }),
+      );
+  }
+}
+
+/** An index names platforms; a single image says only in its configuration what it is for. */
+function checkPlatform(found: FoundImage, wanted: Platform, source: string): void {
+  const { os, architecture } = found.config;
+  if (typeof os !== 'string' || typeof architecture !== 'string' || architecture === '' || os === '') return;
+  if (os !== wanted.os || architecture !== wanted.architecture) throw wrongPlatform(source, wanted, [`${os}/${architecture}`]);
+}
+
+/** Begins the fetches in order, a few at a time. */
+function startAll(layers: FoundLayer[], signal: AbortSignal): Promise<string>[] {
+  const started: Promise<string>[] = [];
+  for (const [index, layer] of layers.entries()) {
+    const earlier = started[index - PARALLEL_DOWNLOADS];
+    const fetched = (earlier ?? Promise.resolve()).then(() => {
+      signal.throwIfAborted();
+      return layer.fetch();
+    });
+    // The reader meets the failure when it comes to this layer; until then it is not unhandled.
+    fetched.catch(() => undefined);
+    started.push(fetched);
+  }
+  return started;
+}
+
+async function unpack(store: Store, found: FoundImage, files: Promise<string>[], diffIds: string[], options: LoadOptions & { tempDir: string }): Promise<TreeDigest> {
+  const tree = new ImageTree(store);
+  for (const [index, layer] of found.layers.entries()) {
+    const path = await files[index];
+    if (path === undefined) continue;
+    const name = `layer ${index + 1} of ${found.layers.length}`;
+    const bytes = decompressed(path, { name, digest: layer.digest, diffId: diffIds[index], signal: options.signal });
+    await readLayerInto(store, tree, bytes, options);
+    options.onProgress?.({ kind: 'unpacked', layer: index + 1, layers: found.layers.length });
+  }
+  return tree.finish();
+}
+
+function isImage(value: unknown): value is Image {
+  if (!isObject(value) || !isObject(value['config'])) return false;
+  const { tree, source, resolved, config } = value;
+  const texts = [config['workdir'], config['user'], config['stopSignal'], source, resolved];
+  const lists = [config['entrypoint'], config['cmd'], config['exposedPorts'], config['volumes']];
+  return typeof tree === 'string' && isDigest(tree) && texts.every((item) => typeof item === 'string') && lists.every((item) => Array.isArray(item) && item.every((part) => typeof part === 'string')) && isObject(config['env']) && isObject(config['labels']);
+}

@@ -1,0 +1,16 @@
+export * from './reference.ts';
+export { applyLayer, imageTree, importTar } from './layer.ts';
+export type { ByteChunks, LayerOptions } from './layer.ts';
+export { writeLayer } from './tar-writer.ts';
+export { hostPlatform } from './manifest.ts';
+export type { Descriptor, Platform } from './manifest.ts';
+export { dockerCredentials } from './credentials.ts';
+export type { CredentialLookup, Credentials } from './credentials.ts';
+export { RegistryClient } from './registry.ts';
+export type { FetchedManifest, RegistryConfig, RegistryOptions } from './registry.ts';
+export { formatBase, imageFromJson, imageToJson, loadImage } from './image.ts';
+export type { Image, ImageBase, ImageProgress, LoadOptions } from './image.ts';
+export { EMPTY_CONFIG } from './image-config.ts';
+export type { ImageConfig } from './image-config.ts';
+export { translateDockerfile } from './dockerfile.ts';
+export type { IngestNote } from './dockerfile.ts';

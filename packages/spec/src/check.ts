@@ -1,0 +1,130 @@
+import { durationMs, MAX_GRACE_MS } from './duration.ts';
+import type { Place } from './locate.ts';
+import { describePath, isTable, valueAt, type Path, type Report } from './report.ts';
+import { serviceCycles, type Dependent } from './services.ts';
+import { suggest } from './suggest.ts';
+
+/**
+ * Checks what no single key shows. It looks at the raw document and passes over what has the wrong shape, so that one run
+ * reports these errors together with those of the shape.
+ */
+export function checkMeaning(document: unknown, root: Place, report: Report): void {
+  const names = isTable(valueAt(document, ['services'])) ? [...(root.children.get('services')?.children.keys() ?? [])] : [];
+  refuseProto(root, report);
+  checkPorts(document, names, report);
+  checkDependsOn(document, names, report);
+  for (const name of names) checkService(document, name, report);
+  for (const provider of root.children.get('dependencies')?.children.keys() ?? []) {
+    warnOfRepetition(document, ['dependencies', provider], report);
+  }
+  const grace = valueAt(document, ['options', 'restart_grace']);
+  if (typeof grace === 'string' && (durationMs(grace) ?? 0) > MAX_GRACE_MS) {
+    report.add({ code: 'INVALID_VALUE', message: '"restart_grace" in [options] must be at most one day', path: ['options', 'restart_grace'] });
+  }
+}
+
+/** The one key that objects cannot carry safely: schemas pass over it in silence. */
+function refuseProto(root: Place, report: Report): void {
+  const open: { place: Place; path: string[] }[] = [{ place: root, path: [] }];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (next.path.at(-1) === '__proto__') report.add({ code: 'INVALID_NAME', message: '"__proto__" cannot be a name', path: next.path, at: 'key' });
+    // Nothing that hd.toml knows lies deeper.
+    else if (next.path.length < 4) for (const [name, place] of next.place.children) open.push({ place, path: [...next.path, name] });
+  }
+}
+
+function checkPorts(document: unknown, names: string[], report: Report): void {
+  const owners = new Map<number, string>();
+  for (const name of names) {
+    const path = ['services', name, 'port'];
+    const port = valueAt(document, path);
+    if (typeof port !== 'number') continue;
+    const owner = owners.get(port);
+    if (owner === undefined) owners.set(port, name);
+    else report.add({ code: 'PORT_CONFLICT', message: `services "${owner}" and "${name}" both use port ${port}`, hint: 'give each service a port of its own', path });
+  }
+}
+
+function checkDependsOn(document: unknown, names: string[], report: Report): void {
+  const services: Dependent[] = names.map((name) => ({
+    name,
+    dependsOn: strings(document, ['services', name, 'depends_on']).filter((dependency) => dependency !== undefined),
+  }));
+  for (const name of names) {
+    const path = ['services', name, 'depends_on'];
+    warnOfRepetition(document, path, report);
+    for (const [index, dependency] of strings(document, path).entries()) {
+      if (dependency === undefined || names.includes(dependency)) continue;
+      const guess = suggest(dependency, names.filter((other) => other !== name));
+      const hint = guess === undefined ? undefined : `did you mean "${guess}"?`;
+      report.add({ code: 'UNKNOWN_SERVICE', message: `service "${name}" depends on "${dependency}", which is not defined`, hint, path: [...path, index] });
+    }
+  }
+  for (const cycle of serviceCycles(services)) {
+    const [last = '', first = ''] = [cycle.at(-2), cycle.at(-1)];
+    const path = ['services', last, 'depends_on'];
+    const index = strings(document, path).indexOf(first);
+    report.add({
+      code: 'DEPENDENCY_CYCLE',
+      message: `services depend on each other in a circle: ${cycle.join(' -> ')}`,
+      hint: 'remove one of these from depends_on',
+      path: [...path, index],
+    });
+  }
+}
+
+function checkService(document: unknown, name: string, report: Report): void {
+  for (const [index, pattern] of strings(document, ['services', name, 'watch']).entries()) {
+    if (pattern === undefined || !/^\/|^\.\.\/|\/\.\.\//.test(pattern)) continue;
+    const path = ['services', name, 'watch', index];
+    report.add({
+      severity: 'warning',
+      code: 'NEVER_MATCHES',
+      message: `the pattern ${JSON.stringify(pattern)} never matches: patterns are relative to the project`,
+      path,
+    });
+  }
+  checkReady(document, name, report);
+}
+
+function checkReady(document: unknown, name: string, report: Report): void {
+  const path = ['services', name, 'ready'];
+  const ready = valueAt(document, path);
+  if (!isTable(ready)) return;
+  if (Object.keys(ready).length !== 1) {
+    const message = `${describePath(path)} must have exactly one key, not ${Object.keys(ready).length}`;
+    report.add({ code: 'INVALID_VALUE', message, hint: 'one of http, command, log', path });
+  }
+  if ('http' in ready && valueAt(document, ['services', name, 'port']) === undefined) {
+    const message = `service "${name}" is ready by http, but has no port to ask`;
+    report.add({ code: 'MISSING_KEY', message, hint: 'add "port"', path: [...path, 'http'] });
+  }
+  if ('log' in ready && typeof ready.log === 'string') checkPattern(ready.log, [...path, 'log'], report);
+}
+
+function checkPattern(pattern: string, path: Path, report: Report): void {
+  try {
+    new RegExp(pattern);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    report.add({ code: 'INVALID_VALUE', message: `${describePath(path)} is not a regular expression: ${reason}`, path });
+  }
+}
+
+function warnOfRepetition(document: unknown, path: Path, report: Report): void {
+  const seen = new Set<string>();
+  for (const [index, value] of strings(document, path).entries()) {
+    if (value === undefined) continue;
+    if (seen.has(value)) {
+      const message = `${JSON.stringify(value)} is named twice`;
+      report.add({ severity: 'warning', code: 'DUPLICATE_VALUE', message, path: [...path, index] });
+    }
+    seen.add(value);
+  }
+}
+
+/** The list at `path`, with undefined for what is no string, so that indexes stay. */
+function strings(document: unknown, path: Path): (string | undefined)[] {
+  const value = valueAt(document, path);
+  return Array.isArray(value) ? value.map((item) => (typeof item === 'string' ? item : undefined)) : [];
+}

@@ -1,0 +1,97 @@
+import { assert } from '@hyperdocker/base';
+import { durationMs } from './duration.ts';
+import type { Place } from './locate.ts';
+import type { restartPolicies, SpecInput } from './schema.ts';
+import type { BuildStepSpec, Dependency, EnvSpec, Readiness, RestartPolicy, ServiceSpec } from './spec.ts';
+
+type ServiceInput = SpecInput['services'][string];
+type DependencyInput = NonNullable<NonNullable<SpecInput['dependencies']>[string]>;
+
+/** A checked document to the specification. */
+export function lower(input: SpecInput, root: Place): EnvSpec {
+  const { name, base, workdir, env } = input.environment;
+  const restartGraceMs = durationMs(input.options.restart_grace);
+  assert(restartGraceMs !== undefined, 'an unchecked duration');
+  return {
+    environment: { name, base, ...(workdir === undefined ? {} : { workdir }) },
+    dependencies: lowerDependencies(input.dependencies ?? {}),
+    build: { steps: lowerSteps(input.build.steps, root), cache: input.build.cache, network: input.build.network },
+    services: lowerServices(input.services, root),
+    files: input.files,
+    options: { restartGraceMs, env, overlay: input.options.overlay },
+  };
+}
+
+function lowerDependencies(input: NonNullable<SpecInput['dependencies']>): Dependency[] {
+  const dependencies: Dependency[] = [];
+  for (const provider of Object.keys(input).toSorted()) {
+    const value = input[provider];
+    if (value !== undefined) dependencies.push(lowerDependency(provider, value));
+  }
+  return dependencies;
+}
+
+function lowerDependency(provider: string, value: DependencyInput): Dependency {
+  if (typeof value === 'string') return { provider, kind: 'version', version: value };
+  if (Array.isArray(value)) return { provider, kind: 'packages', packages: [...new Set(value)] };
+  return { provider, kind: 'file', file: value.file };
+}
+
+function lowerSteps(steps: SpecInput['build']['steps'], root: Place): BuildStepSpec[] {
+  const places = root.children.get('build')?.children.get('steps')?.children;
+  return steps.map((step, index) => {
+    const line = lineOf(places?.get(String(index)));
+    if (typeof step === 'string') return { run: step, line };
+    return { run: step.run, line, ...(step.name === undefined ? {} : { name: step.name }) };
+  });
+}
+
+/** In the order of the text: objects would put names such as "8080" first. */
+function lowerServices(services: SpecInput['services'], root: Place): ServiceSpec[] {
+  const places = root.children.get('services')?.children ?? new Map<string, Place>();
+  return [...places].map(([name, place]) => {
+    const service = services[name];
+    assert(service !== undefined, `service ${name} has a place but no value`);
+    return lowerService(name, service, lineOf(place));
+  });
+}
+
+function lowerService(name: string, input: ServiceInput, line: number): ServiceSpec {
+  return {
+    name,
+    command: input.command,
+    watch: input.watch,
+    ...(input.port === undefined ? {} : { port: input.port }),
+    dependsOn: [...new Set(input.depends_on)],
+    restartPolicy: lowerPolicy(input.restart_policy),
+    env: input.env,
+    ...(input.cwd === undefined ? {} : { cwd: input.cwd }),
+    ready: lowerReady(input),
+    line,
+  };
+}
+
+function lowerReady({ ready, port }: ServiceInput): Readiness {
+  if (ready?.http !== undefined && port !== undefined) return { kind: 'http', port, path: ready.http };
+  if (ready?.command !== undefined) return { kind: 'command', command: ready.command };
+  if (ready?.log !== undefined) return { kind: 'log', pattern: ready.log };
+  return port === undefined ? { kind: 'started' } : { kind: 'port', port };
+}
+
+function lowerPolicy(policy: (typeof restartPolicies)[number]): RestartPolicy {
+  const canonical: Record<typeof policy, RestartPolicy> = {
+    always: 'always',
+    'unless-stopped': 'always',
+    on_failure: 'on_failure',
+    'on-failure': 'on_failure',
+    never: 'never',
+    no: 'never',
+  };
+  return canonical[policy];
+}
+
+function lineOf(place: Place | undefined): number {
+  const line = (place?.key ?? place?.value)?.line;
+  assert(line !== undefined, 'a value without a place');
+  return line;
+}

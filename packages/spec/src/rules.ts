@@ -1,0 +1,64 @@
+import type { DiagnosticCode } from './diagnostic.ts';
+
+/** A form that a string must have. Patterns are plain ECMA-262 without flags, since they go into the JSON Schema. */
+export interface Rule {
+  pattern: RegExp;
+  code: DiagnosticCode;
+  /** Completes "<value> must …". */
+  must: string;
+  hint?: string;
+}
+
+const PARENT = String.raw`(?!(?:[\s\S]*\/)?\.\.(?:\/|$))`;
+
+export const rules = {
+  text: { pattern: /^[^\u0000]*[^\s\u0000][^\u0000]*$/, code: 'INVALID_VALUE', must: 'not be empty or contain NUL' },
+  value: { pattern: /^[^\u0000]*$/, code: 'INVALID_VALUE', must: 'not contain NUL' },
+  token: { pattern: /^[^\s\u0000]+$/, code: 'INVALID_VALUE', must: 'not be empty or contain spaces' },
+  package: {
+    pattern: /^[^\s\u0000-\u001f-][^\u0000-\u001f]*$/,
+    code: 'INVALID_VALUE',
+    must: 'be a package name, which starts with neither a space nor "-"',
+  },
+  name: {
+    pattern: /^[A-Za-z0-9][A-Za-z0-9_.-]*$/,
+    code: 'INVALID_NAME',
+    must: 'start with a letter or digit and go on with letters, digits, "_", "." or "-"',
+  },
+  variable: {
+    pattern: /^[A-Za-z_][A-Za-z0-9_]*$/,
+    code: 'INVALID_NAME',
+    must: 'start with a letter or "_" and go on with letters, digits or "_"',
+  },
+  projectPath: {
+    pattern: new RegExp(String.raw`^(?!\/)${PARENT}[^\u0000]+$`),
+    code: 'INVALID_PATH',
+    must: 'be a path inside the project: not absolute, without ".."',
+    hint: 'write it relative to the directory of hd.toml; what lies outside the project cannot be brought in',
+  },
+  containedPath: {
+    pattern: new RegExp(String.raw`^${PARENT}[^\u0000]+$`),
+    code: 'INVALID_PATH',
+    must: 'not be empty or contain ".."',
+    hint: 'write an absolute path, or one below the working directory',
+  },
+  absolutePath: {
+    pattern: new RegExp(String.raw`^(?=\/)${PARENT}[^\u0000]+$`),
+    code: 'INVALID_PATH',
+    must: 'be an absolute path without ".."',
+  },
+  httpPath: { pattern: /^\/[^\s\u0000]*$/, code: 'INVALID_VALUE', must: 'be a path that starts with "/"' },
+  digest: { pattern: /^[0-9a-f]{64}$/, code: 'INVALID_VALUE', must: 'be a digest of 64 lower-case hex digits' },
+  duration: {
+    pattern: /^[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m)$/,
+    code: 'INVALID_VALUE',
+    must: 'be a number with the unit ms, s or m, such as "500ms", "5s" or "1m"',
+  },
+} as const satisfies Record<string, Rule>;
+
+const byPattern = new Map<string, Rule>(Object.values(rules).map((rule) => [rule.pattern.toString(), rule]));
+
+/** The rule with this pattern, in the text form of a RegExp. */
+export function ruleOf(pattern: string): Rule | undefined {
+  return byPattern.get(pattern);
+}

@@ -1,0 +1,130 @@
+import * as z from 'zod';
+import { dependencyProviders, type Provider } from './providers.ts';
+import { rules, type Rule } from './rules.ts';
+
+/** Where editors find the JSON Schema of hd.toml. Also its `$id`. */
+export const SCHEMA_URL = 'https://raw.githubusercontent.com/hyperdocker/hyperdocker/main/schema/hd.schema.json';
+
+const text = (rule: Rule) => z.string().regex(rule.pattern);
+const command = text(rules.text);
+const variables = z.record(text(rules.variable), text(rules.value));
+
+const environment = z
+  .strictObject({
+    name: text(rules.name).meta({ description: 'Name of the environment.' }),
+    base: text(rules.token).meta({
+      description: 'The root file system: apt://<release>?include=<packages>, or an OCI image reference such as node:20-alpine.',
+    }),
+    workdir: text(rules.absolutePath)
+      .optional()
+      .meta({ description: 'Absolute path at which the project appears inside, and in which steps and services start.' }),
+    env: variables.default({}).meta({ description: 'Environment variables for every step and every service.' }),
+  })
+  .meta({ description: 'What the environment is called and what it is built on.' });
+
+const packages = z.array(text(rules.package)).meta({ description: 'Packages to install.' });
+const version = text(rules.token).meta({ description: 'Version of the runtime, such as "20.x".' });
+const manifest = z
+  .strictObject({ file: text(rules.projectPath).meta({ description: 'The manifest, relative to the project.' }) })
+  .meta({ description: 'Resolve from a manifest of the project.' });
+
+const dependencyForms = {
+  packages: z.union([packages, manifest]),
+  runtime: version,
+  both: z.union([packages, version, manifest]),
+};
+
+function dependency(provider: Provider) {
+  return dependencyForms[provider.form].optional().meta({ description: provider.description });
+}
+
+const dependencies = z
+  .strictObject(Object.fromEntries(Object.entries(dependencyProviders).map(([name, provider]) => [name, dependency(provider)])))
+  .meta({ description: 'What is installed before the build, by provider.' });
+
+const step = z.union([
+  command,
+  z.strictObject({
+    run: command.meta({ description: 'The shell command.' }),
+    name: text(rules.text).optional().meta({ description: 'What reports call the step.' }),
+  }),
+]);
+
+const build = z
+  .strictObject({
+    steps: z.array(step).default([]).meta({ description: 'Shell commands. The result is always that of running them in this order.' }),
+    cache: z
+      .array(text(rules.containedPath))
+      .default([])
+      .meta({ description: 'Directories kept between runs of a step: absolute, or relative to the working directory.' }),
+    network: z.boolean().default(true).meta({ description: 'May build steps use the network?' }),
+  })
+  .meta({ description: 'How the environment is built.' });
+
+const ready = z
+  .strictObject({
+    http: text(rules.httpPath).optional().meta({ description: 'Path that answers 2xx or 3xx at the port of the service.' }),
+    command: command.optional().meta({ description: 'Shell command that exits with 0.' }),
+    log: text(rules.text).optional().meta({ description: 'Regular expression that matches a line of output.' }),
+  })
+  .meta({ description: 'When the service counts as ready. Exactly one key.', minProperties: 1, maxProperties: 1 });
+
+/** Every accepted spelling. The first three are the canonical ones. */
+export const restartPolicies = ['always', 'on_failure', 'never', 'on-failure', 'no', 'unless-stopped'] as const;
+
+const service = z.strictObject({
+  command: command.meta({ description: 'The shell command to run.' }),
+  watch: z
+    .array(text(rules.text))
+    .default([])
+    .meta({ description: 'Glob patterns relative to the project. The service restarts when a matching file changes.' }),
+  port: z.int().min(1).max(65535).optional().meta({ description: 'Port that the service listens on.' }),
+  depends_on: z.array(z.string()).default([]).meta({ description: 'Services that must be ready before this one starts.' }),
+  restart_policy: z.enum(restartPolicies).default('always').meta({ description: 'What to do when the service ends by itself.' }),
+  env: variables.default({}).meta({ description: 'Environment variables of this service, over those of the environment.' }),
+  cwd: text(rules.text).optional().meta({ description: 'Directory to start in: absolute, or relative to the working directory.' }),
+  ready: ready.optional(),
+});
+
+const files = z
+  .strictObject({
+    include: z
+      .array(text(rules.projectPath))
+      .default([])
+      .meta({ description: 'Path prefixes, relative to the project, that belong to the environment. Empty means all.' }),
+    exclude: z.array(text(rules.text)).default([]).meta({ description: 'Glob patterns that do not.' }),
+  })
+  .meta({ description: 'Which files of the project are watched and brought in.' });
+
+const options = z
+  .strictObject({
+    restart_grace: text(rules.duration)
+      .default('5s')
+      .meta({ description: 'Time from SIGTERM to SIGKILL when a service restarts or stops: a number with ms, s or m.' }),
+    overlay: z
+      .enum(['disk', 'memory'])
+      .default('disk')
+      .meta({ description: 'Where writes inside the environment are kept.' }),
+  })
+  .meta({ description: 'How hd behaves.' });
+
+/** The shape of hd.toml. What spans several keys is in `check.ts`. */
+export const specSchema = z.strictObject({
+  environment,
+  dependencies: dependencies.optional(),
+  build: build.prefault({}),
+  services: z
+    .record(text(rules.name), service)
+    .default({})
+    .meta({ description: 'Long-running processes, by name.' }),
+  files: files.prefault({}),
+  options: options.prefault({}),
+});
+
+export type SpecInput = z.output<typeof specSchema>;
+
+/** The JSON Schema of hd.toml, as committed in `schema/hd.schema.json`. */
+export function specJsonSchema(): Record<string, unknown> {
+  const { $schema, ...rest } = z.toJSONSchema(specSchema, { io: 'input' });
+  return { $schema, $id: SCHEMA_URL, title: 'hd.toml', description: 'A Hyperdocker environment.', ...rest };
+}

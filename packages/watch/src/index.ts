@@ -1,0 +1,3 @@
+export * from './debounce.ts';
+export * from './filter.ts';
+export * from './watcher.ts';

@@ -1,0 +1,245 @@
+import { lstatSync, readdirSync, watch, type FSWatcher } from 'node:fs';
+import { basename, join } from 'node:path';
+import { HdError, isErrno } from '@hyperdocker/base';
+import { debounce, IDLE, type Batch, type DebounceEvent, type DebounceState } from './debounce.ts';
+import type { Filter } from './filter.ts';
+
+export interface WatchOptions {
+  readonly filter: Filter;
+  /** Quiet time before a batch goes out. */
+  readonly debounceMs?: number;
+  /** The longest that an event waits. */
+  readonly maxWaitMs?: number;
+  /** How often a `rescan` goes out though nothing was seen; 0 for never. */
+  readonly rescanEveryMs?: number;
+  /**
+   * Paths relative to the directory, sorted in no way. A path stands for itself and, where it is not there any more, for all that was below it.
+   * It is a hint: it may not have changed at all. `rescan`: look at everything.
+   */
+  readonly onBatch: (batch: Batch) => void;
+  /** `WATCH_LIMIT` (events stop, rescans go on more often) and `WATCH_FAILED`. */
+  readonly onError: (error: HdError) => void;
+  /** The source of events of one directory; `fs.watch` where it is left out. */
+  readonly watchDirectory?: WatchDirectory;
+}
+
+export type WatchDirectory = (path: string, onEvent: (kind: 'rename' | 'change', name: string | null) => void, onError: (error: Error) => void) => { close(): void };
+
+export interface TreeWatcher {
+  /** All directories are watched: what changes from now on is reported. */
+  readonly ready: Promise<void>;
+  close(): void;
+}
+
+/**
+ * Watches a tree by one inotify watch for each directory that the filter lets in.
+ *
+ * Not by `fs.watch(…, { recursive: true })`: on Linux that is the same thing done in JavaScript for every file and every directory, `node_modules` and `.git` among them,
+ * with the content of new directories reported or not depending on timing. Events are a hint in either case, since the kernel's queue can overflow without
+ * Node telling: a burst becomes a rescan, and a slow timer asks for one whatever happens.
+ */
+export function watchTree(directory: string, options: WatchOptions): TreeWatcher {
+  const watcher = new DirectoryTree(directory, options);
+  const ready = Promise.withResolvers<void>();
+  // Later than this call, so that the caller has the handle when the first error comes.
+  setImmediate(() => {
+    watcher.start();
+    ready.resolve();
+  });
+  return { ready: ready.promise, close: () => watcher.close() };
+}
+
+const DEFAULT_DEBOUNCE_MS = 50;
+const DEFAULT_MAX_WAIT_MS = 1_000;
+const DEFAULT_RESCAN_EVERY_MS = 30_000;
+/** Instead of events, when there are no watches left. */
+const DEGRADED_RESCAN_MS = 2_000;
+const MAX_EVENTS = 1_000;
+
+interface Watched {
+  /** Device, inode and birth: an inode that was used again is another directory. */
+  readonly identity: string;
+  readonly handle: { close(): void };
+  readonly children: Set<string>;
+}
+
+class DirectoryTree {
+  readonly #root: string;
+  readonly #options: WatchOptions;
+  readonly #watched = new Map<string, Watched>();
+  #debounce: DebounceState = IDLE;
+  #timer: NodeJS.Timeout | undefined;
+  #rescanTimer: NodeJS.Timeout | undefined;
+  #degraded = false;
+  #closed = false;
+
+  constructor(root: string, options: WatchOptions) {
+    this.#root = root;
+    this.#options = options;
+  }
+
+  start(): void {
+    if (this.#closed) return;
+    this.#scheduleRescan(this.#options.rescanEveryMs ?? DEFAULT_RESCAN_EVERY_MS);
+    this.#add('', false);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearInterval(this.#rescanTimer);
+    this.#remove('');
+  }
+
+  #onEvent(directory: string, kind: 'rename' | 'change', name: string | null): void {
+    if (this.#closed) return;
+    // Not a name in UTF-8: no text can say which.
+    if (name === null || name.includes('\uFFFD')) return this.#send({ kind: 'rescan', nowMs: performance.now() });
+    // The end of the directory itself comes under its own name, and so may a child's event: look at both.
+    if (kind === 'rename' && name === basename(join(this.#root, directory))) this.#checkSelf(directory);
+    this.#look(directory === '' ? name : `${directory}/${name}`, kind);
+  }
+
+  #checkSelf(directory: string): void {
+    if (directoryIdentity(join(this.#root, directory)) !== this.#watched.get(directory)?.identity) this.#look(directory, 'rename');
+  }
+
+  /** Brings the watches of one path up to date and reports it. */
+  #look(path: string, kind: 'rename' | 'change'): void {
+    const identity = directoryIdentity(join(this.#root, path));
+    const known = this.#watched.get(path);
+    // A name that was given anew may hold anything, even if it is the same directory again.
+    const renewed = known !== undefined && (kind === 'rename' || known.identity !== identity);
+    if (renewed) this.#remove(path);
+    // A directory that held what counts, and is gone, matters even if it did not count itself.
+    const lost = renewed && identity === undefined;
+    if (path === '') this.#send({ kind: 'rescan', nowMs: performance.now() });
+    else if (lost) this.#send({ kind: 'path', path, nowMs: performance.now() });
+    else this.#report(path, identity !== undefined);
+    if (identity !== undefined && (known === undefined || renewed)) this.#add(path, true);
+    if (path === '' && lost) this.#fail('WATCH_FAILED', `The directory ${this.#root} is gone.`, undefined);
+  }
+
+  /** Watches a directory and all below it; the watch comes before the listing, so that nothing falls between them. */
+  #add(path: string, report: boolean): void {
+    if (this.#closed || !this.#options.filter.mayContain(path)) return;
+    const absolute = join(this.#root, path);
+    const identity = directoryIdentity(absolute);
+    if (identity === undefined) return;
+    if (this.#watched.has(path)) this.#remove(path);
+    const handle = this.#open(path, absolute);
+    if (handle === undefined) return;
+    const children = new Set<string>();
+    this.#watched.set(path, { identity, handle, children });
+    this.#parent(path)?.children.add(path);
+    for (const { name, isDirectory } of this.#list(path)) {
+      const child = path === '' ? name : `${path}/${name}`;
+      if (report) this.#report(child, isDirectory);
+      if (isDirectory) this.#add(child, report);
+    }
+  }
+
+  #open(path: string, absolute: string): { close(): void } | undefined {
+    if (this.#degraded) return undefined;
+    try {
+      return (this.#options.watchDirectory ?? watchWithNode)(
+        absolute,
+        (kind, name) => this.#onEvent(path, kind, name),
+        (error) => this.#look(path, isErrno(error, 'ENOENT', 'EPERM') ? 'rename' : 'change'),
+      );
+    } catch (error) {
+      if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
+      if (isErrno(error, 'ENOSPC', 'EMFILE')) this.#degrade(error);
+      else this.#fail('WATCH_FAILED', `The directory ${absolute} cannot be watched.`, error);
+      return undefined;
+    }
+  }
+
+  /** Forgets a directory and all below it. */
+  #remove(path: string): void {
+    const watched = this.#watched.get(path);
+    if (watched === undefined) return;
+    this.#watched.delete(path);
+    this.#parent(path)?.children.delete(path);
+    watched.handle.close();
+    for (const child of watched.children) this.#remove(child);
+  }
+
+  #parent(path: string): Watched | undefined {
+    return path === '' ? undefined : this.#watched.get(path.slice(0, Math.max(0, path.lastIndexOf('/'))));
+  }
+
+  #report(path: string, isDirectory: boolean): void {
+    if (this.#options.filter.decide(path, isDirectory).included) this.#send({ kind: 'path', path, nowMs: performance.now() });
+  }
+
+  #send(event: DebounceEvent): void {
+    const { debounceMs = DEFAULT_DEBOUNCE_MS, maxWaitMs = DEFAULT_MAX_WAIT_MS } = this.#options;
+    const step = debounce(this.#debounce, event, { debounceMs, maxWaitMs, maxEvents: MAX_EVENTS });
+    this.#debounce = step.state;
+    // While a timer is under way it is left alone: a burst of events moves no timer, the timer asks again.
+    if (event.kind === 'timer' || this.#timer === undefined) this.#arm(step.wakeAtMs);
+    if (step.batch === 'rescan') this.#resync();
+    if (step.batch !== undefined) this.#options.onBatch(step.batch);
+  }
+
+  #arm(wakeAtMs: number | undefined): void {
+    clearTimeout(this.#timer);
+    this.#timer =
+      wakeAtMs === undefined ? undefined : setTimeout(() => this.#send({ kind: 'timer', nowMs: performance.now() }), Math.max(1, Math.ceil(wakeAtMs - performance.now())));
+  }
+
+  /** Watches of directories whose events were lost. */
+  #resync(): void {
+    for (const [path, { identity }] of [...this.#watched]) {
+      if (directoryIdentity(join(this.#root, path)) !== identity) this.#remove(path);
+    }
+    this.#addMissing('');
+  }
+
+  #addMissing(path: string): void {
+    if (!this.#watched.has(path)) return this.#add(path, false);
+    for (const { name, isDirectory } of this.#list(path)) {
+      const child = path === '' ? name : `${path}/${name}`;
+      if (isDirectory && this.#options.filter.mayContain(child)) this.#addMissing(child);
+    }
+  }
+
+  #list(path: string): { name: string; isDirectory: boolean }[] {
+    try {
+      return readdirSync(join(this.#root, path), { withFileTypes: true }).map((entry) => ({ name: entry.name, isDirectory: entry.isDirectory() }));
+    } catch (error) {
+      // Gone or turned into something else since: its parent tells.
+      if (!isErrno(error, 'ENOENT', 'ENOTDIR')) this.#fail('WATCH_FAILED', `The directory ${join(this.#root, path)} cannot be read.`, error);
+      return [];
+    }
+  }
+
+  #scheduleRescan(everyMs: number): void {
+    clearInterval(this.#rescanTimer);
+    if (everyMs > 0) this.#rescanTimer = setInterval(() => this.#send({ kind: 'rescan', nowMs: performance.now() }), everyMs);
+  }
+
+  #degrade(cause: unknown): void {
+    this.#degraded = true;
+    this.#scheduleRescan(DEGRADED_RESCAN_MS);
+    this.#fail('WATCH_LIMIT', 'The system allows no more watched directories; changes are looked for every two seconds instead.', cause);
+  }
+
+  #fail(code: string, message: string, cause: unknown): void {
+    const hint = code === 'WATCH_LIMIT' ? 'Raise the limit (sysctl fs.inotify.max_user_watches=524288) or exclude large directories.' : undefined;
+    this.#options.onError(new HdError(code, message, { hint, cause }));
+  }
+}
+
+const watchWithNode: WatchDirectory = (path, onEvent, onError) => {
+  const watcher: FSWatcher = watch(path, onEvent);
+  watcher.on('error', onError);
+  return watcher;
+};
+
+/** `undefined` for what is not a directory; a symbolic link is none. */
+function directoryIdentity(path: string): string | undefined {
+  const stat = lstatSync(path, { throwIfNoEntry: false, bigint: true });
+  return stat?.isDirectory() === true ? `${stat.dev}:${stat.ino}:${stat.birthtimeNs}` : undefined;
+}

@@ -1,0 +1,90 @@
+/**
+ * Bundles `hd` into dist/: one flat directory of ES modules, split so that what a command does not need is not loaded.
+ * Entries: the command itself, and every `*-main.ts` and `*-worker.ts` that runs in a process or thread of its own.
+ *
+ *   node scripts/bundle.ts [--root <checkout>]
+ */
+import { build, type Plugin } from 'esbuild';
+import { existsSync, globSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join, relative, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+
+const STALE_MS = 24 * 60 * 60 * 1000;
+
+const { values } = parseArgs({ options: { root: { type: 'string' } } });
+try {
+  await bundle(resolve(values.root ?? join(import.meta.dirname, '..')));
+} catch (error) {
+  // esbuild has printed its own errors, with their places.
+  if (!(error instanceof Error && 'errors' in error)) throw error;
+  process.exitCode = 1;
+}
+
+async function bundle(root: string): Promise<void> {
+  const outdir = join(root, 'dist');
+  const entries = entryPoints(root);
+  mkdirSync(outdir, { recursive: true });
+  const result = await build({
+    entryPoints: Object.fromEntries([...entries].map(([source, name]) => [name, source])),
+    absWorkingDir: root,
+    outdir,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node26',
+    outExtension: { '.js': '.mjs' },
+    chunkNames: '[name]-[hash]',
+    external: ['koffi', '@napi-rs/blake-hash'],
+    plugins: [relocateUrls(entries, outdir)],
+    // CommonJS packages call `require` for Node's own modules, which ES modules do not have.
+    banner: { js: "import { createRequire as hdCreateRequire } from 'node:module'; globalThis.require ??= hdCreateRequire(import.meta.url);" },
+    sourcemap: true,
+    metafile: true,
+    logLevel: 'warning',
+  });
+  removeStale(outdir, new Set(Object.keys(result.metafile.outputs).map((path) => basename(path))));
+}
+
+/** Source path → name in dist/, without extension. */
+function entryPoints(root: string): Map<string, string> {
+  const sources = globSync(['packages/cli/src/main.ts', 'packages/*/src/**/*-main.ts', 'packages/*/src/**/*-worker.ts'], { cwd: root });
+  const entries = new Map<string, string>();
+  for (const source of sources.sort()) {
+    const name = basename(source, '.ts');
+    if ([...entries.values()].includes(name)) throw new Error(`two entry points are named ${name}.ts: rename one, dist/ is flat`);
+    entries.set(join(root, source), name);
+  }
+  return entries;
+}
+
+/**
+ * `new URL('./x-worker.ts', import.meta.url)` finds a file beside its module in the sources; in dist/ every module has
+ * moved. Rewrites such literals: to the entry's name in dist/, or to the path from dist/ of any other file.
+ */
+function relocateUrls(entries: Map<string, string>, outdir: string): Plugin {
+  const literal = /new URL\(\s*(['"])(\.[^'"]*)\1\s*,\s*import\.meta\.url\s*\)/g;
+  return {
+    name: 'relocate-urls',
+    setup(context) {
+      context.onLoad({ filter: /\/packages\/[^/]+\/src\/.*\.ts$/ }, ({ path }) => {
+        const contents = readFileSync(path, 'utf8').replace(literal, (_, quote: string, specifier: string) => {
+          const target = resolve(dirname(path), specifier);
+          if (!existsSync(target)) throw new Error(`${path}: ${specifier} does not exist`);
+          const name = entries.get(target);
+          if (name === undefined && target.endsWith('.ts')) throw new Error(`${path}: ${specifier} is no entry point: name it *-main.ts or *-worker.ts`);
+          return `new URL(${quote}${name === undefined ? relative(outdir, target) : `./${name}.mjs`}${quote}, import.meta.url)`;
+        });
+        return { contents, loader: 'ts' };
+      });
+    },
+  };
+}
+
+/** A supervisor of an older build may still load its chunks by name: they stay for a day. */
+function removeStale(outdir: string, fresh: ReadonlySet<string>): void {
+  for (const name of readdirSync(outdir)) {
+    const path = join(outdir, name);
+    if (/\.mjs(\.map)?$/.test(name) && !fresh.has(name) && Date.now() - statSync(path).mtimeMs > STALE_MS) rmSync(path);
+  }
+}

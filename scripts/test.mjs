@@ -1,0 +1,46 @@
+/**
+ * `npm test [-- <path>...]`: every test, or those under the given paths. Works straight after cloning. Types and lint
+ * are tests as well (packages/testkit/src/checks.test.ts), so the last lines are the runner's summary of everything.
+ * Plain JavaScript, because it runs before the pinned Node is there.
+ */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { pinnedNode, root, run } from './node26.mjs';
+import { ensureSystemPackages } from './system-packages.mjs';
+
+const TEST_TIMEOUT_MS = 15 * 60 * 1000;
+
+const setup = run('sh', [join(root, 'scripts/setup.sh'), 'packages']);
+if (setup !== 0) process.exit(setup);
+ensureSystemPackages();
+
+const flags = process.argv.slice(2).filter((arg) => arg.startsWith('-'));
+const paths = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
+const absent = paths.filter((path) => !existsSync(path));
+if (absent.length > 0) {
+  console.error(`no such file or directory: ${absent.join(' ')}`);
+  process.exit(1);
+}
+const files = paths.length === 0 ? allTests() : paths.flatMap((path) => testsUnder(resolve(path)));
+if (files.length === 0) {
+  console.error(`no tests under ${paths.join(' ')}`);
+  process.exit(1);
+}
+const args = ['--test', '--test-reporter=spec', '--test-concurrency=2', `--test-timeout=${TEST_TIMEOUT_MS}`, ...flags];
+process.exitCode = run(pinnedNode(), [...args, ...files.map((file) => relative(root, file))], { cwd: root });
+
+/** The quick checks of the whole tree come first, the slow end-to-end tests last. */
+function allTests() {
+  const packages = readdirSync(join(root, 'packages')).sort((a, b) => Number(b === 'testkit') - Number(a === 'testkit'));
+  const dirs = [...packages.map((name) => join('packages', name, 'src')), 'e2e'];
+  return dirs.map((dir) => join(root, dir)).filter(existsSync).flatMap(testsUnder);
+}
+
+function testsUnder(path) {
+  if (!statSync(path).isDirectory()) return [path];
+  return readdirSync(path, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.test.ts'))
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    .filter((file) => !file.includes('/node_modules/'))
+    .sort();
+}
