@@ -1,9 +1,9 @@
 import type { BigIntStats } from 'node:fs';
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { assert, fromBuffer, hasher, hostPath, joinBytes, sys, toByteString } from '@hyperdocker/base';
+import { assert, fromBuffer, hostPath, joinBytes, sys, toByteString } from '@hyperdocker/base';
 import type { DirEntry, Meta, Store, Tree, TreeEntry } from '@hyperdocker/cas';
-import { applyDelta, lookupPath } from '@hyperdocker/cas';
+import { applyDelta, linkGroupFor, lookupPath } from '@hyperdocker/cas';
 
 const OPAQUE = toByteString('trusted.overlay.opaque');
 const REDIRECT = toByteString('trusted.overlay.redirect');
@@ -85,7 +85,7 @@ class Capture {
   #meta(host: string | Buffer, stats: BigIntStats, path: ByteString, digest: string): Meta {
     const xattrs = this.#sys.listXattrs(host).filter((key) => !key.startsWith('trusted.overlay.')).sort();
     const linked = stats.nlink > 1n && !stats.isDirectory();
-    if (linked && !this.#groups.has(stats.ino)) this.#groups.set(stats.ino, linkGroup(path, digest));
+    if (linked && !this.#groups.has(stats.ino)) this.#groups.set(stats.ino, linkGroupFor(path, digest));
     return {
       uid: Number(stats.uid),
       gid: Number(stats.gid),
@@ -95,11 +95,6 @@ class Capture {
       links: linked ? Number(stats.nlink) : 1,
     };
   }
-}
-
-/** Groups must not meet those of other deltas in one tree: 48 bits of a hash of where the file was first met and what it holds. */
-function linkGroup(path: ByteString, digest: string): number {
-  return Number.parseInt(hasher.hash(Buffer.from(`${path}\0${digest}`, 'latin1')).slice(0, 12), 16) || 1;
 }
 
 function parentOf(path: ByteString): ByteString {

@@ -1,6 +1,8 @@
-/** A TOML string: basic, or multi-line where the text has lines. */
+/** A TOML string: basic, or multi-line where the text has lines; literal where that can say it. */
 export function tomlString(text: string): string {
   if (!text.includes('\n')) return `"${escaped(text).replaceAll('"', '\\"')}"`;
+  // oxlint-disable-next-line no-control-regex
+  if (!/'''|'$|[\u0000-\u0008\u000b-\u001f\u007f]|[\ud800-\udfff]/.test(text)) return `'''\n${text}'''`;
   const lines = text.split('\n').map((line) => escaped(line).replaceAll('"""', '""\\"'));
   // A quote at the very end would run into the closing ones.
   return `"""\n${lines.join('\n').replace(/"$/, '\\"')}"""`;

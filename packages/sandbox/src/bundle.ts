@@ -36,7 +36,7 @@ export function buildConfig(spec: ContainerSpec, host: HostFacts): object {
     root: { path: spec.rootfs, readonly: spec.rootReadonly ?? false },
     hostname: spec.hostname,
     process: {
-      ...buildProcess({ ...spec, args: spec.init === true ? withInit(spec.args) : spec.args }, host),
+      ...buildProcess(spec, host),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: Math.min(65_536, host.maxOpenFiles), hard: Math.min(524_288, host.maxOpenFiles) }],
     },
     mounts: [...standardMounts(host), ...spec.mounts.map(toMount)],
@@ -86,14 +86,6 @@ export function mountTargets(spec: ContainerSpec): MountTarget[] {
 export function hostFacts(): HostFacts {
   const limit = /^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
   return { cgroups: cgroupMode(), maxOpenFiles: limit === undefined ? Infinity : Number(limit) };
-}
-
-/**
- * The command as the child of a shell that is process 1. The kernel keeps signals without a handler from process 1 alone, so the shell
- * outlives SIGTERM while the command gets it like any process; `exit $?` keeps shells from replacing themselves by their last command.
- */
-function withInit(args: readonly string[]): readonly string[] {
-  return ['/bin/sh', '-c', '"$@"; exit $?', 'init', ...args];
 }
 
 function checkSpec(spec: ContainerSpec): void {

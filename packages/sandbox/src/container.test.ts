@@ -78,8 +78,12 @@ containerTest('with init, SIGINT, exit codes and arguments reach the command unc
   assert.equal((await world.run(['sh', '-c', 'exit 9'], { init: true })).code, 9);
 });
 
-containerTest('the children of a shell get the signal as well', async (world) => {
-  const child = 'trap "echo child-stopped; exit 0" TERM; echo child-up; while :; do sleep 1000 & wait $!; done';
+containerTest('with init, an exit is not held up by what is left behind, nor by a crash', async (world) => {
+  assert.equal((await world.run(['sh', '-c', 'sleep 1000 & exit 5'], { init: true })).code, 5);
+});
+
+containerTest('the children of a shell get the signal as well, and the time to act on it', async (world) => {
+  const child = 'trap "sleep 0.1; echo child-stopped; exit 0" TERM; echo child-up; while :; do sleep 1000 & wait $!; done';
   const container = world.start(['sh', '-c', `sh -c '${child}'; echo after`], { init: true });
   await container.printed('child-up');
   await container.stop({ graceMs: 20_000 });
@@ -275,7 +279,7 @@ containerTest('SIGKILL of the process that started it ends the container', async
   // Output can be faster than the runtime's file with the process id.
   await until(() => readPidFile(join(world.dir, 'b 2/pid')) !== undefined);
   const inside = processesBeside(readPidFile(join(world.dir, 'b 1/pid')) ?? 0);
-  assert(inside.length >= 4);
+  assert(inside.length >= 2);
   child.kill('SIGKILL');
   // The kernel tells of each end by making its directory in /proc vanish; there is no event for processes that are not children.
   await until(() => inside.every((pid) => !existsSync(`/proc/${pid}`)) && readdirSync(world.state).length === 0);

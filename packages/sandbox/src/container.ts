@@ -8,6 +8,7 @@ import { assert, HdError, isErrno } from '@hyperdocker/base';
 import { buildProcess, hostFacts, writeBundle } from './bundle.ts';
 import type { ContainerExit, ContainerSpec, ContainerStatus, ExecSpec, OutputStream } from './contract.ts';
 import { Guard } from './guard.ts';
+import { withInit, withLingeringInit } from './init.ts';
 import { processesBeside, readPidFile, signalEach } from './process-tree.ts';
 
 export interface OciRuntimeOptions {
@@ -58,8 +59,10 @@ export class OciRuntime {
       throw new HdError('CONTAINER_EXISTS', `A container named ${spec.id} exists already.`, { hint: 'Delete it first.' });
     }
     mkdirSync(this.#options.root, { recursive: true, mode: 0o700 });
-    writeBundle(options.bundleDir, spec);
-    return this.#start({ id: spec.id, terminal: spec.terminal, command: ['run', '--bundle', options.bundleDir], trailing: [spec.id], container: spec.id, options });
+    const lingers = spec.init === true && options.stdio === 'capture' && options.stdin !== 'pipe';
+    const args = spec.args.length === 0 || spec.init !== true ? spec.args : lingers ? withLingeringInit(spec.args) : withInit(spec.args);
+    writeBundle(options.bundleDir, { ...spec, args });
+    return this.#start({ id: spec.id, lingers, terminal: spec.terminal, command: ['run', '--bundle', options.bundleDir], trailing: [spec.id], container: spec.id, options });
   }
 
   /** Runs a command inside a container that runs. Its processes die with this one. `bundleDir` has to be one of its own. */
@@ -67,7 +70,7 @@ export class OciRuntime {
     mkdirSync(options.bundleDir, { recursive: true, mode: 0o700 });
     const processFile = join(options.bundleDir, 'process.json');
     writeFileSync(processFile, JSON.stringify(buildProcess(spec, hostFacts())), { mode: 0o600 });
-    return this.#start({ id, terminal: spec.terminal, command: ['exec', '--process', processFile], trailing: [id], container: undefined, options });
+    return this.#start({ id, lingers: false, terminal: spec.terminal, command: ['exec', '--process', processFile], trailing: [id], container: undefined, options });
   }
 
   /** Signals process 1 of a container, or with `all` every process in it. A container that is gone is no error. */
@@ -104,7 +107,7 @@ export class OciRuntime {
     for (const file of Object.values(files)) rmSync(file, { force: true });
     const [file, ...args] = this.#command(['--log', files.log, ...job.command, '--pid-file', files.pid, ...job.trailing]);
     assert(file !== undefined, 'a command has a name');
-    const stdin = options.stdin ?? 'ignore';
+    const stdin = job.lingers ? 'pipe' : (options.stdin ?? 'ignore');
     const child = spawn(file, args, {
       stdio: options.stdio === 'inherit' ? 'inherit' : [stdin, 'pipe', 'pipe'],
       // A signal to the group of this process must not reach the runtime, which would pass it on; a terminal needs to stay in its session.
@@ -134,6 +137,7 @@ export class OciRuntime {
     const stop = async (signal: NodeJS.Signals, graceMs: number): Promise<ContainerExit> => {
       const timer = setTimeout(() => killAll(job, files, child), graceMs);
       if (await hasStarted(files, () => running)) signalInside(job, files, signal);
+      if (job.lingers) void lastOneLeft(files, () => running).then(() => child.stdin?.end());
       try {
         return await exit;
       } finally {
@@ -150,7 +154,7 @@ export class OciRuntime {
       id: job.id,
       pid: pid ?? 0,
       exit,
-      stdin: child.stdin ?? undefined,
+      stdin: job.lingers ? undefined : (child.stdin ?? undefined),
       stop: ({ signal = 'SIGTERM', graceMs = 5_000 } = {}) => stop(signal, graceMs),
       kill,
     };
@@ -181,6 +185,8 @@ export class OciRuntime {
 interface Job {
   readonly id: string;
   readonly terminal: boolean;
+  /** Process 1 waits for its standard input to close before it ends. */
+  readonly lingers: boolean;
   readonly command: readonly string[];
   readonly trailing: readonly string[];
   /** The container that this job makes; undefined for a command in one that is there. */
@@ -226,6 +232,15 @@ async function hasStarted(files: RunFiles, isRunning: () => boolean): Promise<bo
     await delay(START_POLL_MS);
   }
   return false;
+}
+
+/** Resolves once nothing but process 1 runs in the container. There is no event for processes that are not children. */
+async function lastOneLeft(files: RunFiles, isRunning: () => boolean): Promise<void> {
+  for (let intervalMs = START_POLL_MS; isRunning(); intervalMs = Math.min(50, intervalMs * 1.5)) {
+    const pid = readPidFile(files.pid);
+    if (pid !== undefined && processesBeside(pid).length <= 1) return;
+    await delay(intervalMs);
+  }
 }
 
 /** Signals what belongs to the job: all of the container, or the process group that `exec` has made. */

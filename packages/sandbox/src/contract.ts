@@ -24,7 +24,8 @@ export interface ContainerSpec {
   readonly rootReadonly?: boolean;
   /**
    * Run the command as the child of a `/bin/sh` that is process 1. Without it the command is process 1 itself, for which the kernel
-   * ignores every signal that it has no handler for: `node server.js` would sit out the whole grace period at each restart.
+   * ignores every signal that it has no handler for: `node server.js` would sit out the whole grace period at each restart. Where output is captured and no
+   * standard input asked for, process 1 also stays for as long as anything else needs to stop.
    */
   readonly init?: boolean;
 }

@@ -1,0 +1,47 @@
+/** Plain forms of numbers, for people. None depends on the language of the machine. */
+
+/** `1.2ms`, `412ms`, `3.2s`, `2m05s`. `gap` goes between number and unit. */
+export function formatDuration(ms: number, gap = ''): string {
+  if (ms < 9.95) return `${ms.toFixed(1)}${gap}ms`;
+  if (ms < 999.5) return `${ms.toFixed(0)}${gap}ms`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)}${gap}s`;
+  const seconds = Math.round(ms / 1000);
+  return `${Math.floor(seconds / 60)}m${String(seconds % 60).padStart(2, '0')}s`;
+}
+
+/** `312 B`, `1.8 KB`: units of 1024. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  const units = ['KB', 'MB', 'GB', 'TB', 'PB'];
+  let value = bytes / 1024;
+  let unit = 0;
+  while (value >= 1023.95 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${value.toFixed(1)} ${units[unit] ?? ''}`;
+}
+
+/** `1,247` */
+export function formatCount(count: number): string {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ',');
+}
+
+/** `1 step`, `2 steps` */
+export function plural(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** A command on one line. */
+export function oneLine(command: string): string {
+  return command.trim().replace(/\s*\n\s*/g, ' ');
+}
+
+export function shorten(text: string, most: number): string {
+  const chars = [...text];
+  return chars.length <= most ? text : `${chars.slice(0, most - 1).join('')}…`;
+}
+
+export function shortDigest(digest: string): string {
+  return digest.slice(0, 12);
+}

@@ -1,0 +1,68 @@
+import type { WriteStream } from 'node:tty';
+
+/** Where a command writes: data and progress to `out`, diagnostics to `err`. No cursor movement, ever. */
+export interface Terminal {
+  out(text: string): void;
+  err(text: string): void;
+  outPaint: Paint;
+  errPaint: Paint;
+  /** Both ends of a conversation are a person's. */
+  isInteractive: boolean;
+  /** Aborts when nobody reads the output any more, as in `hd logs | head`. */
+  closed: AbortSignal;
+}
+
+export type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'blue' | 'magenta' | 'cyan';
+
+/** Gives text a style, or leaves it as it is. */
+export interface Paint {
+  readonly enabled: boolean;
+  (style: Style, text: string): string;
+}
+
+const CODES: Record<Style, [on: number, off: number]> = {
+  bold: [1, 22], dim: [2, 22], red: [31, 39], green: [32, 39], yellow: [33, 39], blue: [34, 39], magenta: [35, 39], cyan: [36, 39],
+};
+
+export function makePaint(enabled: boolean): Paint {
+  const paint = (style: Style, text: string): string => {
+    const [on, off] = CODES[style];
+    return enabled && text !== '' ? `\u001b[${on}m${text}\u001b[${off}m` : text;
+  };
+  return Object.assign(paint, { enabled });
+}
+
+export type ColorMode = 'auto' | 'always' | 'never';
+
+/** NO_COLOR wins over FORCE_COLOR, and an option over both. */
+export function wantsColor(mode: ColorMode, isTty: boolean, env: NodeJS.ProcessEnv): boolean {
+  if (mode !== 'auto') return mode === 'always';
+  if ((env['NO_COLOR'] ?? '') !== '') return false;
+  const force = env['FORCE_COLOR'] ?? env['CLICOLOR_FORCE'];
+  if (force !== undefined && force !== '') return force !== '0' && force !== 'false';
+  return isTty && env['TERM'] !== 'dumb';
+}
+
+/** The terminal of this process. */
+export function processTerminal(mode: ColorMode, env: NodeJS.ProcessEnv): Terminal {
+  const closed = new AbortController();
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => closed.abort());
+  const write = (stream: WriteStream, text: string): void => {
+    if (!closed.signal.aborted) stream.write(text);
+  };
+  return {
+    out: (text) => write(process.stdout, text),
+    err: (text) => write(process.stderr, text),
+    outPaint: makePaint(wantsColor(mode, process.stdout.isTTY, env)),
+    errPaint: makePaint(wantsColor(mode, process.stderr.isTTY, env)),
+    isInteractive: process.stdin.isTTY && process.stdout.isTTY,
+    closed: closed.signal,
+  };
+}
+
+/** What a program printed, safe to show: no escape codes or control characters but tabs. Colours may stay where colour is wanted. */
+export function printable(text: string, keepColor = false): string {
+  const plain = keepColor ? text.replace(/\u001b\[(?![\d;]*m)[0-?]*[ -/]*[@-~]/g, '') : text.replace(/\u001b\[[0-?]*[ -/]*[@-~]/g, '');
+  const bare = plain.replace(/\u001b\][^\u0007\u001b]*(\u0007|\u001b\\)/g, '');
+  return bare.replace(keepColor ? /[\u0000-\u0008\u000a-\u001a\u001c-\u001f\u007f]/g : /[\u0000-\u0008\u000a-\u001f\u007f]/g, '');
+}

@@ -1,0 +1,23 @@
+/**
+ * The command as the child of a shell that is process 1. The kernel keeps signals without a handler from process 1 alone, so the shell outlives a signal while
+ * the command gets it like any process; `exit $?` keeps shells from replacing themselves by their last command.
+ */
+export function withInit(args: readonly string[]): readonly string[] {
+  return ['/bin/sh', '-c', '"$@"; exit $?', 'init', ...args];
+}
+
+/**
+ * As `withInit`, and after a signal it waits until its standard input is closed. When process 1 ends, the kernel kills the rest: without the wait, in
+ * `sh -c "cd api && server"` the shell would die of the signal at once and take the server with it in the midst of its own clean stop.
+ */
+export function withLingeringInit(args: readonly string[]): readonly string[] {
+  return ['/bin/sh', '-c', LINGERING, 'init', ...args];
+}
+
+const LINGERING = `
+stopping=
+trap 'stopping=1' TERM INT HUP QUIT USR1 USR2
+code=143
+[ -n "$stopping" ] || { "$@" </dev/null; code=$?; }
+[ -z "$stopping" ] || read -r _
+exit $code`;
