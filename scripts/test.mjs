@@ -29,10 +29,8 @@ if (files.length === 0) {
 const args = ['--test', '--test-reporter=spec', '--test-concurrency=2', `--test-timeout=${TEST_TIMEOUT_MS}`, ...flags];
 process.exitCode = run(pinnedNode(), [...args, ...files.map((file) => relative(root, file))], { cwd: root });
 
-/** The quick checks of the whole tree come first, the slow end-to-end tests last. */
 function allTests() {
-  const packages = readdirSync(join(root, 'packages')).sort((a, b) => Number(b === 'testkit') - Number(a === 'testkit'));
-  const dirs = [...packages.map((name) => join('packages', name, 'src')), 'e2e'];
+  const dirs = [...readdirSync(join(root, 'packages')).map((name) => join('packages', name, 'src')), 'e2e'];
   return dirs.map((dir) => join(root, dir)).filter(existsSync).flatMap(testsUnder);
 }
 

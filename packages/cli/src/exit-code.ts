@@ -21,7 +21,9 @@ const BY_CODE: Record<string, number> = {
   PROVIDER_UNSUPPORTED: EXIT.usage,
   LOCK_INVALID: EXIT.lockStale,
   LOCK_STALE: EXIT.lockStale,
+  NO_SUCH_SERVICE: EXIT.usage,
   NOT_RUNNING: EXIT.notRunning,
+  NOT_READY: EXIT.notRunning,
   TIMEOUT: EXIT.timeout,
   INTERRUPTED: EXIT.interrupted,
 };

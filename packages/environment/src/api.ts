@@ -22,6 +22,8 @@ export interface StatusReply {
   phase: Phase;
   tracing: boolean;
   services: ServiceReply[];
+  /** The number of the latest event. */
+  last: number;
 }
 export type Phase = 'building' | 'up' | 'failed' | 'stopping';
 

@@ -138,6 +138,7 @@ export class Supervisor {
       phase: this.#phase,
       tracing: this.#fuse !== undefined,
       services: session?.services?.status() ?? [],
+      last: this.log.last,
     };
   }
 

@@ -67,6 +67,10 @@ containerTest('with init, a command without a handler stops at SIGTERM at once',
   const container = world.start(['sh', '-c', 'echo up; exec sleep 1000'], { init: true });
   await container.printed('up');
   assert.deepEqual(await container.stop({ graceMs: 20_000 }), { code: 143, signal: 'SIGTERM' });
+  assert.equal(container.output('stderr'), '');
+  const missing = await world.run(['no-such-command'], { init: true });
+  assert.equal(missing.code, 127);
+  assert.match(missing.stderr, /no-such-command: not found/);
 });
 
 containerTest('with init, SIGINT, exit codes and arguments reach the command unchanged', async (world) => {
@@ -83,7 +87,7 @@ containerTest('with init, an exit is not held up by what is left behind, nor by 
 });
 
 containerTest('the children of a shell get the signal as well, and the time to act on it', async (world) => {
-  const child = 'trap "sleep 0.1; echo child-stopped; exit 0" TERM; echo child-up; while :; do sleep 1000 & wait $!; done';
+  const child = 'trap "sleep 0.1; echo child-stopped; exit 0" TERM; sleep 1000 & echo child-up; wait';
   const container = world.start(['sh', '-c', `sh -c '${child}'; echo after`], { init: true });
   await container.printed('child-up');
   await container.stop({ graceMs: 20_000 });

@@ -9,6 +9,7 @@ export function withInit(args: readonly string[]): readonly string[] {
 /**
  * As `withInit`, and after a signal it waits until its standard input is closed. When process 1 ends, the kernel kills the rest: without the wait, in
  * `sh -c "cd api && server"` the shell would die of the signal at once and take the server with it in the midst of its own clean stop.
+ * The shell's own remarks ("Terminated") are kept out of the output.
  */
 export function withLingeringInit(args: readonly string[]): readonly string[] {
   return ['/bin/sh', '-c', LINGERING, 'init', ...args];
@@ -18,6 +19,7 @@ const LINGERING = `
 stopping=
 trap 'stopping=1' TERM INT HUP QUIT USR1 USR2
 code=143
-[ -n "$stopping" ] || { "$@" </dev/null; code=$?; }
+exec 3>&2 2>/dev/null
+[ -n "$stopping" ] || { "$@" </dev/null 2>&3 3>&-; code=$?; }
 [ -z "$stopping" ] || read -r _
 exit $code`;

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /**
- * The processes of the PID namespace whose process 1 is `initPid`, that one included. Empty where it is gone, and where it is no namespace of its own:
+ * The processes of the PID namespace whose process 1 is `initPid`, that one included, without those that have ended and are only waited for. Empty where it is gone, and where it is no namespace of its own:
  * a recycled process id must not turn a signal on the processes of the host.
  */
 export function processesBeside(initPid: number): number[] {
@@ -10,7 +10,7 @@ export function processesBeside(initPid: number): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => pidNamespace(pid) === namespace);
+    .filter((pid) => pidNamespace(pid) === namespace && !isZombie(pid));
 }
 
 /** Sends a signal to each. Those that are gone in the meantime are no error. */
@@ -31,6 +31,16 @@ export function readPidFile(path: string): number | undefined {
     return Number.isInteger(pid) && pid > 0 ? pid : undefined;
   } catch {
     return undefined;
+  }
+}
+
+function isZombie(pid: number): boolean {
+  try {
+    // The state comes after the name, which stands in parentheses and may hold some itself.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return /^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  } catch {
+    return true;
   }
 }
 

@@ -1,0 +1,139 @@
+import type { CommandSpec } from './command.ts';
+
+const CHILD_EXITS: [string, string][] = [
+  ['125', 'the container could not be started'],
+  ['126', 'the command cannot be executed'],
+  ['127', 'the command was not found'],
+  ['other', "the command's own exit code"],
+];
+
+const EXEC_FLAGS: CommandSpec['flags'] = {
+  env: { type: 'list', short: 'e', value: 'NAME=VALUE', help: 'set a variable; NAME alone passes on the one that is set here' },
+  user: { type: 'text', short: 'u', value: 'USER', help: 'name or number of the user, as user or user:group' },
+  workdir: { type: 'text', short: 'w', value: 'DIR', help: 'absolute path inside to start in' },
+  'no-tty': { type: 'boolean', short: 'T', help: 'no terminal, even where there is one' },
+};
+
+/** The one list of commands: what they are called, take and say of themselves. Their code is loaded when they run. */
+export const COMMANDS: readonly CommandSpec[] = [
+  {
+    name: 'init', group: 'Project', summary: 'Write a starter hd.toml for the project in a directory.', usage: '[dir]', takes: [0, 1], flags: {
+      name: { type: 'text', value: 'NAME', help: 'name of the environment (default: of the directory)' },
+    },
+    examples: [['hd init', 'for the project here'], ['hd init services/api', 'for the one in services/api']],
+    load: () => import('./commands/init.ts'),
+  },
+  {
+    name: 'up', group: 'Common', summary: 'Build the environment, run its services, and keep both right while files change.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      detach: { type: 'boolean', short: 'd', help: 'return when it is up; `hd down` stops it' },
+      wait: { type: 'boolean', help: 'the same as --detach' },
+      'wait-timeout': { type: 'number', value: 'SECONDS', help: 'with --detach: give up waiting after this time (exit code 5)' },
+      'no-watch': { type: 'boolean', help: 'do not follow changes of files' },
+      pull: { type: 'boolean', help: 'look for a newer base image' },
+    },
+    examples: [['hd up', 'run in the foreground; Ctrl-C stops it'], ['hd up examples/flask-demo', 'the project of another directory'], ['hd up -d && hd logs -f', 'run in the background, follow the logs'], ['hd up --json', 'one line of JSON for each event']],
+    load: () => import('./commands/up.ts'),
+  },
+  {
+    name: 'build', group: 'Common', summary: 'Bring the build up to date without running services.', usage: '[dir]', takes: [0, 1],
+    flags: { pull: { type: 'boolean', help: 'look for a newer base image' } },
+    examples: [['hd build', 'run the steps that have to run'], ['hd build --json', 'one line of JSON for each event']],
+    load: () => import('./commands/build.ts'),
+  },
+  {
+    name: 'down', group: 'Common', summary: 'Stop the environment and all its services.', usage: '[dir]', takes: [0, 1],
+    flags: { kill: { type: 'boolean', help: 'at once, without the time to end' } },
+    examples: [['hd down', 'stop the environment of this project'], ['hd down --kill', 'do not wait for services to end']],
+    load: () => import('./commands/down.ts'),
+  },
+  {
+    name: 'status', aliases: ['ps'], group: 'Common', summary: 'Show the configuration of the environment and the state of its services.', usage: '[dir]', takes: [0, 1], flags: {},
+    examples: [['hd status', 'of this project'], ['hd status --json', 'for programs']],
+    load: () => import('./commands/status.ts'),
+  },
+  {
+    name: 'logs', group: 'Common', summary: 'Show what the services printed.', usage: '[service...]', takes: [0, Infinity],
+    flags: {
+      follow: { type: 'boolean', short: 'f', help: 'go on until the environment stops' },
+      tail: { type: 'number', short: 'n', value: 'N', help: 'only the last N lines of each service' },
+    },
+    examples: [['hd logs', 'of all services'], ['hd logs -f --tail 20 web', 'follow one']],
+    load: () => import('./commands/logs.ts'),
+  },
+  {
+    name: 'exec', group: 'Common', summary: 'Run a command inside the running environment.', usage: '[--] <command> [args...]', takes: [1, Infinity], passThrough: true, flags: EXEC_FLAGS,
+    examples: [['hd exec npm test', ''], ['hd exec -e DEBUG=1 -- python3 -m pytest -x', 'with a variable'], ['hd exec sh -c "echo hello"', '']],
+    exits: CHILD_EXITS,
+    load: () => import('./commands/exec.ts'),
+  },
+  {
+    name: 'shell', group: 'Common', summary: 'Open a shell inside the running environment.', usage: '', takes: [0, 0], flags: EXEC_FLAGS,
+    examples: [['hd shell', 'bash, or sh where there is no bash'], ['hd shell -u root -w /', '']],
+    exits: CHILD_EXITS,
+    load: () => import('./commands/shell.ts'),
+  },
+  {
+    name: 'restart', group: 'Common', summary: 'Restart services.', usage: '[service...]', takes: [0, Infinity], flags: {},
+    examples: [['hd restart', 'all of them'], ['hd restart web', 'one']],
+    load: () => import('./commands/restart.ts'),
+  },
+  {
+    name: 'lock', group: 'Project', summary: 'Write hd.lock: the exact versions that the dependencies came to.', usage: '[dir]', takes: [0, 1],
+    flags: { check: { type: 'boolean', help: 'write nothing; exit with 3 if hd.lock is out of date' } },
+    examples: [['hd lock', ''], ['hd lock --check', 'in CI']],
+    load: () => import('./commands/lock.ts'),
+  },
+  {
+    name: 'ingest', group: 'Project', summary: 'Translate a Dockerfile into an hd.toml.', usage: '<Dockerfile>', takes: [1, 1],
+    flags: {
+      output: { type: 'text', short: 'o', value: 'FILE', help: 'where to write (default: hd.toml next to the Dockerfile); - prints it' },
+      name: { type: 'text', value: 'NAME', help: 'name of the environment (default: of the directory)' },
+    },
+    examples: [['hd ingest Dockerfile', 'write hd.toml, and say what needs a look'], ['hd ingest -o - Dockerfile', 'print it']],
+    load: () => import('./commands/ingest.ts'),
+  },
+  {
+    name: 'dag show', group: 'Graph and store', summary: 'Show the graph of the environment, and what is new in it since the build before.', usage: '[dir]', takes: [0, 1],
+    flags: { all: { type: 'boolean', help: 'open large unchanged directories too' } },
+    examples: [['hd dag show', ''], ['hd dag show --json', 'for programs']],
+    load: () => import('./commands/dag-show.ts'),
+  },
+  {
+    name: 'cas stats', group: 'Graph and store', summary: 'Show what the content-addressed store holds.', usage: '', takes: [0, 0], flags: {},
+    examples: [['hd cas stats', '']],
+    load: () => import('./commands/cas-stats.ts'),
+  },
+  {
+    name: 'cas gc', group: 'Graph and store', summary: 'Remove from the store what no environment, image or recent build result needs.', usage: '', takes: [0, 0],
+    flags: { 'dry-run': { type: 'boolean', help: 'only say what would go' } },
+    examples: [['hd cas gc --dry-run', ''], ['hd cas gc', '']],
+    load: () => import('./commands/cas-gc.ts'),
+  },
+  {
+    name: 'cas fsck', group: 'Graph and store', summary: 'Check every object of the store.', usage: '', takes: [0, 0],
+    flags: { 'rebuild-index': { type: 'boolean', help: 'make the index again from the objects first' } },
+    examples: [['hd cas fsck', ''], ['hd cas fsck --rebuild-index', '']],
+    load: () => import('./commands/cas-fsck.ts'),
+  },
+  {
+    name: 'doctor', group: 'Other', summary: 'Check what this machine offers and what is missing.', usage: '', takes: [0, 0], flags: {},
+    examples: [['hd doctor', ''], ['hd doctor --json', 'for a bug report']],
+    load: () => import('./commands/doctor.ts'),
+  },
+  {
+    name: 'completion', group: 'Other', summary: 'Print a completion script for a shell.', usage: '<bash|zsh|fish>', takes: [1, 1], flags: {},
+    examples: [['source <(hd completion bash)', ''], ['hd completion fish > ~/.config/fish/completions/hd.fish', '']],
+    load: () => import('./commands/completion.ts'),
+  },
+  {
+    name: 'version', group: 'Other', summary: 'Show the version.', usage: '', takes: [0, 0], flags: {},
+    examples: [['hd version', ''], ['hd version --json', '']],
+    load: () => import('./commands/version.ts'),
+  },
+  {
+    name: 'help', group: 'Other', summary: 'Show help, or that of one command.', usage: '[command]', takes: [0, 2], flags: {},
+    examples: [['hd help', ''], ['hd help up', '']],
+    load: () => import('./commands/help.ts'),
+  },
+];

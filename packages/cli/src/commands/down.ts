@@ -1,0 +1,24 @@
+import { connect } from '@hyperdocker/environment';
+import type { Invocation } from '../command.ts';
+import { EXIT } from '../exit-code.ts';
+import { locateProject } from '../project.ts';
+import { stopAndWait } from '../session.ts';
+
+export async function run({ terminal, quiet, json, flags, ...rest }: Invocation): Promise<number> {
+  const { paths, project } = locateProject({ terminal, quiet, json, flags, ...rest }, rest.args[0]);
+  const client = await connect(paths);
+  if (client === undefined) {
+    if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: false })}\n`);
+    else if (!quiet) terminal.out(`${project.dir} is not running.\n`);
+    return EXIT.ok;
+  }
+  await stopAndWait(client, {
+    kill: flags.bool('kill'),
+    onEvent: (event) => {
+      if (!json && !quiet && event.type === 'service' && event.status === 'stopped') terminal.out(`${event.name}  stopped\n`);
+    },
+  });
+  if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: true })}\n`);
+  else if (!quiet) terminal.out('Stopped.\n');
+  return EXIT.ok;
+}

@@ -1,0 +1,12 @@
+import { connectOrFail } from '@hyperdocker/environment';
+import type { Invocation } from '../command.ts';
+import { EXIT } from '../exit-code.ts';
+import { locateProject } from '../project.ts';
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { paths } = locateProject(invocation);
+  const client = await connectOrFail(paths);
+  await client.restart(invocation.args);
+  if (!invocation.quiet && !invocation.json) invocation.terminal.out(`Restarting ${invocation.args.length === 0 ? 'all services' : invocation.args.join(', ')}.\n`);
+  return EXIT.ok;
+}

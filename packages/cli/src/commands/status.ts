@@ -1,0 +1,105 @@
+import { existsSync } from 'node:fs';
+import { HdError } from '@hyperdocker/base';
+import { openStore } from '@hyperdocker/cas';
+import type { ServiceReply, StatusReply } from '@hyperdocker/environment';
+import { connect, envRef } from '@hyperdocker/environment';
+import type { EnvSpec } from '@hyperdocker/spec';
+import type { Invocation } from '../command.ts';
+import { EXIT } from '../exit-code.ts';
+import { formatDuration, plural } from '../format.ts';
+import type { ProjectPlace } from '../project.ts';
+import { loadSpec, locateProject } from '../project.ts';
+import type { Paint } from '../terminal.ts';
+
+/** What `hd status --json` prints. */
+export interface StatusDocument {
+  schema: 'hd.status/1';
+  name: string;
+  base: string;
+  project: string;
+  state: StatusReply['phase'] | 'not running';
+  root: string | null;
+  pid: number | null;
+  /** Null while it is not running. */
+  tracing: boolean | null;
+  services: (Omit<ServiceReply, 'status'> & { status: ServiceReply['status'] | 'not running'; url: string | null })[];
+}
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { terminal, json } = invocation;
+  const place = locateProject(invocation, invocation.args[0]);
+  const reply = await liveStatus(place);
+  const { spec } = loadSpec(place.project, terminal);
+  const document = toDocument(place, spec, reply);
+  terminal.out(json ? `${JSON.stringify(document)}\n` : renderStatus(document, terminal.outPaint, Date.now()));
+  return EXIT.ok;
+}
+
+async function liveStatus({ paths }: ProjectPlace): Promise<StatusReply | undefined> {
+  try {
+    return await (await connect(paths))?.status();
+  } catch (error) {
+    if (error instanceof HdError && error.code === 'NOT_RUNNING') return undefined;
+    throw error;
+  }
+}
+
+function toDocument(place: ProjectPlace, spec: EnvSpec, reply: StatusReply | undefined): StatusDocument {
+  // While the first build runs, the supervisor knows no services yet.
+  const live = new Map(reply?.services.map((service) => [service.name, service]));
+  const services = spec.services.map(({ name, command, watch, port }): StatusDocument['services'][number] => {
+    const service = live.get(name);
+    const shown = service ?? { name, command, watch, status: 'not running' as const, restarts: 0, sinceMs: 0, ...(port === undefined ? {} : { port }) };
+    return { ...shown, url: shown.port === undefined ? null : `http://localhost:${shown.port}` };
+  });
+  return {
+    schema: 'hd.status/1',
+    name: spec.environment.name,
+    base: spec.environment.base,
+    project: place.project.dir,
+    state: reply?.phase ?? 'not running',
+    root: reply?.root ?? lastRoot(place) ?? null,
+    pid: reply?.pid ?? null,
+    tracing: reply?.tracing ?? null,
+    services,
+  };
+}
+
+function lastRoot({ home, paths }: ProjectPlace): string | undefined {
+  if (!existsSync(home.storeDir)) return undefined;
+  using store = openStore(home.storeDir, { readOnly: true });
+  return store.getRef(envRef(paths.id, 'root'))?.target.digest;
+}
+
+export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number): string {
+  const rows: [string, string][] = [
+    ['Environment', paint('bold', status.name)],
+    ['Base image', status.base],
+    ['DAG root', status.root ?? 'not built yet'],
+    ['State', `${paintState(status.state, paint)}${status.pid === null ? '' : ` (pid ${status.pid})`}`],
+    ...(status.tracing === null ? [] : [['Tracing', status.tracing ? 'on' : 'off'] satisfies [string, string]]),
+    ['Project', status.project],
+  ];
+  const head = rows.map(([name, value]) => `${`${name}:`.padEnd(13)}${value}\n`).join('');
+  if (status.services.length === 0) return `${head}Services:    none\n`;
+  return `${head}\nServices:\n${status.services.map((service) => renderService(service, paint, nowMs)).join('')}`;
+}
+
+function renderService(service: StatusDocument['services'][number], paint: Paint, nowMs: number): string {
+  const since = service.sinceMs === 0 ? '' : ` for ${formatDuration(Math.max(0, nowMs - service.sinceMs))}`;
+  const restarts = service.restarts === 0 ? '' : `, ${plural(service.restarts, 'restart')}`;
+  const rows: [string, string][] = [
+    ['command', service.command],
+    ['watch', service.watch.join(', ') || 'nothing'],
+    ['state', `${paintState(service.status, paint)}${since}${restarts}`],
+    ...(service.url === null ? [] : [['url', service.url] satisfies [string, string]]),
+  ];
+  return `  ${paint('bold', service.name)}\n${rows.map(([name, value]) => `    ${`${name}:`.padEnd(9)}${value}\n`).join('')}`;
+}
+
+function paintState(state: string, paint: Paint): string {
+  if (state === 'up' || state === 'ready') return paint('green', state);
+  if (state === 'failed') return paint('red', state);
+  if (state === 'not running' || state === 'stopped') return paint('dim', state);
+  return paint('yellow', state);
+}

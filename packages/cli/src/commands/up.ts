@@ -1,0 +1,166 @@
+import { HdError, describeError } from '@hyperdocker/base';
+import type { Emitted, SupervisorClient } from '@hyperdocker/environment';
+import type { Invocation } from '../command.ts';
+import { EventRenderer } from '../event-renderer.ts';
+import { EXIT } from '../exit-code.ts';
+import { Interrupts } from '../interrupts.ts';
+import { LogPrefix } from '../log-prefix.ts';
+import { loadSpec, locateProject } from '../project.ts';
+import type { Session, StartOptions } from '../session.ts';
+import { attachOrLaunch } from '../session.ts';
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { flags } = invocation;
+  const timeoutSeconds = flags.number('wait-timeout');
+  return start(invocation, {
+    refreshImage: flags.bool('pull'),
+    watch: !flags.bool('no-watch'),
+    buildOnly: false,
+    until: flags.bool('detach') || flags.bool('wait') || timeoutSeconds !== undefined ? 'up' : 'stopped',
+    ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
+  });
+}
+
+export interface FollowOptions extends StartOptions {
+  /** After which event this command is done. */
+  until: 'up' | 'stopped';
+  timeoutSeconds?: number;
+}
+
+/** Starts or attaches, and follows the events to the end. The common part of `up` and `build`. */
+export async function start(invocation: Invocation, options: FollowOptions): Promise<number> {
+  const { terminal, args, quiet, json } = invocation;
+  const place = locateProject(invocation, args[0]);
+  const { text, spec } = loadSpec(place.project, terminal);
+  const renderer = new EventRenderer({ services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet });
+  const follower = new Follower(invocation, options, renderer);
+  using _interrupts = new Interrupts((count) => follower.interrupt(count));
+  terminal.closed.addEventListener('abort', () => follower.interrupt(1));
+  const session = await attachOrLaunch(place, spec, options, invocation);
+  if (session.attached) {
+    if (options.buildOnly) {
+      terminal.out(json ? '' : 'already running: it builds by itself whenever a file changes\n');
+      return EXIT.ok;
+    }
+    terminal.err('already running: attached\n');
+    if (options.until === 'up' && session.since > 0) return EXIT.ok;
+  }
+  return follower.follow(session);
+}
+
+const FAILED_SERVICE_LINES = 20;
+
+/** Shows the events of one supervisor and turns Ctrl-C into stopping it. */
+class Follower {
+  readonly #invocation: Invocation;
+  readonly #options: FollowOptions;
+  readonly #renderer: EventRenderer;
+  #client: SupervisorClient | undefined;
+  #interrupted = 0;
+  #isUp = false;
+  /** Set while the supervisor is being stopped. */
+  #stopping: Promise<void> | undefined;
+  #failure: HdError | undefined;
+  #attached = false;
+  /** The latest lines of each service, for those that fail where logs are not shown. */
+  readonly #tails = new Map<string, string[]>();
+
+  constructor(invocation: Invocation, options: FollowOptions, renderer: EventRenderer) {
+    this.#invocation = invocation;
+    this.#options = options;
+    this.#renderer = renderer;
+  }
+
+  /** The first asks for a stop, any further one for an immediate one. Before there is anything to stop it is remembered. */
+  interrupt(count: number): void {
+    const { terminal } = this.#invocation;
+    this.#interrupted = Math.max(this.#interrupted, count);
+    if (this.#client === undefined) return;
+    if (count === 1) {
+      const hint = this.#attached ? ' To leave it running, use `hd up -d` and `hd logs -f`.' : '';
+      terminal.err(`Stopping… (press Ctrl-C again to kill)${hint}\n`);
+    } else {
+      terminal.err('Killing…\n');
+    }
+    this.#stop(count > 1);
+  }
+
+  async follow({ client, since, attached }: Session): Promise<number> {
+    this.#client = client;
+    this.#attached = attached;
+    this.#isUp = since > 0;
+    if (this.#interrupted > 0) this.interrupt(this.#interrupted);
+    const timeout = new AbortController();
+    const { timeoutSeconds, until } = this.#options;
+    const timer = timeoutSeconds === undefined ? undefined : setTimeout(() => timeout.abort(), timeoutSeconds * 1000);
+    let last: Emitted | undefined;
+    try {
+      for await (const event of client.events(since, timeout.signal)) {
+        last = event;
+        this.#show(event);
+        if (event.type === 'up') {
+          this.#isUp = true;
+          if (until === 'up' && this.#interrupted === 0) return this.#detach(event.failed);
+        } else if (event.type === 'failed') {
+          this.#failure = HdError.fromJSON(event.error);
+          this.#stop(false);
+        } else if (event.type === 'stopped' && (this.#failure !== undefined || this.#options.buildOnly)) {
+          break;
+        }
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+    if (timeout.signal.aborted) throw new HdError('TIMEOUT', `it is not up after ${timeoutSeconds} s`, { hint: 'it goes on starting: see `hd status`, `hd logs`, or stop it with `hd down`' });
+    await this.#stopping;
+    return this.#outcome(last);
+  }
+
+  #outcome(last: Emitted | undefined): number {
+    if (this.#interrupted > 0) return this.#isUp ? EXIT.ok : EXIT.interrupted;
+    if (this.#failure !== undefined) throw this.#failure;
+    if (last?.type !== 'stopped') throw new HdError('SUPERVISOR_GONE', 'the supervisor of the environment ended unexpectedly', { hint: 'start it again with `hd up`; `hd doctor` checks the machine' });
+    return EXIT.ok;
+  }
+
+  #detach(failed: readonly string[]): number {
+    const { terminal, json, quiet } = this.#invocation;
+    if (failed.length > 0) {
+      this.#showTails(failed);
+      throw new HdError('SERVICE_FAILED', `not running: ${failed.join(', ')}`, { hint: 'the environment goes on, and an edit may mend it; see `hd logs`, or stop it with `hd down`' });
+    }
+    if (!json && !quiet) terminal.out('Running in the background: `hd logs -f` follows it, `hd down` stops it.\n');
+    return EXIT.ok;
+  }
+
+  #show(event: Emitted): void {
+    const { terminal, json } = this.#invocation;
+    if (json) return terminal.out(`${JSON.stringify(event)}\n`);
+    if (this.#options.until === 'up' && event.type === 'log') return this.#remember(event.service, event.text);
+    for (const { stream, text } of this.#renderer.render(event)) terminal[stream === 'stdout' ? 'out' : 'err'](`${text}\n`);
+  }
+
+  #remember(service: string, text: string): void {
+    const tail = this.#tails.get(service) ?? [];
+    tail.push(text);
+    if (tail.length > FAILED_SERVICE_LINES) tail.shift();
+    this.#tails.set(service, tail);
+  }
+
+  #showTails(services: readonly string[]): void {
+    const { terminal } = this.#invocation;
+    const prefix = new LogPrefix(services);
+    for (const service of services) {
+      for (const text of this.#tails.get(service) ?? []) {
+        for (const line of prefix.lines(service, text, terminal.errPaint)) terminal.err(`${line}\n`);
+      }
+    }
+  }
+
+  #stop(kill: boolean): void {
+    this.#stopping = this.#client?.down({ kill }).catch((error: unknown) => {
+      // That it is gone already is what was asked for.
+      if (!(error instanceof HdError && error.code === 'NOT_RUNNING')) this.#invocation.terminal.err(`hd: stopping failed: ${describeError(error)}\n`);
+    });
+  }
+}

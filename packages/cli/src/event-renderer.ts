@@ -1,0 +1,279 @@
+import { unreachable } from '@hyperdocker/base';
+import type { BuiltEvent, ChangeSummary, FileChange, HdEvent, StepId } from '@hyperdocker/environment';
+import { renderDiagnostic } from '@hyperdocker/spec';
+import { formatBytes, formatCount, formatDuration, oneLine, plural, shorten } from './format.ts';
+import { LogPrefix } from './log-prefix.ts';
+import type { Paint } from './terminal.ts';
+import { printable } from './terminal.ts';
+
+export interface Line {
+  stream: 'stdout' | 'stderr';
+  /** Without a line end. */
+  text: string;
+}
+
+export interface EventRendererOptions {
+  services: readonly string[];
+  /** The text of hd.toml, to show the line of a step that failed. */
+  specText: string;
+  outPaint: Paint;
+  errPaint: Paint;
+  /** Leave out progress: only logs, warnings and errors remain. */
+  quiet: boolean;
+}
+
+const MAX_CHANGES = 100;
+const FAILED_STEP_LINES = 20;
+
+type ServiceEvent = Extract<HdEvent, { type: 'service' }>;
+type StepEvent = Extract<HdEvent, { type: 'step' }>;
+
+/** Events to lines of text: each event once, in order, nothing drawn over. Keeps what later lines need of earlier events. */
+export class EventRenderer {
+  readonly #options: EventRendererOptions;
+  readonly #prefix: LogPrefix;
+  readonly #nameWidth: number;
+  #savedMs = 0;
+  #imageDetail: string | undefined;
+  /** Of a step's output: the end that is not a whole line yet. */
+  #partial = '';
+  /** What each restart that is under way was caused by. */
+  readonly #restarts = new Map<string, string>();
+  readonly #seen = new Set<string>();
+
+  constructor(options: EventRendererOptions) {
+    this.#options = options;
+    this.#prefix = new LogPrefix(options.services);
+    this.#nameWidth = Math.max(0, ...options.services.map((name) => name.length));
+  }
+
+  render(event: HdEvent): Line[] {
+    const lines = this.#lines(event);
+    return this.#options.quiet ? lines.filter(({ stream }) => stream === 'stderr' || event.type === 'log') : lines;
+  }
+
+  #lines(event: HdEvent): Line[] {
+    switch (event.type) {
+      case 'warning':
+        return [stderr(`${this.#options.errPaint('yellow', 'warning:')} ${event.message}`)];
+      case 'image':
+        return this.#image(event);
+      case 'step':
+        return [...this.#endOutput(), ...this.#step(event)];
+      case 'step-output':
+        return this.#output(event.text);
+      case 'built':
+        return this.#built(event).map(stdout);
+      case 'change':
+        return this.#change(event);
+      case 'clash':
+        return [stderr(`${this.#options.errPaint('yellow', 'warning:')} ${event.path} was changed on both sides; the other version is kept at ${event.keptAt}`)];
+      case 'service':
+        return this.#service(event);
+      case 'log':
+        return this.#log(event);
+      case 'up':
+        return this.#up(event);
+      case 'failed':
+        return this.#endOutput();
+      case 'stopped':
+        return [stdout('Stopped.')];
+      default:
+        return unreachable(event);
+    }
+  }
+
+  #up({ ms, failed }: Extract<HdEvent, { type: 'up' }>): Line[] {
+    const { outPaint, errPaint } = this.#options;
+    if (failed.length === 0) return [stdout(outPaint('bold', `Up in ${formatDuration(ms)}.`))];
+    return [stderr(`${errPaint('yellow', 'warning:')} up in ${formatDuration(ms)}, but not running: ${failed.join(', ')}`)];
+  }
+
+  #image(event: Extract<HdEvent, { type: 'image' }>): Line[] {
+    const { outPaint } = this.#options;
+    const head = `Image ${event.base}`;
+    if (event.status === 'cached') return [stdout(outPaint('dim', `${head} is here already`))];
+    if (event.status === 'ready') return [stdout(`${head} ready (${formatDuration(event.ms ?? 0)})`)];
+    if (event.detail === undefined) return [stdout(`${head}: fetching`)];
+    if (event.detail === this.#imageDetail) return [];
+    this.#imageDetail = event.detail;
+    return [stdout(outPaint('dim', `  | ${printable(event.detail)}`))];
+  }
+
+  #step(event: StepEvent): Line[] {
+    const { outPaint } = this.#options;
+    const { step } = event;
+    const label = outPaint('bold', `[${step.index}/${step.total}]`);
+    switch (event.status) {
+      case 'running':
+        return [stdout(`${label} RUN ${oneLine(step.command)} (${placeOf(step)}): ${event.reason}`)];
+      case 'cached':
+        this.#savedMs += event.savedMs;
+        return [stdout(outPaint('dim', `[${step.index}/${step.total}] CACHED ${oneLine(step.command)} (saved ${formatDuration(event.savedMs)})`))];
+      case 'ran':
+        return [stdout(`${label} ${outPaint('green', 'DONE')} ${formatDuration(event.ms)}${event.volatile.length === 0 ? '' : outPaint('dim', ` (${event.volatile.join(', ')})`)}`)];
+      case 'failed':
+        return this.#failedStep(event);
+      default:
+        return unreachable(event);
+    }
+  }
+
+  #failedStep({ step, ms, exitCode, log }: Extract<StepEvent, { status: 'failed' }>): Line[] {
+    const { errPaint, specText } = this.#options;
+    const tail = log.split(/\r?\n/).filter((line) => line.trim() !== '').slice(-FAILED_STEP_LINES);
+    const head = `${errPaint('bold', `[${step.index}/${step.total}]`)} ${errPaint('red', 'FAILED')} with exit code ${exitCode} after ${formatDuration(ms)}`;
+    return [
+      stderr(head),
+      ...tail.map((line) => stderr(`  | ${printable(lastState(line), errPaint.enabled)}`)),
+      ...(step.line === 0 ? [] : renderStepPlace(step, exitCode, specText, errPaint.enabled).split('\n').map(stderr)),
+    ];
+  }
+
+  #output(text: string): Line[] {
+    const lines = (this.#partial + text).split('\n');
+    this.#partial = lines.pop() ?? '';
+    return lines.map((line) => this.#outputLine(line));
+  }
+
+  #endOutput(): Line[] {
+    const rest = this.#partial;
+    this.#partial = '';
+    return rest === '' ? [] : [this.#outputLine(rest)];
+  }
+
+  #outputLine(line: string): Line {
+    const { outPaint } = this.#options;
+    return stdout(`${outPaint('dim', '  |')} ${printable(lastState(line), outPaint.enabled)}`.trimEnd());
+  }
+
+  #built(event: BuiltEvent): string[] {
+    const { outPaint } = this.#options;
+    const services = event.services.length === 0 ? '' : `  Services: ${event.services.join(', ')}`;
+    const lines = [
+      `Environment '${event.name}' built in ${formatDuration(event.ms)}`,
+      `DAG root: ${event.root}`,
+      `Files: ${formatCount(event.files)} (${formatBytes(event.bytes)})${services}`,
+    ];
+    if (event.ran + event.cached > 0) lines.push(`Steps: ${formatCount(event.ran)} ran, ${formatCount(event.cached)} cached${this.#savedMs > 0 ? ` (saved ${formatDuration(this.#savedMs)})` : ''}`);
+    this.#savedMs = 0;
+    if (event.changes === undefined || event.summary === undefined) return lines;
+    if (event.changes.length === 0) return [...lines, '', 'No changes since last build.', ''];
+    return [...lines, '', 'Changes detected since last build:', ...changeLines(event.changes, outPaint), '', `  ${summaryText(event.summary)}`, ''];
+  }
+
+  #change({ changes, ms, ran }: Extract<HdEvent, { type: 'change' }>): Line[] {
+    const { outPaint } = this.#options;
+    this.#savedMs = 0;
+    const named = changes.length > 3 ? `${plural(changes.length, 'file')} changed` : changes.map((change) => paintChange(change, outPaint)).join(', ');
+    return [stdout(`${named === '' ? 'No change in content' : named} (${formatDuration(ms, ' ')}${ran === 0 ? '' : `, ${plural(ran, 'step')} ran`})`)];
+  }
+
+  #service(event: ServiceEvent): Line[] {
+    const text = this.#serviceText(event);
+    if (text === undefined) return [];
+    const name = this.#prefix.paint(event.name.padEnd(this.#nameWidth), event.name, this.#options.outPaint);
+    return [stdout(`${name}  ${text}`)];
+  }
+
+  #serviceText(event: ServiceEvent): string | undefined {
+    const { outPaint } = this.#options;
+    const { name, status, cause } = event;
+    const because = cause === undefined ? '' : ` (${cause})`;
+    switch (status) {
+      case 'starting': {
+        const isFirst = !this.#seen.has(name);
+        this.#seen.add(name);
+        return isFirst ? outPaint('dim', 'starting') : undefined;
+      }
+      case 'waiting':
+        return outPaint('dim', `waiting${because}`);
+      case 'ready':
+        return this.#readyText(event);
+      case 'restarting':
+        this.#restarts.set(name, cause ?? 'asked to');
+        return outPaint('dim', `restarting${because}`);
+      case 'backing-off':
+        this.#restarts.set(name, cause ?? exitText(event.exitCode));
+        return outPaint('yellow', `${cause ?? exitText(event.exitCode)}: starts again${event.retryMs === undefined ? '' : ` in ${formatDuration(event.retryMs, ' ')}`}`);
+      case 'failed':
+        return outPaint('red', `failed (${[...(cause === undefined ? [] : [cause]), ...(event.exitCode === undefined || cause?.includes(String(event.exitCode)) === true ? [] : [exitText(event.exitCode)])].join(', ') || 'unknown cause'})`);
+      case 'stopping':
+        return undefined;
+      case 'stopped':
+        return outPaint('dim', event.exitCode === undefined ? 'stopped' : `finished (${exitText(event.exitCode)})`);
+      default:
+        return unreachable(status);
+    }
+  }
+
+  #readyText({ name, cause, ms, port }: ServiceEvent): string {
+    const { outPaint } = this.#options;
+    const why = this.#restarts.get(name) ?? cause;
+    this.#restarts.delete(name);
+    const took = ms === undefined ? [] : [formatDuration(ms, ' ')];
+    if (why !== undefined) return `${outPaint('green', 'restarted')} (${[why, ...took].join(', ')})`;
+    const where = port === undefined ? '' : ` on http://localhost:${port}`;
+    return `${outPaint('green', 'ready')}${where}${took.length === 0 ? '' : ` (${took.join()})`}`;
+  }
+
+  #log({ service, stream, text }: Extract<HdEvent, { type: 'log' }>): Line[] {
+    const paint = stream === 'stdout' ? this.#options.outPaint : this.#options.errPaint;
+    return this.#prefix.lines(service, text, paint).map((line) => ({ stream, text: line }));
+  }
+}
+
+function stdout(text: string): Line {
+  return { stream: 'stdout', text };
+}
+
+function stderr(text: string): Line {
+  return { stream: 'stderr', text };
+}
+
+/** What is left on a terminal of a line that was written over with carriage returns. */
+function lastState(line: string): string {
+  return line.replace(/\r+$/, '').split('\r').at(-1) ?? '';
+}
+
+function placeOf(step: StepId): string {
+  return step.line === 0 ? '[dependencies]' : `hd.toml:${step.line}`;
+}
+
+function exitText(code: number | undefined): string {
+  return code === undefined ? 'it ended' : `exit ${code}`;
+}
+
+function renderStepPlace(step: StepId, exitCode: number, specText: string, color: boolean): string {
+  const source = specText.split(/\r?\n/)[step.line - 1] ?? '';
+  const literal = JSON.stringify(step.command);
+  const found = source.indexOf(literal);
+  const start = found === -1 ? source.search(/\S|$/) : found;
+  const length = found === -1 ? source.trim().length : literal.length;
+  return renderDiagnostic(
+    { severity: 'error', code: 'INVALID_VALUE', message: `this step ended with exit code ${exitCode}`, line: step.line, column: start + 1, length: Math.max(1, length) },
+    'hd.toml', specText, { color },
+  );
+}
+
+const CHANGE_MARKS = { added: ['+', 'green'], removed: ['-', 'red'], changed: ['~', 'yellow'] } as const;
+
+function paintChange({ path, change }: FileChange, paint: Paint): string {
+  const [mark, style] = CHANGE_MARKS[change];
+  return paint(style, `${mark} ${printable(path)}`);
+}
+
+function changeLines(changes: readonly FileChange[], paint: Paint): string[] {
+  const shown = changes.slice(0, MAX_CHANGES).map((change) => `  ${paintChange(change, paint)}`);
+  return changes.length <= MAX_CHANGES ? shown : [...shown, `  … and ${formatCount(changes.length - MAX_CHANGES)} more`];
+}
+
+function summaryText({ changed, added, removed, unchanged }: ChangeSummary): string {
+  return `${formatCount(changed)} changed, ${formatCount(added)} added, ${formatCount(removed)} removed, ${formatCount(unchanged)} unchanged`;
+}
+
+/** The label of a graph node with its command cut to what fits a line. */
+export function shortLabel(label: string): string {
+  const command = /^Build\(([\s\S]*)\)$/.exec(label)?.[1];
+  return command === undefined ? label : `Build(${shorten(oneLine(command), 40)})`;
+}

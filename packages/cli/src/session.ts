@@ -1,0 +1,54 @@
+import { HdError } from '@hyperdocker/base';
+import type { Emitted, LaunchOptions, SupervisorClient } from '@hyperdocker/environment';
+import { connect, ensureSystemPackages, launch } from '@hyperdocker/environment';
+import type { EnvSpec } from '@hyperdocker/spec';
+import type { Invocation } from './command.ts';
+import type { ProjectPlace } from './project.ts';
+
+/** Larger than any: events from now on. */
+export const FROM_NOW = Number.MAX_SAFE_INTEGER;
+
+export interface Session {
+  client: SupervisorClient;
+  /** It ran before: somebody else started it. */
+  attached: boolean;
+  /** Where to begin with its events. */
+  since: number;
+}
+
+export type StartOptions = Pick<LaunchOptions, 'refreshImage' | 'watch' | 'buildOnly'>;
+
+/** The supervisor of a project: the one that runs, or a new one. */
+export async function attachOrLaunch(place: ProjectPlace, spec: EnvSpec, options: StartOptions, invocation: Invocation): Promise<Session> {
+  const running = await connectToLive(place);
+  if (running !== undefined) return running;
+  await ensureSystemPackages({
+    needs: { runtime: true, mmdebstrap: spec.environment.base.startsWith('apt://') },
+    allowInstall: invocation.env['HD_NO_INSTALL'] !== '1',
+    onMessage: (message) => invocation.terminal.err(`${message}\n`),
+  });
+  return { client: await launch({ ...place, ...options }), attached: false, since: 0 };
+}
+
+/** One that is on its way out is waited for instead. */
+async function connectToLive({ paths }: ProjectPlace): Promise<Session | undefined> {
+  const client = await connect(paths);
+  if (client === undefined) return undefined;
+  try {
+    const { phase } = await client.status();
+    if (phase === 'up' || phase === 'building') return { client, attached: true, since: phase === 'up' ? FROM_NOW : 0 };
+    await stopAndWait(client, {});
+  } catch (error) {
+    // It ended between two calls.
+    if (!(error instanceof HdError && error.code === 'NOT_RUNNING')) throw error;
+  }
+  return undefined;
+}
+
+/** Stops a supervisor and waits until its process has ended. `onEvent` sees what happens on the way. */
+export async function stopAndWait(client: SupervisorClient, options: { kill?: boolean; onEvent?: (event: Emitted) => void }): Promise<void> {
+  const ended = (async () => {
+    for await (const event of client.events(FROM_NOW)) options.onEvent?.(event);
+  })();
+  await Promise.all([client.down({ kill: options.kill === true }), ended]);
+}
