@@ -1,7 +1,7 @@
 import { unreachable } from '@hyperdocker/base';
 import type { BuiltEvent, ChangeSummary, FileChange, HdEvent, StepId } from '@hyperdocker/environment';
 import { renderDiagnostic } from '@hyperdocker/spec';
-import { formatBytes, formatCount, formatDuration, oneLine, plural, shorten } from './format.ts';
+import { formatBytes, formatCount, formatDuration, oneLine, plural } from './format.ts';
 import { LogPrefix } from './log-prefix.ts';
 import type { Paint } from './terminal.ts';
 import { printable } from './terminal.ts';
@@ -20,6 +20,10 @@ export interface EventRendererOptions {
   errPaint: Paint;
   /** Leave out progress: only logs, warnings and errors remain. */
   quiet: boolean;
+  /** Nothing is going to be up: its beginning and end are not worth a line. */
+  buildOnly?: boolean;
+  /** Paths in the project that what is printed here goes to, as in `hd up > log`: telling of their changes would never end. */
+  ownOutputs?: readonly string[];
 }
 
 const MAX_CHANGES = 100;
@@ -40,11 +44,19 @@ export class EventRenderer {
   /** What each restart that is under way was caused by. */
   readonly #restarts = new Map<string, string>();
   readonly #seen = new Set<string>();
+  /** Built once: from then on steps that are up to date are not worth a line with each edit. */
+  #isBuilt = false;
+  #hasFailed = false;
 
   constructor(options: EventRendererOptions) {
     this.#options = options;
     this.#prefix = new LogPrefix(options.services);
     this.#nameWidth = Math.max(0, ...options.services.map((name) => name.length));
+  }
+
+  /** Events are going to be those after a first build that is not among them. */
+  skipBuild(): void {
+    this.#isBuilt = true;
   }
 
   render(event: HdEvent): Line[] {
@@ -75,16 +87,18 @@ export class EventRenderer {
       case 'up':
         return this.#up(event);
       case 'failed':
+        this.#hasFailed = true;
         return this.#endOutput();
       case 'stopped':
-        return [stdout('Stopped.')];
+        return this.#hasFailed || this.#options.buildOnly === true ? [] : [stdout('Stopped.')];
       default:
         return unreachable(event);
     }
   }
 
   #up({ ms, failed }: Extract<HdEvent, { type: 'up' }>): Line[] {
-    const { outPaint, errPaint } = this.#options;
+    const { outPaint, errPaint, buildOnly = false } = this.#options;
+    if (buildOnly) return [];
     if (failed.length === 0) return [stdout(outPaint('bold', `Up in ${formatDuration(ms)}.`))];
     return [stderr(`${errPaint('yellow', 'warning:')} up in ${formatDuration(ms)}, but not running: ${failed.join(', ')}`)];
   }
@@ -109,7 +123,7 @@ export class EventRenderer {
         return [stdout(`${label} RUN ${oneLine(step.command)} (${placeOf(step)}): ${event.reason}`)];
       case 'cached':
         this.#savedMs += event.savedMs;
-        return [stdout(outPaint('dim', `[${step.index}/${step.total}] CACHED ${oneLine(step.command)} (saved ${formatDuration(event.savedMs)})`))];
+        return this.#isBuilt ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] CACHED ${oneLine(step.command)} (saved ${formatDuration(event.savedMs)})`))];
       case 'ran':
         return [stdout(`${label} ${outPaint('green', 'DONE')} ${formatDuration(event.ms)}${event.volatile.length === 0 ? '' : outPaint('dim', ` (${event.volatile.join(', ')})`)}`)];
       case 'failed':
@@ -149,6 +163,7 @@ export class EventRenderer {
 
   #built(event: BuiltEvent): string[] {
     const { outPaint } = this.#options;
+    this.#isBuilt = true;
     const services = event.services.length === 0 ? '' : `  Services: ${event.services.join(', ')}`;
     const lines = [
       `Environment '${event.name}' built in ${formatDuration(event.ms)}`,
@@ -162,9 +177,11 @@ export class EventRenderer {
     return [...lines, '', 'Changes detected since last build:', ...changeLines(event.changes, outPaint), '', `  ${summaryText(event.summary)}`, ''];
   }
 
-  #change({ changes, ms, ran }: Extract<HdEvent, { type: 'change' }>): Line[] {
-    const { outPaint } = this.#options;
+  #change({ changes: all, ms, ran }: Extract<HdEvent, { type: 'change' }>): Line[] {
+    const { outPaint, ownOutputs = [] } = this.#options;
     this.#savedMs = 0;
+    const changes = all.filter(({ path }) => !ownOutputs.includes(path));
+    if (changes.length === 0 && all.length > 0 && ran === 0) return [];
     const named = changes.length > 3 ? `${plural(changes.length, 'file')} changed` : changes.map((change) => paintChange(change, outPaint)).join(', ');
     return [stdout(`${named === '' ? 'No change in content' : named} (${formatDuration(ms, ' ')}${ran === 0 ? '' : `, ${plural(ran, 'step')} ran`})`)];
   }
@@ -182,7 +199,7 @@ export class EventRenderer {
     const because = cause === undefined ? '' : ` (${cause})`;
     switch (status) {
       case 'starting': {
-        const isFirst = !this.#seen.has(name);
+        const isFirst = !this.#seen.has(name) && !this.#restarts.has(name);
         this.#seen.add(name);
         return isFirst ? outPaint('dim', 'starting') : undefined;
       }
@@ -270,10 +287,4 @@ function changeLines(changes: readonly FileChange[], paint: Paint): string[] {
 
 function summaryText({ changed, added, removed, unchanged }: ChangeSummary): string {
   return `${formatCount(changed)} changed, ${formatCount(added)} added, ${formatCount(removed)} removed, ${formatCount(unchanged)} unchanged`;
-}
-
-/** The label of a graph node with its command cut to what fits a line. */
-export function shortLabel(label: string): string {
-  const command = /^Build\(([\s\S]*)\)$/.exec(label)?.[1];
-  return command === undefined ? label : `Build(${shorten(oneLine(command), 40)})`;
 }

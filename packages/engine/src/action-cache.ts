@@ -104,7 +104,7 @@ export function openActionCache(file: string, store: Store): ActionCache {
       db.exec('DELETE FROM exact WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.definition = exact.definition AND runs.content = exact.content)');
     },
     [Symbol.dispose]() {
-      db.close();
+      if (db.isOpen) db.close();
     },
   };
 }

@@ -1,5 +1,5 @@
 import type { ActionDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import { Decoder, Encoder, HdError, unreachable } from '@hyperdocker/base';
+import { Decoder, Encoder, HdError, toText, unreachable } from '@hyperdocker/base';
 import type { FileEntry, DirEntry, RefTarget, Store } from '@hyperdocker/cas';
 import type { ActionDefinition } from './action.ts';
 import { decodeResult, encodeDefinition } from './action.ts';
@@ -88,12 +88,11 @@ export interface GraphView {
   children: GraphView[];
 }
 
-/** The graph below `root`, marked by what differs from `before`. Equal directories are opened only if `files` is `all`. */
+/** The graph below `root`, marked by what differs from `before`; without one, all is `ok`. */
 export function viewGraph(store: Store, root: NodeDigest, before?: NodeDigest): GraphView {
   const [now, old] = [getEnv(store, root), before === undefined ? undefined : getEnv(store, before)];
-  const gone = new Map((old?.children ?? []).map((child) => [keyOf(store, child), child]));
-  const children = now.children.map((child): GraphView => {
-    const key = keyOf(store, child);
+  const gone = byKey(store, old?.children ?? []);
+  const children = [...byKey(store, now.children)].map(([key, child]): GraphView => {
     const previous = gone.get(key)?.digest;
     gone.delete(key);
     if (child.kind === 'Dir') return viewDir(store, '.', child.digest, old === undefined ? child.digest : (previous as TreeDigest | undefined));
@@ -105,7 +104,18 @@ export function viewGraph(store: Store, root: NodeDigest, before?: NodeDigest): 
   return { label: `Env(${now.name})`, kind: 'Env', digest: root, status, children: [...children, ...removed] };
 }
 
-/** What identifies a child from one root to the next. */
+/** Children by what identifies them from one root to the next. Of several steps with one command, the first is paired with the first. */
+function byKey(store: Store, children: readonly EnvChild[]): Map<string, EnvChild> {
+  const keyed = new Map<string, EnvChild>();
+  for (const child of children) {
+    const key = keyOf(store, child);
+    let nth = 0;
+    while (keyed.has(`${nth} ${key}`)) nth++;
+    keyed.set(`${nth} ${key}`, child);
+  }
+  return keyed;
+}
+
 function keyOf(store: Store, child: EnvChild): string {
   if (child.kind !== 'Package') return labelOf(store, child);
   const node = getPackage(store, child.digest);
@@ -134,7 +144,7 @@ function viewDir(store: Store, name: string, now: TreeDigest, before: TreeDigest
   for (const entry of store.getTree(now)) {
     const previous = old.get(entry.name);
     old.delete(entry.name);
-    const label = Buffer.from(entry.name, 'latin1').toString('utf8');
+    const label = toText(entry.name);
     if (entry.kind === 'dir') {
       children.push(viewDir(store, label, entry.digest, previous?.kind === 'dir' ? previous.digest : undefined));
     } else {
@@ -143,8 +153,8 @@ function viewDir(store: Store, name: string, now: TreeDigest, before: TreeDigest
     }
   }
   for (const gone of old.values()) {
-    const label = Buffer.from(gone.name, 'latin1').toString('utf8');
-    children.push({ label, kind: gone.kind === 'dir' ? 'Dir' : 'File', digest: 'digest' in gone ? gone.digest : '', status: 'removed', children: [] });
+    const label = toText(gone.name);
+    children.push({ label: gone.kind === 'dir' ? `Dir(${label})` : label, kind: gone.kind === 'dir' ? 'Dir' : 'File', digest: 'digest' in gone ? gone.digest : '', status: 'removed', children: [] });
   }
   const status = before === undefined ? 'new' : before === now ? 'ok' : 'changed';
   return { label: `Dir(${name})`, kind: 'Dir', digest: now, status, children };

@@ -20,8 +20,6 @@ export interface BuildOptions {
   emit: Emit;
   /** Called once before the first step that has to run: it will take a while. */
   onFirstRun?: () => void;
-  /** Ends the build between two steps. */
-  signal?: AbortSignal;
 }
 
 export interface Build {
@@ -43,7 +41,7 @@ export async function build(options: BuildOptions): Promise<Build> {
   const results: ActionResult[] = [];
   let ran = 0;
   for (const step of plan.steps) {
-    options.signal?.throwIfAborted();
+    context.signal.throwIfAborted();
     const definition: ActionDefinition = context.fuse === undefined ? { ...step.definition, untracedInput: tree } : step.definition;
     const key = definitionKey(definition);
     const found = actions.find(key, tree);

@@ -37,12 +37,16 @@ export class SupervisorClient {
   /** Events after `since`, as they come. Ends when the supervisor does, or when `signal` aborts. */
   async *events(since: number, signal?: AbortSignal): AsyncGenerator<Emitted> {
     const response = await this.#open('GET', `/v1/events?since=${since}`, undefined, signal);
+    // Its reader sees the error too; this is for when there is none any more.
+    response.on('error', () => {});
     try {
       for await (const line of createInterface({ input: response, crlfDelay: Infinity })) yield JSON.parse(line) as Emitted;
     } catch (error) {
       // The supervisor's death cuts the stream: for a reader that is its end.
       if (signal?.aborted === true || (error instanceof Error && 'code' in error && error.code === 'ECONNRESET')) return;
       throw error;
+    } finally {
+      response.destroy();
     }
   }
 

@@ -27,6 +27,8 @@ export interface Plan {
 }
 
 const DEFAULT_WORKDIR = '/workspace';
+/** Tools leave notes of the time of day in places that other steps list, and look for newer versions of themselves. Not here. */
+const QUIET_TOOLS = { npm_config_logs_max: '0', npm_config_update_notifier: 'false', PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_ROOT_USER_ACTION: 'ignore' };
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 export function makePlan(store: Store, options: { spec: EnvSpec; image: Image; projectDir: string; platform: string; base: string }): Plan {
@@ -35,7 +37,7 @@ export function makePlan(store: Store, options: { spec: EnvSpec; image: Image; p
   const user = userOf(store, image.tree, image.config.user);
   const env = { PATH: DEFAULT_PATH, HOME: user.home, LANG: 'C.UTF-8', ...image.config.env, ...spec.options.env };
   const define = (command: string, extra: Record<string, string> = {}, cacheDirs: string[] = []): ActionDefinition => ({
-    command, workdir, platform, env: { ...env, ...extra }, user: image.config.user, network: spec.build.network, cacheDirs,
+    command, workdir, platform, env: { ...QUIET_TOOLS, ...env, ...extra }, user: image.config.user, network: spec.build.network, cacheDirs,
   });
   const cacheDirs = spec.build.cache.map((dir) => posix.resolve(workdir, dir));
   const commands = [

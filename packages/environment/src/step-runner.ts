@@ -26,6 +26,8 @@ export interface StepContext extends Projector {
   stepsDir: string;
   passthrough: Passthrough;
   user: ContainerUser;
+  /** Ends a running step at once. What it has written is dropped. */
+  signal: AbortSignal;
 }
 
 export type StepOutcome =
@@ -93,7 +95,11 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
         onOutput(text);
       },
     });
+    const kill = (): void => void container.kill();
+    context.signal.addEventListener('abort', kill, { once: true });
     const exit = await container.exit;
+    context.signal.removeEventListener('abort', kill);
+    context.signal.throwIfAborted();
     if (exit.problem !== undefined) log += `${exit.problem.message}\n`;
     return { spec, exit: exit.code, log };
   } finally {

@@ -175,7 +175,7 @@ export class Supervisor {
   /** Stops everything in reverse order. Afterwards nothing of this environment runs or is mounted. */
   async down(options: { kill: boolean }): Promise<void> {
     this.#phase = 'stopping';
-    this.#abort.abort();
+    this.#abort.abort(new HdError('STOPPED', 'stopped before it was up'));
     this.#watcher?.close();
     if (options.kill) this.#session?.services?.kill();
     await this.#enqueue(async () => {
@@ -241,7 +241,7 @@ export class Supervisor {
   #build(plan: Plan, ingested: Ingested, onFirstRun?: () => void): Promise<Build> {
     return build({
       plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, envId: this.#options.paths.id,
-      emit: (event) => this.#emit(event), signal: this.#abort.signal, ...(onFirstRun === undefined ? {} : { onFirstRun }),
+      emit: (event) => this.#emit(event), ...(onFirstRun === undefined ? {} : { onFirstRun }),
     });
   }
 
@@ -375,7 +375,7 @@ export class Supervisor {
   }
 
   #stepContext(plan: Plan): StepContext {
-    return { ...this.#projector(), runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user };
+    return { ...this.#projector(), runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, signal: this.#abort.signal };
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {

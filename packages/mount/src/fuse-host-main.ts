@@ -30,8 +30,9 @@ async function handle(request: HostRequest): Promise<void> {
     case 'unmount': {
       const found = mounts.get(request.id);
       assert(found !== undefined, `no mount ${request.id}`);
-      mounts.delete(request.id);
+      // Fails while somebody uses it; it is still there then, and can be asked for again.
       await run(['umount', found.mountpoint]);
+      mounts.delete(request.id);
       const { paths, requests } = await found.result;
       closeSync(found.fd);
       reply({ kind: 'unmounted', id: request.id, paths: Buffer.from(paths).toString('base64'), requests });
@@ -59,7 +60,11 @@ async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostReques
     worker.once('message', resolve);
     worker.once('error', reject);
   });
-  result.catch((error: unknown) => process.stderr.write(`fuse worker: ${describeError(error)}\n`));
+  result.catch((error: unknown) => {
+    process.stderr.write(`fuse worker: ${describeError(error)}\n`);
+    // Nobody reads requests any more. Without the descriptor the kernel answers them with an error; else they would hang.
+    closeSync(fd);
+  });
   return { fd, mountpoint, result };
 }
 

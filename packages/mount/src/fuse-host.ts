@@ -34,7 +34,7 @@ export class FuseHost {
     });
     this.#child.on('message', (message) => this.#settle(message as HostReply));
     this.#child.once('exit', () => {
-      for (const { reject } of this.#waiting.values()) reject(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly'));
+      for (const { reject } of this.#waiting.values()) reject(hostDied());
       this.#waiting.clear();
       if (!this.#closing) options.onDeath?.();
     });
@@ -70,6 +70,7 @@ export class FuseHost {
 
   #ask(request: Extract<HostRequest, { id: string }>): Promise<HostReply> {
     return new Promise((resolve, reject) => {
+      if (!this.#child.connected) return reject(hostDied());
       this.#child.channel?.ref();
       this.#waiting.set(request.id, { resolve, reject });
       this.#child.send(request);
@@ -83,4 +84,8 @@ export class FuseHost {
     if (reply.kind === 'failed') waiting?.reject(new HdError('FUSE_MOUNT', `FUSE: ${reply.message}`, { hint: 'see `hd doctor`' }));
     else waiting?.resolve(reply);
   }
+}
+
+function hostDied(): HdError {
+  return new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start the environment again' });
 }

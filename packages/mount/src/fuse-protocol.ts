@@ -106,14 +106,16 @@ export function encodeAttributes(attributes: Attributes): Buffer {
   return reply;
 }
 
+const NS = 1_000_000_000n;
+
 function writeAttributes(out: Buffer, at: number, a: Attributes): void {
-  const seconds = a.mtimeNs / 1_000_000_000n;
-  const nanos = Number(a.mtimeNs % 1_000_000_000n);
+  const nanos = ((a.mtimeNs % NS) + NS) % NS;
+  const seconds = (a.mtimeNs - nanos) / NS; // of times before 1970 negative, which the kernel reads as such
   out.writeBigUInt64LE(BigInt(a.ino), at);
   out.writeBigUInt64LE(BigInt(a.size), at + 8);
   out.writeBigUInt64LE(BigInt(Math.ceil(a.size / 512)), at + 16);
-  for (const offset of [24, 32, 40]) out.writeBigUInt64LE(seconds, at + offset);
-  for (const offset of [48, 52, 56]) out.writeUInt32LE(nanos, at + offset);
+  for (const offset of [24, 32, 40]) out.writeBigInt64LE(seconds, at + offset);
+  for (const offset of [48, 52, 56]) out.writeUInt32LE(Number(nanos), at + offset);
   out.writeUInt32LE(KIND_BITS[a.kind] | a.mode, at + 60);
   out.writeUInt32LE(a.links, at + 64);
   out.writeUInt32LE(a.uid, at + 68);

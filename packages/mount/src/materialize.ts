@@ -2,6 +2,7 @@ import { chmodSync, copyFileSync, constants, lchownSync, linkSync, mkdirSync, re
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { HdError, assert, hostPath, joinBytes, sys, toBuffer, unreachable } from '@hyperdocker/base';
 import type { EntryKind, FileEntry, Store, TreeEntry } from '@hyperdocker/cas';
+import { FIXED_MTIME_NS } from './projection.ts';
 
 /**
  * A tree as real files, for machines without FUSE. The directory is named by the tree's digest and never written to again,
@@ -14,6 +15,8 @@ export function materialize(store: Store, tree: TreeDigest, cacheDir: string): s
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true, mode: 0o755 });
   new Materializer(store, partial).directory('' as ByteString, tree);
+  chmodSync(partial, 0o755); // whatever the umask is
+  sys().setTimes(partial, FIXED_MTIME_NS, FIXED_MTIME_NS);
   try {
     renameSync(partial, target);
   } catch (error) {
@@ -99,7 +102,7 @@ export function setMetadata(host: string | Buffer, entry: TreeEntry): void {
   const meta = entry.meta;
   if (meta !== undefined) lchownSync(host, meta.uid, meta.gid);
   if (entry.kind !== 'symlink') chmodSync(host, entry.mode);
-  if (meta === undefined) return;
-  for (const [name, value] of meta.xattrs) sys().setXattr(host, name, value);
-  sys().setTimes(host, meta.mtimeNs, meta.mtimeNs);
+  for (const [name, value] of meta?.xattrs ?? []) sys().setXattr(host, name, value);
+  const mtimeNs = meta?.mtimeNs ?? FIXED_MTIME_NS;
+  sys().setTimes(host, mtimeNs, mtimeNs);
 }

@@ -21,8 +21,8 @@ export interface Attributes {
 
 export interface DirectoryItem { name: ByteString; ino: number; kind: EntryKind }
 
-/** Directories keep no time of their own in a source tree. Any fixed time after 1980 (zip refuses earlier ones) will do. */
-const FIXED_MTIME_NS = 1_577_836_800_000_000_000n;
+/** Shown for entries without a time of their own. Any fixed time after 1980 (zip refuses earlier ones) will do. */
+export const FIXED_MTIME_NS = 1_577_836_800_000_000_000n;
 export const ROOT_INO = 1;
 
 /** A name for one inode. A hard-linked file has several. */
@@ -33,6 +33,8 @@ interface Inode {
   /** Of a directory, filled at the first look. */
   children: Map<ByteString, TreeEntry> | undefined;
   tree: Tree | undefined;
+  /** What `list` answers, made once: a large directory is listed in many pieces. */
+  items: DirectoryItem[] | undefined;
 }
 
 /**
@@ -95,7 +97,7 @@ export class Projection {
     const path = inode.paths[0] ?? ('' as ByteString);
     this.#observe?.(path, Asked.listing);
     this.#children(inode);
-    return (inode.tree ?? []).map((entry) => ({ name: entry.name, ino: this.#inoFor(joinBytes(path, entry.name), entry), kind: entry.kind }));
+    return (inode.items ??= (inode.tree ?? []).map((entry) => ({ name: entry.name, ino: this.#inoFor(joinBytes(path, entry.name), entry), kind: entry.kind })));
   }
 
   xattrs(ino: number): readonly (readonly [ByteString, Uint8Array])[] {
@@ -137,7 +139,7 @@ export class Projection {
 
   #add(path: ByteString, entry: TreeEntry): number {
     const ino = this.#inodes.length;
-    this.#inodes.push({ ino, entry, paths: [path], children: undefined, tree: undefined });
+    this.#inodes.push({ ino, entry, paths: [path], children: undefined, tree: undefined, items: undefined });
     this.#inoByPath.set(path, ino);
     const group = entry.meta?.linkGroup ?? 0;
     if (group !== 0) this.#inoByLinkGroup.set(group, ino);

@@ -20,6 +20,6 @@ stopping=
 trap 'stopping=1' TERM INT HUP QUIT USR1 USR2
 code=143
 exec 3>&2 2>/dev/null
-[ -n "$stopping" ] || { "$@" </dev/null 2>&3 3>&-; code=$?; }
+[ -n "$stopping" ] || { (exec "$@") </dev/null 2>&3 3>&-; code=$?; }
 [ -z "$stopping" ] || read -r _
 exit $code`;

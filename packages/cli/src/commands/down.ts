@@ -4,8 +4,9 @@ import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
 import { stopAndWait } from '../session.ts';
 
-export async function run({ terminal, quiet, json, flags, ...rest }: Invocation): Promise<number> {
-  const { paths, project } = locateProject({ terminal, quiet, json, flags, ...rest }, rest.args[0]);
+export async function run(invocation: Invocation): Promise<number> {
+  const { terminal, quiet, json, flags, args } = invocation;
+  const { paths, project } = locateProject(invocation, args[0]);
   const client = await connect(paths);
   if (client === undefined) {
     if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: false })}\n`);

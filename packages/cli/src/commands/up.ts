@@ -1,3 +1,5 @@
+import { readlinkSync } from 'node:fs';
+import { isAbsolute, relative } from 'node:path';
 import { HdError, describeError } from '@hyperdocker/base';
 import type { Emitted, SupervisorClient } from '@hyperdocker/environment';
 import type { Invocation } from '../command.ts';
@@ -32,7 +34,10 @@ export async function start(invocation: Invocation, options: FollowOptions): Pro
   const { terminal, args, quiet, json } = invocation;
   const place = locateProject(invocation, args[0]);
   const { text, spec } = loadSpec(place.project, terminal);
-  const renderer = new EventRenderer({ services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet });
+  const renderer = new EventRenderer({
+    services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet,
+    buildOnly: options.buildOnly, ownOutputs: ownOutputs(place.project.dir),
+  });
   const follower = new Follower(invocation, options, renderer);
   using _interrupts = new Interrupts((count) => follower.interrupt(count));
   terminal.closed.addEventListener('abort', () => follower.interrupt(1));
@@ -46,6 +51,18 @@ export async function start(invocation: Invocation, options: FollowOptions): Pro
     if (options.until === 'up' && session.since > 0) return EXIT.ok;
   }
   return follower.follow(session);
+}
+
+/** Files of the project that this process prints to. */
+function ownOutputs(projectDir: string): string[] {
+  return [1, 2].flatMap((fd) => {
+    try {
+      const path = relative(projectDir, readlinkSync(`/proc/self/fd/${fd}`));
+      return path.startsWith('..') || isAbsolute(path) ? [] : [path];
+    } catch {
+      return [];
+    }
+  });
 }
 
 const FAILED_SERVICE_LINES = 20;
@@ -89,6 +106,7 @@ class Follower {
     this.#client = client;
     this.#attached = attached;
     this.#isUp = since > 0;
+    if (this.#isUp) this.#renderer.skipBuild();
     if (this.#interrupted > 0) this.interrupt(this.#interrupted);
     const timeout = new AbortController();
     const { timeoutSeconds, until } = this.#options;
@@ -108,6 +126,8 @@ class Follower {
           break;
         }
       }
+    } catch (error) {
+      if (!timeout.signal.aborted) throw error;
     } finally {
       clearTimeout(timer);
     }

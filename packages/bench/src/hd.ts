@@ -1,0 +1,62 @@
+import type { Emitted } from '@hyperdocker/environment';
+import { connectOrFail, envPaths, findProject, openHome } from '@hyperdocker/environment';
+import { run } from './process.ts';
+
+/** The `hd` command on one project, as a user runs it: times include the start of the process. */
+export class Hd {
+  readonly #bin: string;
+  readonly #env: NodeJS.ProcessEnv;
+  readonly #projectDir: string;
+  #events: Emitted[] = [];
+
+  constructor(bin: string, homeDir: string, projectDir: string) {
+    this.#bin = bin;
+    this.#env = { ...process.env, HD_HOME: homeDir };
+    this.#projectDir = projectDir;
+  }
+
+  async up(): Promise<void> {
+    await this.#hd('up', '--detach');
+  }
+
+  async down(): Promise<void> {
+    await this.#hd('down');
+  }
+
+  /** Events of the build, without services. */
+  async build(): Promise<Emitted[]> {
+    return parseEvents(await this.#hd('build', '--json'));
+  }
+
+  exec(...command: string[]): Promise<string> {
+    return this.#hd('exec', '--no-tty', '--', ...command);
+  }
+
+  /** Follows the events of the environment that is up, for `stepsRun`. */
+  async follow(): Promise<void> {
+    const client = await connectOrFail(envPaths(openHome(this.#env), findProject(this.#projectDir)));
+    this.#events = [];
+    const first = Promise.withResolvers<void>();
+    const read = async (): Promise<void> => {
+      for await (const event of client.events(0)) {
+        this.#events.push(event);
+        first.resolve();
+      }
+    };
+    read().catch(first.reject);
+    await first.promise;
+  }
+
+  /** How many steps ran since `mark`, and where that count stands now. */
+  stepsRun(mark: number): { ran: number; mark: number } {
+    return { ran: this.#events.slice(mark).filter((event) => event.type === 'step' && event.status === 'ran').length, mark: this.#events.length };
+  }
+
+  #hd(...args: string[]): Promise<string> {
+    return run(this.#bin, args, { cwd: this.#projectDir, env: this.#env });
+  }
+}
+
+function parseEvents(text: string): Emitted[] {
+  return text.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Emitted);
+}

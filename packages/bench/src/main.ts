@@ -1,0 +1,90 @@
+/**
+ * `npm run bench [-- <scenario>… --rounds N --json --no-docker --install-docker --work DIR --hd PATH]`: times what users
+ * wait for, `hd` beside the tools that they would use otherwise, or beside a floor. Both sides do the same work in the same
+ * run and take turns. Scenario: a name, or its beginning.
+ */
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { hasher } from '@hyperdocker/base';
+import type { Scenario } from './scenario.ts';
+import { fuseScenarios } from './scenarios/fuse.ts';
+import { flaskScenarios } from './scenarios/flask.ts';
+import { storeScenarios } from './scenarios/store.ts';
+import type { Summary } from './stats.ts';
+import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
+import { Workshop } from './workshop.ts';
+
+interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
+interface Result { scenario: string; what: string; rounds: number; sides: SideResult[] }
+
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios];
+/** Hashed before every round: how long it takes says how busy the machine is. */
+const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string' }, json: { type: 'boolean' }, 'no-docker': { type: 'boolean' }, 'install-docker': { type: 'boolean' }, work: { type: 'string' }, hd: { type: 'string' },
+  },
+});
+const say = (text: string): void => console.error(text);
+const chosen = SCENARIOS.filter(({ name }) => positionals.length === 0 || positionals.some((wanted) => name.startsWith(wanted)));
+if (chosen.length === 0) {
+  say(`no such scenario; there are: ${SCENARIOS.map(({ name }) => name).join(', ')}`);
+  process.exitCode = 2;
+} else {
+  await main();
+}
+
+async function main(): Promise<void> {
+  await using workshop = new Workshop({
+    workDir: values.work,
+    docker: values['no-docker'] === true ? 'leave-out' : values['install-docker'] === true ? 'install' : 'use',
+    hdBin: values.hd ?? join(import.meta.dirname, '../../../hd'),
+    say,
+  });
+  const noiseMs: number[] = [];
+  const results: Result[] = [];
+  for (const scenario of chosen) results.push(await measure(workshop, scenario, noiseMs));
+  const noise = summarize(noiseMs);
+  const docker = await workshop.dockerVersion();
+  if (values.json === true) console.log(JSON.stringify({ results, noise, docker }, undefined, 2));
+  else console.log(`${table(results)}\n\n${docker === undefined ? '' : `Docker Engine ${docker} with BuildKit. `}The same fixed work took ${formatMs(noise.min)} to ${formatMs(noise.max)} in the course of the run (median ${formatMs(noise.median)}).`);
+}
+
+async function measure(workshop: Workshop, scenario: Scenario, noiseMs: number[]): Promise<Result> {
+  const { name, what } = scenario;
+  const rounds = values.rounds === undefined ? scenario.rounds : Number(values.rounds);
+  say(`${name}: getting ready`);
+  await using race = await scenario.open(workshop);
+  const samples = race.sides.map((): { ms: number; work: string }[] => []);
+  for (let round = 0; round <= rounds; round++) {
+    noiseMs.push(timeFixedWork());
+    for (const [index, side] of race.sides.entries()) {
+      const sample = await side.run(round);
+      if (round > 0) samples[index]?.push(sample);
+    }
+    if (round > 0) say(`${name}: round ${round} of ${rounds}: ${race.sides.map((side, index) => `${side.name} ${formatMs(samples[index]?.at(-1)?.ms ?? Number.NaN)}`).join(', ')}`);
+  }
+  const reference = samples[0]?.map(({ ms }) => ms) ?? [];
+  const sides = race.sides.map((side, index): SideResult => {
+    const samplesMs = samples[index]?.map(({ ms }) => ms) ?? [];
+    return { side: side.name, ms: summarize(samplesMs), samplesMs, againstFirst: ratio(samplesMs, reference), work: [...new Set(samples[index]?.map(({ work }) => work))] };
+  });
+  return { scenario: name, what, rounds, sides };
+}
+
+function table(results: readonly Result[]): string {
+  const rows = results.flatMap(({ scenario, rounds, sides }) =>
+    sides.map(({ side, ms, againstFirst, work }, index) =>
+      [index === 0 ? `\`${scenario}\`` : '', side, formatMs(ms.median), `${formatMs(ms.min)} – ${formatMs(ms.max)}`, index === 0 ? '1' : formatRatio(againstFirst), work[0] ?? '', index === 0 ? String(rounds) : ''].join(' | ')),
+  );
+  const notes = results.map(({ scenario, what }) => `- \`${scenario}\`: ${what}.`);
+  return ['| Scenario | Side | Median | Min – max | × first (spread) | Work | Rounds |', '|---|---|---|---|---|---|---|', ...rows.map((row) => `| ${row} |`), '', ...notes].join('\n');
+}
+
+function timeFixedWork(): number {
+  const startedMs = performance.now();
+  hasher.hash(FIXED_WORK);
+  return performance.now() - startedMs;
+}

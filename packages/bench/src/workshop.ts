@@ -1,0 +1,93 @@
+import { cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Docker } from './docker.ts';
+import type { DockerFound } from './docker.ts';
+import { Hd } from './hd.ts';
+import { run } from './process.ts';
+
+/** Both sides stand on these files, byte for byte: Debian's packages, put together by mmdebstrap. */
+export const BASE = { suite: 'bookworm', include: 'python3,python3-pip' };
+export const DOCKER_BASE = 'bench-base';
+
+export interface WorkshopOptions {
+  /** Kept, and used again by the next run with it. A temporary directory otherwise. */
+  workDir: string | undefined;
+  docker: 'use' | 'install' | 'leave-out';
+  hdBin: string;
+  say: (text: string) => void;
+}
+
+/** What scenarios share: a home for `hd`, an engine, and a base image. Each is made when it is first asked for. */
+export class Workshop implements AsyncDisposable {
+  readonly checkout = fileURLToPath(new URL('../../..', import.meta.url));
+  readonly #options: WorkshopOptions;
+  readonly #workDir: string;
+  /** Projects and stores of this run. Gone afterwards. */
+  readonly #tempDir: string;
+  #docker: Promise<DockerFound> | undefined;
+
+  constructor(options: WorkshopOptions) {
+    this.#options = options;
+    this.#tempDir = mkdtempSync(join(tmpdir(), 'hd-bench-'));
+    this.#workDir = options.workDir ?? join(this.#tempDir, 'work');
+    mkdirSync(this.#workDir, { recursive: true });
+  }
+
+  get hdHome(): string {
+    return join(this.#workDir, 'hd-home');
+  }
+
+  tempDir(name: string): string {
+    return mkdtempSync(join(this.#tempDir, `${name}-`));
+  }
+
+  /** A copy of an example. */
+  project(example: string): string {
+    const dir = this.tempDir(example);
+    cpSync(join(this.checkout, 'examples', example), dir, { recursive: true });
+    return dir;
+  }
+
+  hd(projectDir: string): Hd {
+    return new Hd(this.#options.hdBin, this.hdHome, projectDir);
+  }
+
+  /** The base as a tar: what `hd` makes of `apt://…` by itself. */
+  async baseTar(): Promise<string> {
+    const tar = join(this.#workDir, 'base.tar');
+    if (existsSync(tar)) return tar;
+    this.#options.say('making the base image for the other side');
+    await run('mmdebstrap', ['--variant=minbase', '--format=tar', `--include=${BASE.include}`, BASE.suite, `${tar}.new`], { env: { ...process.env, SOURCE_DATE_EPOCH: '1577836800' } });
+    renameSync(`${tar}.new`, tar);
+    return tar;
+  }
+
+  /** Undefined, having said why, where there is none. With the base image at DOCKER_BASE. */
+  async docker(): Promise<Docker | undefined> {
+    this.#docker ??= this.#startDocker();
+    const found = await this.#docker;
+    return found.ok ? found.docker : undefined;
+  }
+
+  /** Version of the engine in use. */
+  async dockerVersion(): Promise<string | undefined> {
+    const found = await this.#docker;
+    return found?.ok === true ? found.docker.version() : undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const found = await this.#docker?.catch(() => undefined);
+    if (found?.ok === true) await found.docker[Symbol.asyncDispose]();
+    rmSync(this.#tempDir, { recursive: true, force: true });
+  }
+
+  async #startDocker(): Promise<DockerFound> {
+    const { docker, say } = this.#options;
+    const found: DockerFound = docker === 'leave-out' ? { ok: false, why: 'asked for by --no-docker' } : await Docker.start(join(this.#workDir, 'docker'), { install: docker === 'install' });
+    if (found.ok) await found.docker.importBase(await this.baseTar(), DOCKER_BASE);
+    else say(`the Docker side is left out: ${found.why}`);
+    return found;
+  }
+}
