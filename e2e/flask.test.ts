@@ -32,7 +32,9 @@ describe('flask-demo', { skip: unable || noFuse }, () => {
     const exec = await flask.hd('exec', '--', 'sh', '-c', 'pwd; python3 -c "import flask; print(flask.__name__)"; exit 7');
     assert.deepEqual([exec.code, exec.stdout], [7, '/workspace\nflask\n']);
     assert.equal((await flask.hd('exec', 'no-such-command')).code, 127);
-    assert.match((await flask.hd('logs', 'web')).stdout, /Running on http/);
+    const logs = await flask.hd('logs', 'web');
+    assert.match(logs.stdout, /web +\| .*Serving Flask app/);
+    assert.match(logs.stderr, /web +\| .*Running on http/);
   });
 
   test('an edit of app.py runs no step, restarts the service, and is served', async () => {
@@ -106,6 +108,7 @@ describe('flask-demo', { skip: unable || noFuse }, () => {
     await flask.hd('down');
     await using hd = flask.start('up');
     await hd.waitFor(/web +\| .*Running on/);
+    await hd.waitFor(/^Up in/m);
     await waitForHttp(flask.url);
     hd.signal('SIGINT');
     const { code, stdout } = await hd.exited;

@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import type { NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
@@ -10,7 +10,7 @@ import { FuseHost, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
 import { OciRuntime, findRuntime, writeBundle } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
-import type { Batch, TreeWatcher } from '@hyperdocker/watch';
+import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { createFilter, createMatcher, watchTree } from '@hyperdocker/watch';
 import type { ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
 import { build } from './build.ts';
@@ -96,6 +96,8 @@ export class Supervisor {
     this.#actions = openActionCache(home.actionsFile, this.#store);
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
     this.#passthrough = hostPassthrough(options.hostEnv);
+    // Its process takes as long to start as a build that has nothing to do: both at once.
+    this.#startFuse();
   }
 
   get runtimePath(): string {
@@ -106,7 +108,6 @@ export class Supervisor {
   async up(): Promise<void> {
     const started = performance.now();
     await this.#enqueue(async () => {
-      this.#startFuse();
       try {
         await this.#start(specOrThrow(this.#options.project));
       } catch (error) {
@@ -198,7 +199,7 @@ export class Supervisor {
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: this.#platform, base: spec.environment.base });
-    const ingest = new Ingest({ store: this.#store, projectDir: project.dir, filter: createFilter(spec.files), statCacheFile: paths.statCache, owner: { uid: plan.user.uid, gid: plan.user.gid } });
+    const ingest = new Ingest({ store: this.#store, projectDir: project.dir, filter: this.#filter(spec, spec.files.include), statCacheFile: paths.statCache, owner: { uid: plan.user.uid, gid: plan.user.gid } });
     try {
       const ingested = ingest.scan();
       const built = await this.#build(plan, ingested);
@@ -259,15 +260,22 @@ export class Supervisor {
 
   #watch(): void {
     const { project } = this.#options;
-    const files = this.#session?.spec.files ?? { include: [], exclude: [] };
+    const { spec } = this.#live().session;
     // hd.toml counts even where [files] leaves it out.
-    const filter = createFilter({ include: files.include.length === 0 ? [] : [...files.include, 'hd.toml'], exclude: files.exclude });
+    const filter = this.#filter(spec, spec.files.include.length === 0 ? [] : [...spec.files.include, 'hd.toml']);
     this.#watcher?.close();
     this.#watcher = watchTree(project.dir, {
       filter,
       onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch((error: unknown) => this.#warn(error)),
       onError: (error) => this.#warn(error),
     });
+  }
+
+  /** A home inside the project is no part of it: it would hold itself. */
+  #filter(spec: EnvSpec, include: string[]): Filter {
+    const home = relative(this.#options.project.dir, this.#options.home.dir);
+    const own = home === '' || home.startsWith('..') ? [] : [home];
+    return createFilter({ include, exclude: [...spec.files.exclude, ...own] });
   }
 
   /** What is in a batch is a hint: the files are compared with what is known of them, so nothing is missed and a touch does nothing. */
