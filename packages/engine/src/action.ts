@@ -11,6 +11,7 @@ export interface ActionDefinition {
   workdir: string;
   /** All variables that the command gets, with their values. Sorted by name when encoded. */
   env: Record<string, string>;
+  /** `uid:gid:gid,…` in numbers. */
   user: string;
   /** For example `linux/amd64`. */
   platform: string;

@@ -193,5 +193,6 @@ class Scan {
 function shownMtime(before: Known | undefined, digest: BlobDigest, mtimeNs: bigint, nowNs: bigint): bigint {
   if (before === undefined) return mtimeNs;
   if (before.digest === digest) return before.shownMtimeNs;
-  return mtimeNs > before.shownMtimeNs ? mtimeNs : nowNs;
+  if (mtimeNs > before.shownMtimeNs) return mtimeNs;
+  return nowNs > before.shownMtimeNs ? nowNs : before.shownMtimeNs + 1n;
 }

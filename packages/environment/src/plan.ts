@@ -37,7 +37,7 @@ export function makePlan(store: Store, options: { spec: EnvSpec; image: Image; p
   const user = userOf(store, image.tree, image.config.user);
   const env = { PATH: DEFAULT_PATH, HOME: user.home, LANG: 'C.UTF-8', ...image.config.env, ...spec.options.env };
   const define = (command: string, extra: Record<string, string> = {}, cacheDirs: string[] = []): ActionDefinition => ({
-    command, workdir, platform, env: { ...QUIET_TOOLS, ...env, ...extra }, user: image.config.user, network: spec.build.network, cacheDirs,
+    command, workdir, platform, env: { ...QUIET_TOOLS, ...env, ...extra }, user: `${user.uid}:${user.gid}:${(user.additionalGids ?? []).join(',')}`, network: spec.build.network, cacheDirs,
   });
   const cacheDirs = spec.build.cache.map((dir) => posix.resolve(workdir, dir));
   const commands = [
@@ -71,10 +71,13 @@ function dependencyStep(dependency: Dependency): { command: string; env: Record<
     return [{ command: `${INSTALLERS[dependency.provider]} ${dependency.packages.join(' ')}`, env: {} }];
   }
   if (dependency.kind === 'packages') throw unsupported(dependency.provider, 'a list of packages');
+  if (dependency.kind === 'file' && !FILE_PROVIDERS.includes(dependency.provider)) throw unsupported(dependency.provider, 'a file');
   if (dependency.kind === 'version') return [versionCheck(dependency.provider, dependency.version)];
   return [];
 }
 
+/** Their manifests are read for the graph and the lock; build steps install from them. */
+const FILE_PROVIDERS = ['npm', 'pip', 'cargo', 'gem', 'go'];
 const INSTALLERS: Record<string, string> = {
   npm: 'npm install --global', pip: 'python3 -m pip install --break-system-packages', cargo: 'cargo install', gem: 'gem install', go: 'go install',
 };

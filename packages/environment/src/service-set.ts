@@ -1,6 +1,6 @@
 import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { createServer } from 'node:net';
+import { join, posix } from 'node:path';
 import { HdError } from '@hyperdocker/base';
 import type { ContainerSpec, Launched, OciRuntime, OutputStream, ReadinessProbe, RestartCause, RunningContainer, ServiceState } from '@hyperdocker/sandbox';
 import { LineMatcher, Service, ServiceGroup, waitUntilReady } from '@hyperdocker/sandbox';
@@ -91,12 +91,14 @@ export class ServiceSet {
     const base = this.#options.container(spec.name, generation);
     const bundleDir = join(this.#options.bundlesDir, base.id);
     const probe = this.#probe(spec);
+    const output = this.#output(spec.name, probe);
     const container = this.#options.runtime.run(
-      { ...base, args: ['/bin/sh', '-c', spec.command], init: true, env: { ...base.env, ...(spec.port === undefined ? {} : { PORT: String(spec.port) }), ...spec.env }, cwd: spec.cwd ?? base.cwd },
-      { bundleDir, stdio: 'capture', onOutput: this.#output(spec.name, probe) },
+      { ...base, args: ['/bin/sh', '-c', spec.command], init: true, env: { ...base.env, ...(spec.port === undefined ? {} : { PORT: String(spec.port) }), ...spec.env }, cwd: posix.resolve(base.cwd, spec.cwd ?? '.') },
+      { bundleDir, stdio: 'capture', onOutput: output.write },
     );
     if (member !== undefined) member.running = container;
     const exit = container.exit.then((end) => {
+      output.end();
       rmSync(bundleDir, { recursive: true, force: true });
       return end;
     });
@@ -115,16 +117,24 @@ export class ServiceSet {
   }
 
   /** Output by lines: to the log file, to whoever listens, and to a probe that waits for a line. */
-  #output(name: string, probe: ReadinessProbe): (stream: OutputStream, bytes: Buffer) => void {
+  #output(name: string, probe: ReadinessProbe): { write: (stream: OutputStream, bytes: Buffer) => void; end: () => void } {
     const file = join(this.#options.logsDir, `${name}.log`);
     const rest: Record<OutputStream, string> = { stdout: '', stderr: '' };
     const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
-    return (stream, bytes) => {
-      if (probe.kind === 'log') probe.lines.write(bytes);
-      const lines = (rest[stream] + decoders[stream].decode(bytes, { stream: true })).split('\n');
-      rest[stream] = lines.pop() ?? '';
+    const take = (stream: OutputStream, lines: readonly string[]): void => {
       if (lines.length > 0) appendFileSync(file, lines.map((text) => `${JSON.stringify({ t: Date.now(), stream, text })}\n`).join(''));
       for (const text of lines) this.#options.emit({ type: 'log', service: name, stream, text });
+    };
+    return {
+      write(stream, bytes) {
+        if (probe.kind === 'log') probe.lines.write(bytes);
+        const lines = (rest[stream] + decoders[stream].decode(bytes, { stream: true })).split('\n');
+        rest[stream] = lines.pop() ?? '';
+        take(stream, lines);
+      },
+      end() {
+        for (const stream of ['stdout', 'stderr'] as const) take(stream, rest[stream] === '' ? [] : [rest[stream]]);
+      },
     };
   }
 

@@ -218,6 +218,8 @@ export class Supervisor {
   async #prepare(session: Session): Promise<void> {
     const { paths } = this.#options;
     const { plan, spec } = session;
+    // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
+    this.#store.setRef(envRef(paths.id, 'live'), { kind: 'tree', digest: session.build.tree });
     session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay, mountMemory });
     session.services = new ServiceSet({
       runtime: this.#runtime,
@@ -236,6 +238,7 @@ export class Supervisor {
     this.#session = undefined;
     await session?.services?.stop();
     await session?.live?.unmount();
+    this.#store.deleteRef(envRef(this.#options.paths.id, 'live'));
     session?.ingest[Symbol.dispose]();
   }
 

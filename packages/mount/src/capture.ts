@@ -40,9 +40,17 @@ class Capture {
     const entries: TreeEntry[] = [];
     for (const name of names) {
       const child = joinBytes(path, name);
-      if (!this.#skip.has(child)) entries.push(this.#entry(child, name, joinBytes(lowerPath, name)));
+      if (this.#skip.has(child)) continue;
+      const entry = this.#entry(child, name, joinBytes(lowerPath, name));
+      if (!this.#madeForMounts(child, entry)) entries.push(entry);
     }
     return entries;
+  }
+
+  /** A directory that is there only as the way to a mount of the runtime. */
+  #madeForMounts(path: ByteString, entry: TreeEntry): boolean {
+    if (entry.kind !== 'dir' || this.#store.getTree(entry.digest).length > 0) return false;
+    return [...this.#skip].some((target) => target.startsWith(`${path}/`)) && lookupPath(this.#store, this.#base, path) === undefined;
   }
 
   #entry(path: ByteString, name: ByteString, lowerPath: ByteString): TreeEntry {

@@ -35,6 +35,7 @@ interface Inode {
   tree: Tree | undefined;
   /** What `list` answers, made once: a large directory is listed in many pieces. */
   items: DirectoryItem[] | undefined;
+  wasRead: boolean;
 }
 
 /**
@@ -70,18 +71,23 @@ export class Projection {
     return this.#attributes(ino);
   }
 
-  /** Call at each open: the bytes may come from the kernel's cache later. */
+  /**
+   * Call at each open. That alone asks for no bytes: overlayfs opens what a program is about to truncate. But once some were
+   * read, more reads come from the kernel's cache, also those through another name.
+   */
   open(ino: number): FileEntry {
     const inode = this.#inode(ino);
     assert(inode.entry.kind === 'file', 'open of something that is no file');
-    for (const path of inode.paths) this.#observe?.(path, Asked.content | Asked.stat);
+    for (const path of inode.paths) this.#observe?.(path, inode.wasRead ? Asked.content | Asked.stat : Asked.stat);
     return inode.entry;
   }
 
   read(ino: number, offset: number, length: number): Buffer {
-    const { entry } = this.#inode(ino);
-    assert(entry.kind === 'file', 'read of something that is no file');
-    return this.#store.readBlob(entry.digest, offset, length);
+    const inode = this.#inode(ino);
+    assert(inode.entry.kind === 'file', 'read of something that is no file');
+    inode.wasRead = true;
+    for (const path of inode.paths) this.#observe?.(path, Asked.content);
+    return this.#store.readBlob(inode.entry.digest, offset, length);
   }
 
   readlink(ino: number): ByteString {
@@ -139,7 +145,7 @@ export class Projection {
 
   #add(path: ByteString, entry: TreeEntry): number {
     const ino = this.#inodes.length;
-    this.#inodes.push({ ino, entry, paths: [path], children: undefined, tree: undefined, items: undefined });
+    this.#inodes.push({ ino, entry, paths: [path], children: undefined, tree: undefined, items: undefined, wasRead: false });
     this.#inoByPath.set(path, ino);
     const group = entry.meta?.linkGroup ?? 0;
     if (group !== 0) this.#inoByLinkGroup.set(group, ino);

@@ -47,6 +47,8 @@ if (inMountNamespace(import.meta.filename)) {
     const builder = new TreeBuilder(store, tools);
     const file = (path: string, text: string): void => builder.set(toByteString(path), { kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from(text)), size: text.length });
     for (const path of ['w/in', 'w/other', 'w/dir/a', 'w/dir/b', 'w/dir/sub/c', 'w/far/away/file', 'w/big']) file(path, path === 'w/big' ? 'x'.repeat(300_000) : `of ${path}\n`);
+    file('w/empty', '');
+    for (const path of ['w/hard-1', 'w/hard-2']) builder.set(toByteString(path), { kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from('hard')), size: 4, meta: { uid: 0, gid: 0, mtimeNs: 0n, xattrs: [], linkGroup: 8, links: 2 } });
     builder.set(toByteString('w/link'), { kind: 'symlink', mode: 0o777, target: toByteString('dir/a') });
     return builder.finish();
   };
@@ -123,6 +125,21 @@ if (inMountNamespace(import.meta.filename)) {
   test('overwritten, then read: the bytes before do not count', async () => {
     assert.deepEqual(await shell('echo new > in; cat in'), { in: stat });
     assert.deepEqual(await shell('rm in; echo new > in; cat in'), { in: stat });
+  });
+
+  test('one inode under two names: reading counts for both that were opened', async () => {
+    assert.deepEqual(await shell('cat hard-1; cat hard-2'), { 'hard-1': stat | content, 'hard-2': stat | content });
+    assert.deepEqual(await shell('[ -e hard-2 ]; cat hard-1'), { 'hard-1': stat | content, 'hard-2': stat | content }, 'which of the two was read cannot be told');
+    assert.deepEqual(await shell('cat hard-1; [ -e hard-2 ]'), { 'hard-1': stat | content, 'hard-2': stat });
+  });
+
+  test('what a step moves or marks keeps its bytes, so that they count', async () => {
+    assert.deepEqual(await shell('mv in moved'), { in: stat | content, moved: stat });
+    assert.deepEqual(await shell('touch in'), { in: stat | content });
+  });
+
+  test('an empty file that is read counts by its size', async () => {
+    assert.deepEqual(await shell('cat empty'), { empty: stat });
   });
 
   test('running a program asks for its bytes', async () => {

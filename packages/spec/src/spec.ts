@@ -67,7 +67,7 @@ export type Readiness =
   | { kind: 'started' }
   /** Something accepts connections at the port. */
   | { kind: 'port'; port: number }
-  /** A GET of `path` at the port answers 2xx or 3xx. */
+  /** A GET of `path` at the port is answered by a status below 500. */
   | { kind: 'http'; port: number; path: string }
   /** The shell command, run inside the environment, exits with 0. */
   | { kind: 'command'; command: string }
