@@ -45,7 +45,19 @@ packages() {
   echo 'hd: first run: fetching Node 26 and packages…' >&2
   # No package here needs its install script: natives come as packages of their own for each platform.
   quietly npm --prefix "$root" ci --ignore-scripts --include=dev --include=optional --no-audit --no-fund
+  runnable
   cp "$root/package-lock.json" "$root/node_modules/.hd-lockfile"
+}
+
+# The packaged Node wants one library that a minimal Debian does not have.
+runnable() {
+  [ ! -x "$pinned" ] || "$pinned" --version >/dev/null 2>&1 && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ "${HD_NO_INSTALL:-}" != 1 ]; then
+    echo 'hd: first run: installing libatomic1, which Node 26 needs…' >&2
+    quietly sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libatomic1'
+    "$pinned" --version >/dev/null 2>&1 && return
+  fi
+  "$pinned" --version || fail 'Node 26 cannot run here: see above. On Debian: apt-get install libatomic1'
 }
 
 bundle() {

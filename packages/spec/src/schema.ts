@@ -63,7 +63,7 @@ const build = z
 
 const ready = z
   .strictObject({
-    http: text(rules.httpPath).optional().meta({ description: 'Path that answers 2xx or 3xx at the port of the service.' }),
+    http: text(rules.httpPath).optional().meta({ description: 'Path that answers with a status below 500 at the port of the service.' }),
     command: command.optional().meta({ description: 'Shell command that exits with 0.' }),
     log: text(rules.text).optional().meta({ description: 'Regular expression that matches a line of output.' }),
   })
