@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { toByteString } from '@hyperdocker/base';
+import { isErrno, toByteString } from '@hyperdocker/base';
 import type { DirEntry, Store, TreeEntry } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
 import type { ActionDefinition, ActionResult, PathSet } from '@hyperdocker/engine';
@@ -63,7 +63,16 @@ export async function runStep(context: StepContext, definition: ActionDefinition
     const result: ActionResult = { delta, log: store.putBlob(Buffer.from(log)) as BlobDigest, durationMs: ms, caches: kept, volatile: volatileReasons(context, definition) };
     return { ok: true, result, paths: context.fuse === undefined ? new Map() : withoutCaches(paths, [...caches.keys()]) };
   } finally {
+    removeScratch(dir);
+  }
+}
+
+/** Should something still be mounted there, the error that led to it is the one to report; `down` removes the rest. */
+function removeScratch(dir: string): void {
+  try {
     rmSync(dir, { recursive: true, force: true });
+  } catch (error) {
+    if (!isErrno(error, 'EBUSY')) throw error;
   }
 }
 
