@@ -79,7 +79,7 @@ async function bootstrapDebian(base: Extract<Base, { kind: 'apt' }>, { store, em
   const mirror = base.mirror === undefined ? [] : [base.mirror];
   const child = spawn('mmdebstrap', [...args, base.suite, '-', ...mirror], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, SOURCE_DATE_EPOCH: '1577836800', LC_ALL: 'C.UTF-8' },
+    env: bootstrapEnv(process.env),
     ...(signal === undefined ? {} : { signal }),
   });
   let log = '';
@@ -101,6 +101,12 @@ async function bootstrapDebian(base: Extract<Base, { kind: 'apt' }>, { store, em
   }
   if (tree instanceof Error) throw tree;
   return { tree: tree as TreeDigest, source: `apt://${base.suite}`, resolved: tree, config: EMPTY_CONFIG };
+}
+
+/** Maintainer scripts see the environment: compiled Python came out different under another one. */
+function bootstrapEnv(host: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const passed = Object.entries(host).filter(([name]) => /^(PATH|TMPDIR|(https?|ftp|no|all)_proxy)$/i.test(name));
+  return { ...Object.fromEntries(passed), SOURCE_DATE_EPOCH: '1577836800', LC_ALL: 'C.UTF-8', PYTHONHASHSEED: '0', HOME: '/root' };
 }
 
 function describeProgress(progress: ImageProgress): string {
