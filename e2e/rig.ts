@@ -145,6 +145,11 @@ export class BuildReport {
     return this.#steps('cached');
   }
 
+  /** What the steps printed. */
+  get output(): string {
+    return this.events.filter(({ type }) => type === 'step-output').map(({ text }) => String(text)).join('');
+  }
+
   restarted(): string[] {
     return this.events.filter(({ type, status }) => type === 'service' && status === 'restarting').map(({ name }) => String(name));
   }

@@ -70,15 +70,15 @@ export async function build(options: BuildOptions): Promise<Build> {
   return { tree, ran, cached: plan.steps.length - ran, results };
 }
 
-/** The image with the project over its working directory, as `COPY . .` would put it. */
+/** The image with the project over its working directory, as `COPY . .` would put it, and the directory the user's: steps and services write there. */
 export function layProject(store: Store, plan: Plan, projected: TreeDigest): TreeDigest {
   const path = inTree(plan.workdir);
   if (path === '') return applyDelta(store, plan.image.tree, projected);
   const existing = lookupPath(store, plan.image.tree, path);
   const digest = existing?.kind === 'dir' ? applyDelta(store, existing.digest, projected) : projected;
   const { uid, gid } = plan.user;
-  const made = { mtimeNs: 1_577_836_800_000_000_000n, uid, gid, xattrs: [], linkGroup: 0, links: 1 };
-  return setPath(store, plan.image.tree, path, { kind: 'dir', name: '' as ByteString, mode: existing?.mode ?? 0o755, digest, meta: existing?.meta ?? made });
+  const made = { mtimeNs: 1_577_836_800_000_000_000n, xattrs: [], linkGroup: 0, links: 1, ...existing?.meta, uid, gid };
+  return setPath(store, plan.image.tree, path, { kind: 'dir', name: '' as ByteString, mode: existing?.mode ?? 0o755, digest, meta: made });
 }
 
 /** Where a step's cache directories were left by its last run in this environment. */

@@ -1,4 +1,4 @@
-import { closeSync, copyFileSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, rmSync, rmdirSync, unlinkSync, writeSync, constants } from 'node:fs';
+import { closeSync, copyFileSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, renameSync, rmSync, rmdirSync, unlinkSync, writeSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { hasher, hostPath, isErrno, toText } from '@hyperdocker/base';
@@ -57,8 +57,13 @@ export class LiveRoot {
     return this.#applied;
   }
 
-  /** Brings the root from the tree that it shows to `next`. Returns what differed. */
-  apply(next: TreeDigest): { changes: TreeChange[]; clashes: Clash[] } {
+  /**
+   * Brings the root from the tree that it shows to `next`. Returns what differed.
+   * @param isSource tells the project's files, which are written in place as most editors do: the inode stays, and watchers
+   * see it modified. Everything else gets a new inode, as package managers do: a running program or a mapped library
+   * keeps the one that it has.
+   */
+  apply(next: TreeDigest, isSource: (path: ByteString) => boolean): { changes: TreeChange[]; clashes: Clash[] } {
     const changes = [...diffTrees(this.#store, this.#applied, next)];
     const clashes: Clash[] = [];
     // Removals first, deepest first: a directory may make room for a file of its name.
@@ -66,8 +71,8 @@ export class LiveRoot {
       if (change.change === 'removed' || (change.change === 'changed' && change.before.kind !== change.after.kind)) this.#remove(change.path, change.before, clashes);
     }
     for (const change of changes) {
-      if (change.change === 'added' || (change.change === 'changed' && change.before.kind !== change.after.kind)) this.#add(change.path, change.after, clashes);
-      else if (change.change === 'changed') this.#change(change.path, change.before, change.after, clashes);
+      if (change.change === 'added' || (change.change === 'changed' && change.before.kind !== change.after.kind)) this.#add(change.path, change.after, isSource, clashes);
+      else if (change.change === 'changed') this.#change(change.path, change.before, change.after, isSource, clashes);
     }
     this.#applied = next;
     return { changes, clashes };
@@ -98,14 +103,14 @@ export class LiveRoot {
     unlinkSync(host);
   }
 
-  #add(path: ByteString, after: TreeEntry, clashes: Clash[]): void {
+  #add(path: ByteString, after: TreeEntry, isSource: (path: ByteString) => boolean, clashes: Clash[]): void {
     const host = this.#resolve(path);
     if (host === undefined) return;
     const found = lstatSync(host, { throwIfNoEntry: false });
     if (found?.isDirectory() === true && after.kind === 'dir') return setMetadata(host, after);
     if (found !== undefined) {
       if (found.isFile()) this.#keepForeign(host, path, after.kind === 'file' ? [after.digest] : [], clashes);
-      if (after.kind === 'file' && found.isFile()) return this.#overwrite(host, after);
+      if (after.kind === 'file' && found.isFile()) return this.#replace(host, path, after, isSource);
       rmSync(host, { recursive: true });
     }
     // The directory's own entries follow as changes of their own.
@@ -113,7 +118,7 @@ export class LiveRoot {
     materializeEntry(this.#store, this.merged, path, entry);
   }
 
-  #change(path: ByteString, before: TreeEntry, after: TreeEntry, clashes: Clash[]): void {
+  #change(path: ByteString, before: TreeEntry, after: TreeEntry, isSource: (path: ByteString) => boolean, clashes: Clash[]): void {
     const host = this.#resolve(path);
     if (host === undefined) return;
     const found = lstatSync(host, { throwIfNoEntry: false });
@@ -124,10 +129,16 @@ export class LiveRoot {
     }
     if (before.digest === after.digest) return setMetadata(host, after);
     this.#keepForeign(host, path, [before.digest, after.digest], clashes);
-    this.#overwrite(host, after);
+    this.#replace(host, path, after, isSource);
   }
 
-  /** In place, as most editors do: the inode stays, and watchers see it modified. */
+  #replace(host: string | Buffer, path: ByteString, after: FileEntry, isSource: (path: ByteString) => boolean): void {
+    if (isSource(path) && (after.mode & 0o111) === 0) return this.#overwrite(host, after);
+    const fresh = `${path}.hd-${process.pid}` as ByteString;
+    materializeEntry(this.#store, this.merged, fresh, after);
+    renameSync(hostPath(this.merged, fresh), host);
+  }
+
   #overwrite(host: string | Buffer, after: FileEntry): void {
     const bytes = this.#store.getBlob(after.digest);
     const fd = openSync(host, constants.O_WRONLY | constants.O_NOFOLLOW);

@@ -1,9 +1,9 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import type { NodeDigest, TreeDigest } from '@hyperdocker/base';
+import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
-import { diffTrees, openStore } from '@hyperdocker/cas';
+import { diffTrees, lookupPath, openStore } from '@hyperdocker/cas';
 import type { ActionCache } from '@hyperdocker/engine';
 import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
 import { FuseHost, fuseProblem } from '@hyperdocker/mount';
@@ -159,14 +159,16 @@ export class Supervisor {
     const { plan } = session;
     const id = this.#containerId(`exec${++this.#execs}`);
     const user = request.user === undefined ? plan.user : userOf(this.#store, session.build.tree, request.user);
+    const container = this.#baseContainer(id, plan);
+    const hasShell = lstatSync(join(container.rootfs, 'bin/sh'), { throwIfNoEntry: false }) !== undefined;
     const spec: ContainerSpec = {
-      ...this.#baseContainer(id, plan),
+      ...container,
       args: request.args,
-      env: { ...plan.env, ...this.#passthrough.env, ...request.env },
+      env: { ...plan.env, ...(request.user === undefined ? {} : { HOME: user.home }), ...this.#passthrough.env, ...request.env },
       cwd: request.workdir ?? plan.workdir,
       user,
       terminal: request.terminal,
-      init: !request.terminal,
+      init: hasShell && !request.terminal,
     };
     const bundleDir = join(this.#options.paths.bundlesDir, id);
     writeBundle(bundleDir, spec);
@@ -302,7 +304,7 @@ export class Supervisor {
       this.#warn(error);
       return;
     }
-    const { changes, clashes } = session.live.apply(built.tree);
+    const { changes, clashes } = session.live.apply(built.tree, (path) => this.#isSource(session, path));
     for (const clash of clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
     session.build = built;
     session.root = this.#commit(session.plan, ingested, built);
@@ -322,10 +324,16 @@ export class Supervisor {
     return exit.code === 0;
   }
 
+  #isSource(session: Session, path: ByteString): boolean {
+    const dir = inTree(session.plan.workdir);
+    if (dir !== '' && !path.startsWith(`${dir}/`)) return false;
+    return lookupPath(this.#store, session.ingested.source, path.slice(dir === '' ? 0 : dir.length + 1) as ByteString) !== undefined;
+  }
+
   #showEdits(session: Session, edits: readonly TreeChange[]): void {
     if (session.live === undefined) return;
     const next = applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits);
-    for (const clash of session.live.apply(next).clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+    for (const clash of session.live.apply(next, (path) => this.#isSource(session, path)).clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
   }
 
   #restartConcerned(session: Session, paths: string[]): void {

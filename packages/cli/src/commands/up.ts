@@ -50,7 +50,8 @@ export async function start(invocation: Invocation, options: FollowOptions): Pro
     terminal.err('already running: attached\n');
     if (options.until === 'up' && session.since > 0) return EXIT.ok;
   }
-  return follower.follow(session);
+  // Awaited here: the signals are ours until then.
+  return await follower.follow(session);
 }
 
 /** Files of the project that this process prints to. */
