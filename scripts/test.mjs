@@ -8,7 +8,7 @@ import { join, relative, resolve } from 'node:path';
 import { pinnedNode, root, run } from './node26.mjs';
 import { ensureSystemPackages } from './system-packages.mjs';
 
-const TEST_TIMEOUT_MS = 8 * 60 * 1000;
+const TEST_TIMEOUT_MS = 20 * 60 * 1000;
 
 const setup = run('sh', [join(root, 'scripts/setup.sh'), 'packages']);
 if (setup !== 0) process.exit(setup);
