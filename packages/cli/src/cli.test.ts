@@ -65,11 +65,11 @@ test('what is asked of an environment that does not run', (context) => {
   assert.equal(status.status, 0);
   assert.match(status.stdout, /Environment: demo\nBase image: {2}apt:\/\/bookworm\n[\s\S]*State: {7}not running\n[\s\S]*web\n {4}command: sleep 1\n {4}watch: {3}\*\*\/\*\.py\n/);
   assert.equal((JSON.parse(hd('ps', '--json').stdout) as { schema: string }).schema, 'hd.status/1');
-  for (const args of [['exec', 'true'], ['shell'], ['restart']]) assert.equal(hd(...args).status, 4, args[0]);
+  for (const words of ['exec true', 'shell', 'restart']) assert.equal(hd(...words.split(' ')).status, 4, words);
   assert.equal(hd('down').status, 0);
   assert.equal(hd('logs').stdout, '');
   assert.equal(hd('logs', 'nope').status, 2);
-  for (const args of [['lock'], ['dag', 'show']]) {
+  for (const args of ['lock', 'dag show'].map((words) => words.split(' '))) {
     const { status: code, stderr } = hd(...args);
     assert.equal(code, 1);
     assert.match(stderr, /has not been built yet[\s\S]*hint: run/);

@@ -78,7 +78,7 @@ export function debianPackages(store: Store, tree: TreeDigest): LockedPackage[] 
   const packages: LockedPackage[] = [];
   for (const paragraph of store.getBlob(status.digest).toString('utf8').split(/\n{2,}/)) {
     const field = (name: string): string => new RegExp(`^${name}: (.*)$`, 'm').exec(paragraph)?.[1] ?? '';
-    if (!/ installed$/.test(field('Status'))) continue;
+    if (!field('Status').endsWith(' installed')) continue;
     const [name, version, architecture] = [field('Package'), field('Version'), field('Architecture')];
     packages.push({ provider: 'apt', name, version, artifact: debianEvidence(store, tree, name, architecture) ?? hasher.hash(Buffer.from(`${name} ${version} ${architecture}`)) });
   }

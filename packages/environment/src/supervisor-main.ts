@@ -23,11 +23,7 @@ async function main(start: Start): Promise<void> {
     rmSync(paths.socket, { force: true });
     process.exit(code);
   };
-  let ending: Promise<void> | undefined;
-  const down = (kill: boolean): Promise<void> => {
-    if (ending === undefined || kill) ending = supervisor.down({ kill });
-    return ending;
-  };
+  const down = (kill: boolean): Promise<void> => supervisor.down({ kill });
   const server = createServer((request, response) => {
     route(supervisor, request, response, async (kill) => {
       await down(kill);

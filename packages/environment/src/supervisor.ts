@@ -84,6 +84,7 @@ export class Supervisor {
   #session: Session | undefined;
   #watcher: TreeWatcher | undefined;
   #queue: Promise<void> = Promise.resolve();
+  #ending: Promise<void> | undefined;
   #execs = 0;
 
   /** @throws HdError RUNTIME_NOT_FOUND, and those of opening the store */
@@ -109,7 +110,8 @@ export class Supervisor {
     const started = performance.now();
     await this.#enqueue(async () => {
       try {
-        await this.#start(specOrThrow(this.#options.project));
+        this.#session = await this.#makeSession(specOrThrow(this.#options.project));
+        if (!this.#options.buildOnly) await this.#prepare(this.#session);
       } catch (error) {
         this.#fail(error);
         throw error;
@@ -175,24 +177,31 @@ export class Supervisor {
     return { spec, runtime: this.#runtimePath, runtimeRoot: this.#options.paths.runtimeRoot, prefix: ['nsenter', '--target', String(process.pid), '--mount', '--'], bundleDir };
   }
 
-  /** Stops everything in reverse order. Afterwards nothing of this environment runs or is mounted. */
-  async down(options: { kill: boolean }): Promise<void> {
+  /**
+   * Stops everything in reverse order. Afterwards nothing of this environment runs or is mounted. May be called again, with
+   * `kill` when the grace takes too long.
+   */
+  down(options: { kill: boolean }): Promise<void> {
     this.#phase = 'stopping';
     this.#abort.abort(new HdError('STOPPED', 'stopped before it was up'));
     this.#watcher?.close();
     if (options.kill) this.#session?.services?.kill();
-    await this.#enqueue(async () => {
-      await this.#stop();
-      await this.#fuse?.close();
-      this.#runtime.close();
-      this.#actions[Symbol.dispose]();
-      this.#store[Symbol.dispose]();
-      rmSync(this.#options.paths.stepsDir, { recursive: true, force: true });
-      this.#emit({ type: 'stopped' });
-    });
+    this.#ending ??= this.#enqueue(() => this.#end());
+    return this.#ending;
   }
 
-  async #start({ text, spec }: { text: string; spec: EnvSpec }): Promise<void> {
+  async #end(): Promise<void> {
+    await this.#stop();
+    await this.#fuse?.close();
+    this.#runtime.close();
+    this.#actions[Symbol.dispose]();
+    this.#store[Symbol.dispose]();
+    rmSync(this.#options.paths.stepsDir, { recursive: true, force: true });
+    this.#emit({ type: 'stopped' });
+  }
+
+  /** Everything up to a built tree. What runs is not touched. */
+  async #makeSession({ text, spec }: { text: string; spec: EnvSpec }): Promise<Session> {
     const started = performance.now();
     const { project, home, paths } = this.#options;
     using _lease = this.#store.lease(`hd up ${paths.id}`);
@@ -207,13 +216,13 @@ export class Supervisor {
       const built = await this.#build(plan, ingested);
       const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
       const root = this.#commit(plan, ingested, built);
-      this.#session = { spec, text, plan, ingest, ingested, build: built, root };
-      this.#emitBuilt(this.#session, previous, performance.now() - started);
+      const session = { spec, text, plan, ingest, ingested, build: built, root };
+      this.#emitBuilt(session, previous, performance.now() - started);
+      return session;
     } catch (error) {
       ingest[Symbol.dispose]();
       throw error;
     }
-    if (!this.#options.buildOnly) await this.#prepare(this.#session);
   }
 
   /** Mounts the root and makes the services, not yet started. */
@@ -237,9 +246,9 @@ export class Supervisor {
 
   async #stop(): Promise<void> {
     const session = this.#session;
-    this.#session = undefined;
     await session?.services?.stop();
     await session?.live?.unmount();
+    this.#session = undefined;
     this.#store.deleteRef(envRef(this.#options.paths.id, 'live'));
     session?.ingest[Symbol.dispose]();
   }
@@ -256,7 +265,8 @@ export class Supervisor {
     const { id } = this.#options.paths;
     const root = putEnv(this.#store, { name: plan.spec.environment.name, packages: plan.packages, files: ingested.source, steps: plan.steps.map((step) => step.definition) });
     const old = this.#store.getRef(envRef(id, 'root'))?.target;
-    if (old !== undefined) this.#store.setRef(envRef(id, 'previous'), old);
+    // Not for the same root once more: what changed last stays to be seen.
+    if (old !== undefined && old.digest !== root) this.#store.setRef(envRef(id, 'previous'), old);
     this.#store.setRef(envRef(id, 'tree'), { kind: 'tree', digest: built.tree });
     this.#store.setRef(envRef(id, 'source'), { kind: 'tree', digest: ingested.source });
     this.#store.setRef(envRef(id, 'root'), { kind: 'node', digest: root });
@@ -301,7 +311,7 @@ export class Supervisor {
       built = await this.#build(session.plan, ingested, () => this.#showEdits(session, shown));
     } catch (error) {
       this.#showEdits(session, shown);
-      this.#warn(error);
+      this.#warn(error, 'the services go on with what was built before');
       return;
     }
     const { changes, clashes } = session.live.apply(built.tree, (path) => this.#isSource(session, path));
@@ -356,14 +366,22 @@ export class Supervisor {
       return false;
     }
     if (JSON.stringify(file.spec) === JSON.stringify(session.spec)) return false;
+    let next: Session;
+    try {
+      next = await this.#makeSession(file);
+    } catch (error) {
+      this.#warn(error, 'the environment goes on as it was');
+      return true;
+    }
     this.#emit({ type: 'warning', code: 'SPEC_CHANGED', message: 'hd.toml changed: the environment is made anew' });
     this.#phase = 'building';
     await this.#stop();
+    this.#session = next;
     try {
-      await this.#start(file);
+      await this.#prepare(next);
       this.#phase = 'up';
       this.#watch();
-      this.#session?.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
+      next.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
     } catch (error) {
       this.#fail(error);
     }
@@ -424,8 +442,9 @@ export class Supervisor {
     this.#emit({ type: 'failed', error: hdError.toJSON() });
   }
 
-  #warn(error: unknown): void {
-    this.#emit({ type: 'warning', code: error instanceof HdError ? error.code : 'INTERNAL', message: describeError(error) });
+  #warn(error: unknown, consequence?: string): void {
+    if (this.#abort.signal.aborted) return;
+    this.#emit({ type: 'warning', code: error instanceof HdError ? error.code : 'INTERNAL', message: `${describeError(error)}${consequence === undefined ? '' : `; ${consequence}`}` });
   }
 
   #emit(event: HdEvent): void {

@@ -20,6 +20,12 @@ export type HostReply =
 
 interface Mount { fd: number; mountpoint: string; result: Promise<FuseWorkerResult> }
 const mounts = new Map<string, Mount>();
+/** A thread takes 50 ms and more to start: one is always ahead. */
+let spare = newWorker();
+
+function newWorker(): Worker {
+  return new Worker(new URL('./fuse-worker.ts', import.meta.url));
+}
 
 async function handle(request: HostRequest): Promise<void> {
   switch (request.kind) {
@@ -55,7 +61,9 @@ async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostReques
     closeSync(fd);
     throw error;
   }
-  const worker = new Worker(new URL('./fuse-worker.ts', import.meta.url), { workerData: data });
+  const worker = spare;
+  spare = newWorker();
+  worker.postMessage(data);
   const result = new Promise<FuseWorkerResult>((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', reject);

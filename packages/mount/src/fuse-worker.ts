@@ -1,5 +1,5 @@
 import { readSync, writeSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { assert, isErrno } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
@@ -8,7 +8,7 @@ import { REQUEST_BUFFER_BYTES } from './fuse-protocol.ts';
 import { FuseServer } from './fuse-server.ts';
 import { Projection } from './projection.ts';
 
-/** One thread serves one mount: it sleeps in `read` until the kernel asks, and ends when the file system is unmounted. */
+/** One thread serves one mount, told in its only message: it sleeps in `read` until the kernel asks, and ends when the file system is unmounted. */
 export interface FuseWorkerData {
   fd: number;
   storeDir: string;
@@ -62,4 +62,5 @@ function writeReply(fd: number, bytes: Buffer): void {
 }
 
 assert(parentPort !== null, 'fuse-worker runs as a worker thread');
-parentPort.postMessage(serve(workerData as FuseWorkerData));
+const port = parentPort;
+port.once('message', (data) => port.postMessage(serve(data as FuseWorkerData)));

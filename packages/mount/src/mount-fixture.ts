@@ -8,6 +8,8 @@ import { walkTree } from '@hyperdocker/cas';
 import { FIXED_MTIME_NS } from './projection.ts';
 
 const INSIDE = 'HD_TEST_MOUNT_NAMESPACE';
+/** The second run ends with the first, also when that is killed. */
+const NAMESPACE = ['setpriv', '--pdeathsig', 'KILL', 'unshare', '--mount', '--propagation', 'private'];
 
 /**
  * Runs the calling test file once more, in a mount namespace of its own, so that nothing is ever mounted on the host and nothing stays
@@ -17,7 +19,8 @@ export function inMountNamespace(file: string): boolean {
   if (process.env[INSIDE] === file) return true;
   const problem = mountProblem();
   if (problem === undefined) {
-    const run = spawnSync('unshare', ['--mount', '--propagation', 'private', process.execPath, ...process.execArgv, file], { stdio: 'inherit', env: { ...process.env, [INSIDE]: file } });
+    const [command = '', ...args] = [...NAMESPACE, process.execPath, ...process.execArgv, file];
+    const run = spawnSync(command, args, { stdio: 'inherit', env: { ...process.env, [INSIDE]: file } });
     process.exitCode = run.status ?? 1;
   } else {
     test(file.split('/').at(-1) ?? file, { skip: problem }, () => {});
@@ -33,7 +36,8 @@ export function mountProblem(): string | undefined {
   } catch {
     return '/dev/fuse cannot be opened';
   }
-  const tried = spawnSync('unshare', ['--mount', '--propagation', 'private', 'true'], { encoding: 'utf8' });
+  const [command = '', ...args] = [...NAMESPACE, 'true'];
+  const tried = spawnSync(command, args, { encoding: 'utf8' });
   return tried.status === 0 ? undefined : `no mount namespace of our own: ${tried.stderr?.trim() || tried.error?.message}`;
 }
 

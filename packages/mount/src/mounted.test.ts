@@ -1,8 +1,9 @@
 /** What the kernel makes of our trees: FUSE, overlays on it, and what is read back from them. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, existsSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -134,6 +135,27 @@ if (inMountNamespace(import.meta.filename)) {
     });
   });
 
+  test('bytes that the disk has damaged are an error, never served', async () => {
+    const damagedDir = newDir('damaged');
+    const [small, large] = [randomBytes(1000), randomBytes(LOOSE_BYTES + 1000)];
+    let tree: TreeDigest;
+    {
+      using damaged = openStore(damagedDir);
+      const entry = (name: string, bytes: Buffer) => ({ kind: 'file' as const, name: toByteString(name), mode: 0o644, digest: damaged.putBlob(bytes), size: bytes.length });
+      tree = damaged.putTree([entry('large', large), entry('small', small), entry('whole', Buffer.from('whole'))]);
+      damaged.flush();
+    }
+    const found = readdirSync(damagedDir, { recursive: true, encoding: 'utf8' }).map((name) => join(damagedDir, name)).filter((path) => lstatSync(path).isFile());
+    const flipped = found.flatMap((path) => [small, large].filter((bytes) => flipIn(path, bytes.subarray(0, 32))));
+    assert.equal(flipped.length, 2);
+    const [dir, host] = [newDir('damaged-mount'), newHost()];
+    await host.mount('d', { tree, mountpoint: dir, storeDir: damagedDir, tracing: false });
+    assert.throws(() => readFileSync(join(dir, 'small')), { code: 'EIO' });
+    assert.throws(() => readFileSync(join(dir, 'large')), { code: 'EIO' });
+    assert.equal(readFileSync(join(dir, 'whole'), 'utf8'), 'whole');
+    await host.unmount('d');
+  });
+
   test('a mount in use cannot be taken away, and can be later', async () => {
     const [dir, host] = [newDir('busy'), newHost()];
     const tree = strangeTree(store);
@@ -255,6 +277,17 @@ if (inMountNamespace(import.meta.filename)) {
       tree = next;
     }
   });
+}
+
+/** Damages the first place in a file that holds `bytes`. False: there is none. */
+function flipIn(path: string, bytes: Buffer): boolean {
+  const content = readFileSync(path);
+  const offset = content.indexOf(bytes);
+  if (offset < 0) return false;
+  content[offset]! ^= 1;
+  chmodSync(path, 0o644);
+  writeFileSync(path, content);
+  return true;
 }
 
 function metaOf(meta: Partial<Meta>): Meta {

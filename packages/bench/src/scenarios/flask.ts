@@ -18,6 +18,9 @@ EDIT = ""
 SHOWN = f"{EDIT} {open('requirements.txt').readline().strip()} itsdangerous=={version('itsdangerous')}"
 `;
 
+/** In every edit: what an earlier run in the same work directory left in a cache must not answer for this one. */
+const RUN = Date.now().toString(36);
+
 type Edit = (app: FlaskApp, round: number) => string;
 
 export const flaskScenarios: Scenario[] = [
@@ -36,17 +39,17 @@ export const flaskScenarios: Scenario[] = [
     }),
   },
   edited('flask.edit-to-served', 9, 'A source file is edited while the service runs, differently every time: from the write until the page shows it. `hd` has seen it by itself; `docker build`, `docker rm -f`, `docker run -d`', (app, round) => {
-    app.write('app.py', app.source.replace('EDIT = ""', `EDIT = "edit ${round}."`));
-    return `edit ${round}.`;
+    app.write('app.py', app.source.replace('EDIT = ""', `EDIT = "edit ${RUN}-${round}."`));
+    return `edit ${RUN}-${round}.`;
   }),
   edited('flask.edit-requirements-comment', 5, 'A comment in requirements.txt is edited: until a service that was started after the install answers', (app, round) => {
-    app.write('requirements.txt', `# comment ${round}.\n${app.requirements}`);
-    return `# comment ${round}.`;
+    app.write('requirements.txt', `# comment ${RUN}-${round}.\n${app.requirements}`);
+    return `# comment ${RUN}-${round}.`;
   }),
   edited('flask.edit-requirements-version', 5, 'Another version of a package is asked for in requirements.txt: until the page shows that it is in use', (app, round) => {
     const version = round % 2 === 0 ? '2.1.2' : '2.2.0';
-    app.write('requirements.txt', `# bump ${round}.\n${app.requirements.replace(/itsdangerous==.*/, `itsdangerous==${version}`)}`);
-    return `# bump ${round}. itsdangerous==${version}`;
+    app.write('requirements.txt', `# bump ${RUN}-${round}.\n${app.requirements.replace(/itsdangerous==.*/, `itsdangerous==${version}`)}`);
+    return `# bump ${RUN}-${round}. itsdangerous==${version}`;
   }),
   {
     name: 'flask.cold-build', rounds: 5,
