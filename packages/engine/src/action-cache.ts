@@ -23,7 +23,9 @@ export interface Hit { kind: 'hit'; result: ActionResult; /** How many facts wer
 export type MissReason =
   | { why: 'never-ran' }
   | { why: 'changed'; path: string; asked: number; before: string; after: string }
-  | { why: 'results-gone' };
+  | { why: 'results-gone' }
+  /** Something that it looked at: what it saw then is no longer in the store to compare. */
+  | { why: 'changed-unknown' };
 export interface Miss { kind: 'miss'; reason: MissReason }
 
 /** Newest path sets tried per definition; older ones stay but are not looked at. */
@@ -55,7 +57,8 @@ export function openActionCache(file: string, store: Store): ActionCache {
   function explain(definition: ActionDigest, input: TreeDigest): MissReason {
     const last = byDefinition.get(definition) as RunRow | undefined;
     if (last === undefined) return { why: 'never-ran' };
-    if (!store.hasTree(last.input as TreeDigest) || !store.hasNode(last.paths as NodeDigest)) return { why: 'results-gone' };
+    if (!store.hasNode(last.paths as NodeDigest)) return { why: 'results-gone' };
+    if (!store.hasTree(last.input as TreeDigest)) return { why: 'changed-unknown' };
     const difference = firstDifference(store, decodePathSet(store.getNode(last.paths as NodeDigest)), last.input as TreeDigest, input);
     if (difference === undefined) return { why: 'results-gone' };
     return { why: 'changed', path: difference.path, asked: difference.asked, before: describe(difference.before), after: describe(difference.after) };

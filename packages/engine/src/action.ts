@@ -26,7 +26,7 @@ export interface ActionDefinition {
 }
 
 export function encodeDefinition(definition: ActionDefinition): Buffer {
-  const env = Object.entries(definition.env).sort(([a], [b]) => (a < b ? -1 : 1));
+  const env = Object.entries(definition.env).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   const encoder = new Encoder('hd.action/1').text(definition.command).text(definition.workdir).text(definition.user).text(definition.platform);
   encoder.uint(definition.network ? 1 : 0).uint(env.length);
   for (const [name, value] of env) encoder.text(name).text(value);

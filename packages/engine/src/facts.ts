@@ -1,5 +1,5 @@
 import type { ActionDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { Decoder, Encoder, hasher } from '@hyperdocker/base';
+import { Decoder, Encoder, HdError, hasher } from '@hyperdocker/base';
 import type { DirEntry, Store, TreeEntry } from '@hyperdocker/cas';
 
 /**
@@ -48,7 +48,13 @@ export function encodePathSet(paths: PathSet): Buffer {
 export function decodePathSet(bytes: Uint8Array): PathSet {
   const decoder = new Decoder(bytes, 'hd.pathset/1');
   const paths = new Map<ByteString, AskedMask>();
-  for (let count = decoder.uint(); count > 0; count--) paths.set(decoder.byteString(), decoder.uint());
+  let last: ByteString | undefined;
+  for (let count = decoder.uint(); count > 0; count--) {
+    const path = decoder.byteString();
+    if (last !== undefined && path <= last) throw new HdError('CORRUPT_OBJECT', 'the paths of a path set are not in order');
+    paths.set(path, decoder.uint());
+    last = path;
+  }
   decoder.end();
   return paths;
 }

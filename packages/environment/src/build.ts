@@ -119,6 +119,8 @@ export function explainMiss(reason: MissReason): string {
       return 'it has never run';
     case 'results-gone':
       return 'its outputs are no longer in the store';
+    case 'changed-unknown':
+      return 'something that it looked at changed';
     case 'changed':
       return `${ASKED_WORDS.find(([bit]) => reason.asked & bit)?.[1] ?? 'what it looked at'} /${reason.path} changed (${reason.before} → ${reason.after})`;
   }

@@ -1,7 +1,7 @@
-import { closeSync, copyFileSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, renameSync, rmSync, rmdirSync, unlinkSync, writeSync, constants } from 'node:fs';
+import { closeSync, copyFileSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, rmdirSync, unlinkSync, writeSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { hasher, hostPath, isErrno, toText } from '@hyperdocker/base';
+import { fromBuffer, hasher, hostPath, isErrno, joinBytes, toText } from '@hyperdocker/base';
 import type { FileEntry, Store, TreeChange, TreeEntry } from '@hyperdocker/cas';
 import { diffTrees } from '@hyperdocker/cas';
 import { materializeEntry, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
@@ -109,7 +109,7 @@ export class LiveRoot {
     const found = lstatSync(host, { throwIfNoEntry: false });
     if (found?.isDirectory() === true && after.kind === 'dir') return setMetadata(host, after);
     if (found !== undefined) {
-      if (found.isFile()) this.#keepForeign(host, path, after.kind === 'file' ? [after.digest] : [], clashes);
+      this.#keepForeignBelow(path, after.kind === 'file' ? [after.digest] : [], clashes);
       if (after.kind === 'file' && found.isFile()) return this.#replace(host, path, after, isSource);
       rmSync(host, { recursive: true });
     }
@@ -124,7 +124,10 @@ export class LiveRoot {
     const found = lstatSync(host, { throwIfNoEntry: false });
     if (found === undefined || before.kind !== 'file' || after.kind !== 'file' || !found.isFile()) {
       if (after.kind === 'dir' && found?.isDirectory() === true) return setMetadata(host, after);
-      if (found !== undefined) rmSync(host, { recursive: true });
+      if (found !== undefined) {
+        this.#keepForeignBelow(path, [before, after].flatMap((entry) => (entry.kind === 'file' ? [entry.digest] : [])), clashes);
+        rmSync(host, { recursive: true });
+      }
       return materializeEntry(this.#store, this.merged, path, after.kind === 'dir' ? { ...after, digest: this.#store.putTree([]) } : after);
     }
     if (before.digest === after.digest) return setMetadata(host, after);
@@ -134,7 +137,9 @@ export class LiveRoot {
 
   #replace(host: string | Buffer, path: ByteString, after: FileEntry, isSource: (path: ByteString) => boolean): void {
     if (isSource(path) && (after.mode & 0o111) === 0) return this.#overwrite(host, after);
-    const fresh = `${path}.hd-${process.pid}` as ByteString;
+    const parent = path.slice(0, Math.max(path.lastIndexOf('/'), 0)) as ByteString;
+    const fresh = joinBytes(parent, `.hd-${process.pid}-${after.digest.slice(0, 12)}` as ByteString);
+    rmSync(hostPath(this.merged, fresh), { recursive: true, force: true });
     materializeEntry(this.#store, this.merged, fresh, after);
     renameSync(hostPath(this.merged, fresh), host);
   }
@@ -153,11 +158,20 @@ export class LiveRoot {
     setMetadata(host, after);
   }
 
+  /** The same for all files of a directory that has to make room: what was ours in it has been removed before. */
+  #keepForeignBelow(path: ByteString, expected: BlobDigest[], clashes: Clash[]): void {
+    const host = hostPath(this.merged, path);
+    const found = lstatSync(host);
+    if (found.isFile()) this.#keepForeign(host, path, expected, clashes);
+    if (!found.isDirectory()) return;
+    for (const name of readdirSync(host, { encoding: 'buffer' }).map(fromBuffer)) this.#keepForeignBelow(joinBytes(path, name), [], clashes);
+  }
+
   /** Saves a file that something inside has written, before it is replaced. */
   #keepForeign(host: string | Buffer, path: ByteString, expected: BlobDigest[], clashes: Clash[]): void {
     const { digest } = this.#store.putFile(host);
     if (expected.includes(digest)) return;
-    const keptAt = join(this.#clashesDir, `${hasher.hash(Buffer.from(path, 'latin1')).slice(0, 8)}-${digest.slice(0, 12)}-${toText(path).split('/').at(-1) ?? ''}`);
+    const keptAt = join(this.#clashesDir, `${hasher.hash(Buffer.from(path, 'latin1')).slice(0, 8)}-${digest.slice(0, 12)}-${[...toText(path).split('/').at(-1) ?? ''].slice(-40).join('')}`);
     mkdirSync(this.#clashesDir, { recursive: true });
     if (!existsSync(keptAt)) copyFileSync(host, keptAt);
     clashes.push({ path, keptAt });

@@ -90,7 +90,10 @@ function versionCheck(provider: string, wanted: string): { command: string; env:
   const ask = VERSION_COMMANDS[provider];
   if (ask === undefined) throw unsupported(provider, 'a version');
   const prefix = wanted.replace(/(\.[x*])+$/, '').replace(/^[v=^~]+/, '');
-  const pattern = `(^|[^0-9.])${prefix.replaceAll('.', '\\.')}([^0-9]|$)`;
+  if (!/^\d[\w.+-]*$/.test(prefix)) {
+    throw new HdError('VERSION_UNSUPPORTED', `[dependencies] ${provider} = "${wanted}" cannot be checked`, { hint: 'give a version or its beginning, such as "20", "20.11" or "20.x"' });
+  }
+  const pattern = `(^|[^0-9.])${prefix.replace(/[.+]/g, '\\$&')}([^0-9]|$)`;
   return {
     command: `found=$(${ask}) && printf '%s\\n' "$found" | grep -Eq '${pattern}' || { echo "hd: [dependencies] ${provider} = \\"${wanted}\\", but the base image has: \${found:-no ${provider}}" >&2; exit 1; }`,
     env: {},
