@@ -5,3 +5,4 @@ export * from './digest.ts';
 export * from './encode.ts';
 export * from './error.ts';
 export * from './sys.ts';
+export * from './suggest.ts';

@@ -14,11 +14,11 @@ import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { createFilter, createMatcher, watchTree } from '@hyperdocker/watch';
 import type { ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
 import { build } from './build.ts';
+import type { LaunchOptions } from './client.ts';
 import type { Build } from './build.ts';
 import { applyEdits } from './edits.ts';
 import { EventLog } from './event-log.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
-import type { EnvPaths, Home, Project } from './home.ts';
 import { envRef } from './home.ts';
 import { resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
@@ -35,13 +35,7 @@ import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
 import { inTree } from './step-runner.ts';
 
-export interface SupervisorOptions {
-  home: Home;
-  project: Project;
-  paths: EnvPaths;
-  refreshImage: boolean;
-  watch: boolean;
-  buildOnly: boolean;
+export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
 }
 

@@ -91,7 +91,7 @@ function findInSaved(list: string, find: FindFile, image: string): FoundImage {
 }
 
 function findInLayout(find: FindFile, ref: string | undefined, platform: Platform, image: string): FoundImage {
-  let index = parseManifest(readFileSync(needFile(find, 'index.json', image)), image);
+  const index = parseManifest(readFileSync(needFile(find, 'index.json', image)), image);
   if (index.kind !== 'index') throw invalidImage(image, 'its index.json is no index');
   let candidates = named(index.manifests, ref, image);
   for (let depth = 0; depth < INDEX_DEPTH_MAX; depth++) {

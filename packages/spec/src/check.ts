@@ -2,7 +2,7 @@ import { durationMs, MAX_GRACE_MS } from './duration.ts';
 import type { Place } from './locate.ts';
 import { describePath, isTable, valueAt, type Path, type Report } from './report.ts';
 import { serviceCycles, type Dependent } from './services.ts';
-import { suggest } from './suggest.ts';
+import { suggest } from '@hyperdocker/base';
 
 /**
  * Checks what no single key shows. It looks at the raw document and passes over what has the wrong shape, so that one run

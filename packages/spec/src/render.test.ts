@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Diagnostic } from './diagnostic.ts';
 import { parseSpec } from './parse.ts';
 import { renderDiagnostic } from './render.ts';
-import { editDistance, suggest } from './suggest.ts';
+import { editDistance, suggest } from '@hyperdocker/base';
 
 const TEXT = '[environment]\nname = "a"\nbase = "b"\n[services.web]\ncommand = "x"\n\tprot = 3000\n';
 

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { describePath, header, isTable, valueAt, type Path, type Report } from './report.ts';
 import { ruleOf } from './rules.ts';
-import { suggest } from './suggest.ts';
+import { suggest } from '@hyperdocker/base';
 
 type Issue = z.core.$ZodIssue;
 
