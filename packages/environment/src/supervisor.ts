@@ -168,7 +168,7 @@ export class Supervisor {
     };
     const bundleDir = join(this.#options.paths.bundlesDir, id);
     writeBundle(bundleDir, spec);
-    return { spec, runtime: this.#runtimePath, runtimeRoot: this.#options.paths.runtimeRoot, prefix: ['nsenter', '--target', String(process.pid), '--mount', '--'], bundleDir };
+    return { spec, runtime: this.#runtimePath, runtimeRoot: this.#options.paths.runtimeRoot, prefix: ['nsenter', '--target', String(process.pid), '--mount', '--root', '--'], bundleDir };
   }
 
   /**
