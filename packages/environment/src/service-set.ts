@@ -116,12 +116,12 @@ export class ServiceSet {
     return ready;
   }
 
-  /** Output by lines: to the log file, to whoever listens, and to a probe that waits for a line. */
-  #output(name: string, probe: ReadinessProbe): { write: (stream: OutputStream, bytes: Buffer) => void; end: () => void } {
+  /** Output by lines: to the log file, to whoever listens, and to a probe that waits for a line. `end` lets go of a last line without its end. */
+  #output(name: string, probe: ReadinessProbe): { write(stream: OutputStream, bytes: Buffer): void; end(): void } {
     const file = join(this.#options.logsDir, `${name}.log`);
     const rest: Record<OutputStream, string> = { stdout: '', stderr: '' };
     const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
-    const take = (stream: OutputStream, lines: readonly string[]): void => {
+    const put = (stream: OutputStream, lines: string[]): void => {
       if (lines.length > 0) appendFileSync(file, lines.map((text) => `${JSON.stringify({ t: Date.now(), stream, text })}\n`).join(''));
       for (const text of lines) this.#options.emit({ type: 'log', service: name, stream, text });
     };
@@ -130,10 +130,10 @@ export class ServiceSet {
         if (probe.kind === 'log') probe.lines.write(bytes);
         const lines = (rest[stream] + decoders[stream].decode(bytes, { stream: true })).split('\n');
         rest[stream] = lines.pop() ?? '';
-        take(stream, lines);
+        put(stream, lines);
       },
       end() {
-        for (const stream of ['stdout', 'stderr'] as const) take(stream, rest[stream] === '' ? [] : [rest[stream]]);
+        for (const stream of ['stdout', 'stderr'] as const) if (rest[stream] !== '') put(stream, [rest[stream]]);
       },
     };
   }
@@ -148,6 +148,9 @@ export class ServiceSet {
     } else if (state.kind === 'starting' && before.kind !== 'restarting') {
       member.began = performance.now();
       member.cause = before.kind === 'backing-off' ? 'it ended' : undefined;
+    } else if (state.kind === 'backing-off' || state.kind === 'failed') {
+      // How it ended says more than why it had been started.
+      member.cause = undefined;
     }
     this.#options.emit({
       type: 'service', name: spec.name, status: statusOf(state),

@@ -65,8 +65,11 @@ const LAST_INTERVAL_MS = 500;
 const ATTEMPT_MS = 5_000;
 
 async function poll(ask: (attempt: AbortSignal) => Promise<boolean>, signal: AbortSignal): Promise<'ready' | 'aborted'> {
-  for (let intervalMs = FIRST_INTERVAL_MS; !signal.aborted; intervalMs = Math.min(LAST_INTERVAL_MS, intervalMs * 1.5)) {
+  const started = performance.now();
+  while (!signal.aborted) {
     if ((await ask(AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_MS)]))) && !signal.aborted) return 'ready';
+    // What is noticed late is late by a twentieth of the time that it took.
+    const intervalMs = Math.max(FIRST_INTERVAL_MS, Math.min(LAST_INTERVAL_MS, (performance.now() - started) / 20));
     await delay(intervalMs, undefined, { signal }).catch(() => {});
   }
   return 'aborted';
