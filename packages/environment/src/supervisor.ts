@@ -313,7 +313,7 @@ export class Supervisor {
     session.build = built;
     session.root = this.#commit(session.plan, ingested, built);
     this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
-    this.#restartConcerned(session, [...shown.map(({ path }) => toText(path)), ...insideWorkdir(changes, session.plan.workdir)]);
+    this.#restartConcerned(session, [...shown.filter(isFileChange).map(({ path }) => toText(path)), ...insideWorkdir(changes.filter(isFileChange), session.plan.workdir)]);
   }
 
   /** A readiness command, in a container of its own on the live root. */
@@ -340,8 +340,9 @@ export class Supervisor {
     for (const clash of session.live.apply(next, (path) => this.#isSource(session, path)).clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
   }
 
+  /** @param paths the edits first: the first that a service watches is named as the cause. */
   #restartConcerned(session: Session, paths: string[]): void {
-    const unique = [...new Set(paths)].sort();
+    const unique = [...new Set(paths)];
     for (const service of session.spec.services) {
       const matches = createMatcher(service.watch);
       const concerned = service.watch.length === 0 ? [] : unique.filter((path) => matches(path));
