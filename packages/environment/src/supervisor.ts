@@ -86,13 +86,13 @@ export class Supervisor {
     this.#options = options;
     const { home, paths } = options;
     for (const dir of [paths.stepsDir, paths.logsDir, paths.runtimeRoot, paths.bundlesDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+    // Its process takes as long to start as everything up to a build that has nothing to do: both at once.
+    this.#startFuse();
     this.#runtimePath = findRuntime({ configured: options.hostEnv['HD_RUNTIME'] });
     this.#store = openStore(home.storeDir, { nodeLinks });
     this.#actions = openActionCache(home.actionsFile, this.#store);
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
     this.#passthrough = hostPassthrough(options.hostEnv);
-    // Its process takes as long to start as a build that has nothing to do: both at once.
-    this.#startFuse();
   }
 
   get runtimePath(): string {
