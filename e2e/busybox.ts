@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Rig } from './rig.ts';
+import { waitUntil } from '@hyperdocker/testkit';
+import { Rig, leftovers } from './rig.ts';
 import type { ProjectRig } from './rig.ts';
 
 const BUSYBOX = ['/bin/busybox', '/usr/bin/busybox'].find((path) => existsSync(path)) ?? '';
@@ -67,6 +68,15 @@ export class BusyboxRig extends Rig {
   async environment(name: string, toml: string, files: Record<string, string> = {}, base = 'oci:../busybox'): Promise<ProjectRig> {
     return await this.project(name, { 'hd.toml': `[environment]\nname = "${name}"\nbase = "${base}"\n${toml}`, ...files });
   }
+}
+
+/** Waits until nothing runs or is mounted that mentions `path`. At once, but for the shells that guard containers: they end a moment after what they guard. */
+export async function nothingLeft(path: string): Promise<void> {
+  await waitUntil(`nothing of ${path} is left`, () => {
+    const left = leftovers(path);
+    if (left.length > 0) throw new Error(left.join('\n'));
+    return true;
+  }, { timeoutMs: 5000 });
 }
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';

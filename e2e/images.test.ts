@@ -4,18 +4,18 @@ import { chmodSync, chownSync, cpSync, linkSync, mkdirSync, readdirSync, rmSync,
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { freePort, waitForHttp } from '@hyperdocker/testkit';
-import { BusyboxRig, busyboxProgram, makeBusyboxRoot, noBusybox, writeOciDir } from './busybox.ts';
+import { BusyboxRig, busyboxProgram, makeBusyboxRoot, noBusybox, nothingLeft, writeOciDir } from './busybox.ts';
 import { noRegistry, noSkopeo, skopeoCopy, startRegistry } from './registry.ts';
 import type { RunningRegistry } from './registry.ts';
-import { leftovers, noFuse, unable } from './rig.ts';
+import { noFuse, unable } from './rig.ts';
 import type { ProjectRig } from './rig.ts';
 
 const skip = unable || noFuse || noBusybox;
 const noXattrs = spawnSync('setfattr', ['--version']).status === 0 ? false : 'no setfattr on this machine';
 
 /** What must be left of an environment that could not be made: nothing. */
-function assertNothingLeft(rig: BusyboxRig): void {
-  assert.deepEqual(leftovers(join(rig.world.home, 'envs')), []);
+async function assertNothingLeft(rig: BusyboxRig): Promise<void> {
+  for (const name of readdirSync(join(rig.world.home, 'envs')).filter((each) => each.startsWith('absent-'))) await nothingLeft(join(rig.world.home, 'envs', name));
   assert.deepEqual(readdirSync(join(rig.world.home, 'tmp')), []);
 }
 
@@ -50,7 +50,7 @@ describe('images in a registry', { skip: skip || noRegistry || noSkopeo }, () =>
       assert.equal(code, 1);
       assert.match(stderr, new RegExp(`^hd: [^\n]*${registry.host}/${name}[^\n]*\n( {2}hint: [^\n]+\n)?$`));
     }
-    assertNothingLeft(rig);
+    await assertNothingLeft(rig);
   });
 
   test('--pull asks for what a tag is now; without it the first answer stays', async () => {
@@ -80,7 +80,7 @@ describe('images in a registry', { skip: skip || noRegistry || noSkopeo }, () =>
     const project = await rig.environment('listed', '', {}, `${host}/team/app:v1`);
     const refused = await project.hd('up', '-d');
     assert.equal(refused.code, 1);
-    assert.match(refused.stderr, new RegExp(`^hd: [^\n]*${host}[^\n]*\n {2}hint: [^\n]*insecure[^\n]*\n$`));
+    assert.match(refused.stderr, new RegExp(`^hd: [^\n]*${host}[^\n]*\n {2}hint: [^\n]+\n$`));
     writeFileSync(join(rig.world.home, 'registries.json'), '{ broken');
     const broken = await project.hd('up', '-d');
     assert.equal(broken.code, 1);
@@ -175,8 +175,10 @@ describe('images on disk', { skip }, () => {
     await project.up();
     const { stdout, stderr } = await project.hd('exec', 'sh', '-c', 'id; pwd; echo $HOME $FLAVOUR $PATH $EXTRA; stat -c "%U %n" . hd.toml sub sub/file.txt made-by-step deep; cat made-by-step deep/flavour; echo y >> sub/file.txt && touch new && echo writable');
     assert.equal(stderr, '');
-    assert.deepEqual(stdout.split('\n'), [
-      'uid=1000(dev) gid=1000(dev) groups=1000(dev),2000(extra)', '/srv/app', '/home/dev plain /bin:/opt/bin 1',
+    const [id = '', ...lines] = stdout.split('\n');
+    assert.match(id, /^uid=1000\(dev\) gid=1000\(dev\) groups=.*2000\(extra\)/);
+    assert.deepEqual(lines, [
+      '/srv/app', '/home/dev plain /bin:/opt/bin 1',
       'dev .', 'dev hd.toml', 'dev sub', 'dev sub/file.txt', 'dev made-by-step', 'dev deep', '1000', 'plain', 'writable', '',
     ]);
     assert.equal((await project.hd('exec', '-u', 'root', 'id', '-u')).stdout, '0\n');

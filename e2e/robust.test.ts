@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { waitForHttp, waitUntil } from '@hyperdocker/testkit';
-import { BusyboxRig, noBusybox } from './busybox.ts';
+import { BusyboxRig, noBusybox, nothingLeft } from './busybox.ts';
 import type { ProjectRig } from './rig.ts';
-import { leftovers, noFuse, unable } from './rig.ts';
+import { noFuse, unable } from './rig.ts';
 
 const skip = unable || noFuse || noBusybox;
 const WEB = '[services.web]\ncommand = "exec httpd -f -p 127.0.0.1:PORT"\nport = PORT\n';
@@ -102,7 +102,7 @@ describe('interruptions', { skip }, () => {
       const children = pidsOf(hd.pid);
       for (const pid of [...supervisors(rig.world.home), ...children, hd.pid]) killHard(pid);
       await hd.exited;
-      await waitUntil(`round ${round}: nothing is left`, () => (leftovers(rig.world.home).length === 0 ? true : undefined));
+      await nothingLeft(rig.world.home);
     }
     await project.up();
     assert.equal(await waitForHttp(project.url), 'alive');
@@ -110,7 +110,7 @@ describe('interruptions', { skip }, () => {
     const fsck = await project.hd('cas', 'fsck');
     assert.equal(fsck.code, 0, fsck.stdout + fsck.stderr);
     await project.hd('down');
-    assert.deepEqual(leftovers(rig.world.home), []);
+    await nothingLeft(rig.world.home);
   });
 
   test('Ctrl-C during a build leaves nothing', async () => {
@@ -119,11 +119,11 @@ describe('interruptions', { skip }, () => {
     await hd.waitFor(/\| begun/);
     hd.signal('SIGINT');
     assert.equal((await hd.exited).code, 130);
-    assert.deepEqual(leftovers(rig.world.home), []);
+    await nothingLeft(rig.world.home);
   });
 
   test('a full disk is one clear error, and with space the next up works', async () => {
-    const project = await rig.environment('full', '[build]\nsteps = ["head -c 12000000 /dev/urandom > big", "test -s big && echo well > done"]\n');
+    const project = await rig.environment('full', '[build]\nsteps = ["dd if=/dev/urandom of=big bs=1M count=12", "test -s big && echo well > done"]\n');
     const home = join(rig.world.dir, 'small-home');
     mkdirSync(home);
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', home]);
@@ -132,7 +132,7 @@ describe('interruptions', { skip }, () => {
       assert.equal(full.code, 1);
       assert.match(full.stdout + full.stderr, /no space left on (the )?(device|disk)|disk is full/i);
       assert.doesNotMatch(full.stderr, /^ +at /m);
-      assert.deepEqual(leftovers(join(home, 'envs')), []);
+      await nothingLeft(join(home, 'envs'));
       execFileSync('mount', ['-o', 'remount,size=100m', home]);
       const roomy = await project.hdWith({ HD_HOME: home }, 'up', '-d');
       assert.equal(roomy.code, 0, roomy.stdout + roomy.stderr);
@@ -200,6 +200,36 @@ describe('edits of all kinds', { skip }, () => {
       project.write('swap', 'a file again');
     });
     await arrives('cat swap', 'a file again');
+  });
+
+  test('a file and a directory of one name, faster than anybody can watch: the last one counts', async () => {
+    const flicker = await rig.environment('flicker', '', { swap: 'a file' });
+    await flicker.up();
+    for (let round = 0; round < 20; round++) {
+      rmSync(join(flicker.dir, 'swap'), { recursive: true });
+      flicker.write('swap/inner', `directory ${round}`);
+      await delay(round % 5);
+      rmSync(join(flicker.dir, 'swap'), { recursive: true });
+      flicker.write('swap', `file ${round}`);
+      await delay(round % 3);
+    }
+    await waitUntil('the last file is inside', async () => ((await inside(flicker, 'cat swap')) === 'file 19' ? true : undefined), { timeoutMs: 8000 });
+  });
+
+  test('an edit right after up is not missed', async () => {
+    const fresh = await rig.environment('fresh', '', { 'a.txt': 'before' });
+    await fresh.up();
+    fresh.write('a.txt', 'after');
+    await waitUntil('it is inside', async () => ((await inside(fresh, 'cat a.txt')) === 'after' ? true : undefined), { timeoutMs: 5000 });
+  });
+
+  test('an edit while up is under way is not missed', async () => {
+    const early = await rig.environment('early', '[build]\nsteps = ["sleep 0.5"]\n', { 'a.txt': 'before' });
+    const up = early.start('up', '-d');
+    await up.waitFor(/RUN sleep/);
+    early.write('a.txt', 'after');
+    assert.equal((await up.exited).code, 0);
+    await waitUntil('it is inside', async () => ((await inside(early, 'cat a.txt')) === 'after' ? true : undefined), { timeoutMs: 5000 });
   });
 
   test('hd.toml: a service more, a mistake, and mended', async () => {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { freePort, runHd, waitForHttp, waitUntil } from '@hyperdocker/testkit';
-import { BusyboxRig, noBusybox } from './busybox.ts';
+import { BusyboxRig, noBusybox, nothingLeft } from './busybox.ts';
 import type { BuildReport, ProjectRig } from './rig.ts';
-import { leftovers, noFuse, unable } from './rig.ts';
+import { noFuse, unable } from './rig.ts';
 
 const skip = unable || noFuse || noBusybox;
 
@@ -101,7 +102,7 @@ describe('services: order, restarts, stops', { skip }, () => {
     assert.equal((await project.hd('down')).code, 0);
     const tookMs = performance.now() - started;
     assert(tookMs >= 300 && tookMs < 4000, `down took ${tookMs} ms`);
-    assert.deepEqual(leftovers(rig.world.home).filter((line) => line.includes('/stubborn')), []);
+    await nothingLeft(join(rig.world.home, 'envs/stubborn'));
   });
 
   test('one that is told to end ends at once', async () => {
@@ -190,7 +191,7 @@ describe('services: readiness, failures, ports', { skip }, () => {
     const { code, stderr } = await project.hd('up', '-d');
     assert.equal(code, 1);
     assert.match(stderr, new RegExp(`^hd: port ${project.port} of service web is taken[^\n]*\n {2}hint: [^\n]+\n$`));
-    assert.deepEqual(leftovers(rig.world.home).filter((line) => line.includes('/taken')), []);
+    await nothingLeft(join(rig.world.home, 'envs/taken'));
     server.close();
     await once(server, 'close');
     for (const _ of [1, 2]) {
@@ -210,6 +211,6 @@ describe('services: readiness, failures, ports', { skip }, () => {
     project.write('sub/dir/index.html', 'edited');
     await waitForHttp(project.url, { until: (body) => body === 'edited' });
     await project.hd('down');
-    assert.deepEqual(leftovers(rig.world.home).filter((line) => line.includes('/keys')), []);
+    await nothingLeft(join(rig.world.home, 'envs/keys'));
   });
 });

@@ -7,16 +7,20 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { run } from './node26.mjs';
 
-/** Debian package → a program that it brings. */
+/** Debian package → a program, or a file, that it brings. */
 const PACKAGES = {
   runc: 'runc',
   fuse3: 'fusermount3',
   mmdebstrap: 'mmdebstrap',
   'docker-registry': 'docker-registry',
+  skopeo: 'skopeo',
   'busybox-static': 'busybox',
   'inotify-tools': 'inotifywait',
   uidmap: 'newuidmap',
+  bzip2: 'bzip2',
+  'xz-utils': 'xz',
   gcc: 'gcc',
+  'libc6-dev': '/usr/include/fcntl.h',
   make: 'make',
   python3: 'python3',
 };
@@ -38,7 +42,7 @@ export function ensureSystemPackages() {
 function onPath(program) {
   return `${process.env.PATH}:/usr/sbin:/sbin`.split(':').some((dir) => {
     try {
-      accessSync(join(dir, program), constants.X_OK);
+      accessSync(program.startsWith('/') ? program : join(dir, program), program.startsWith('/') ? constants.R_OK : constants.X_OK);
       return true;
     } catch {
       return false;

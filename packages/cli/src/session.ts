@@ -1,9 +1,13 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { HdError } from '@hyperdocker/base';
 import type { Emitted, LaunchOptions, SupervisorClient } from '@hyperdocker/environment';
 import { connect, ensureSystemPackages, launch } from '@hyperdocker/environment';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Invocation } from './command.ts';
 import type { ProjectPlace } from './project.ts';
+
+const JOIN_ATTEMPTS = 100;
+const JOIN_INTERVAL_MS = 50;
 
 /** Larger than any: events from now on. */
 export const FROM_NOW = Number.MAX_SAFE_INTEGER;
@@ -27,7 +31,22 @@ export async function attachOrLaunch(place: ProjectPlace, spec: EnvSpec, options
     allowInstall: invocation.env['HD_NO_INSTALL'] !== '1',
     onMessage: (message) => invocation.terminal.err(`${message}\n`),
   });
-  return { client: await launch({ ...place, ...options }), attached: false, since: 0 };
+  try {
+    return { client: await launch({ ...place, ...options }), attached: false, since: 0 };
+  } catch (error) {
+    if (error instanceof HdError && error.code === 'ALREADY_RUNNING') return await joinFaster(place, error);
+    throw error;
+  }
+}
+
+/** Somebody else's `hd up` was faster: its supervisor can be reached a moment after it has taken the environment. */
+async function joinFaster(place: ProjectPlace, refusal: HdError): Promise<Session> {
+  for (let attempt = 0; attempt < JOIN_ATTEMPTS; attempt++) {
+    const session = await connectToLive(place);
+    if (session !== undefined) return session;
+    await delay(JOIN_INTERVAL_MS);
+  }
+  throw refusal;
 }
 
 /** One that is on its way out is waited for instead. */

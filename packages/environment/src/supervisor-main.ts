@@ -1,8 +1,12 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
+import { createServer as createLock } from 'node:net';
 import { HdError, describeError } from '@hyperdocker/base';
 import type { ErrorReply, ExecRequest } from './api.ts';
+import type { EnvPaths } from './home.ts';
 import { envPaths, findProject, openHome } from './home.ts';
 import { processStartTime, removeState, writeState } from './state-file.ts';
 import { Supervisor } from './supervisor.ts';
@@ -17,6 +21,7 @@ async function main(start: Start): Promise<void> {
   const home = openHome();
   const project = findProject(start.projectDir);
   const paths = envPaths(home, project);
+  await claim(paths);
   const supervisor = new Supervisor({ home, project, paths, hostEnv: process.env, ...start });
   const end = (code: number): void => {
     removeState(paths.stateFile);
@@ -96,11 +101,27 @@ function sendError(response: ServerResponse, error: unknown): void {
   response.writeHead(error instanceof HdError ? 400 : 500).end(JSON.stringify({ error: json } satisfies ErrorReply));
 }
 
-/** Whoever listens on the socket is the supervisor: there is one at most. */
+/**
+ * There is one supervisor at most: who holds a name in the kernel that no two can hold, and that is free again when its holder ends, however it ends.
+ * @throws HdError ALREADY_RUNNING
+ */
+async function claim(paths: EnvPaths): Promise<void> {
+  const name = `\0hyperdocker-${createHash('sha256').update(paths.socket).digest('hex').slice(0, 32)}`;
+  const lock = createLock();
+  try {
+    await once(lock.listen(name), 'listening');
+  } catch (cause) {
+    throw new HdError('ALREADY_RUNNING', 'another supervisor has this environment', { cause });
+  }
+  lock.unref();
+}
+
+/** A file of that name can only be left from a supervisor that was killed. */
 function listen(server: ReturnType<typeof createServer>, socket: string): Promise<void> {
   return new Promise((resolve, reject) => {
+    rmSync(socket, { force: true });
     const before = process.umask(0o177);
-    server.once('error', (cause) => reject(new HdError('ALREADY_RUNNING', 'another supervisor has this environment', { cause })));
+    server.once('error', (cause) => reject(new HdError('SUPERVISOR_START', `cannot listen on ${socket}`, { cause, hint: 'a shorter path in HD_HOME may help: such names have 107 characters at most' })));
     server.listen(socket, () => {
       process.umask(before);
       resolve();

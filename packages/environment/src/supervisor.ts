@@ -278,6 +278,8 @@ export class Supervisor {
       onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch((error: unknown) => this.#warn(error)),
       onError: (error) => this.#warn(error),
     });
+    // What was edited between the scan and the first watch has sent no event.
+    void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch('rescan'))).catch((error: unknown) => this.#warn(error));
   }
 
   /** A home inside the project is no part of it: it would hold itself. */

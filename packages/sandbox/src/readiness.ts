@@ -67,7 +67,7 @@ const ATTEMPT_MS = 5_000;
 async function poll(ask: (attempt: AbortSignal) => Promise<boolean>, signal: AbortSignal): Promise<'ready' | 'aborted'> {
   const started = performance.now();
   while (!signal.aborted) {
-    if ((await ask(AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_MS)]))) && !signal.aborted) return 'ready';
+    if ((await attempt(ask, signal)) && !signal.aborted) return 'ready';
     // What is noticed late is late by a twentieth of the time that it took.
     const intervalMs = Math.max(FIRST_INTERVAL_MS, Math.min(LAST_INTERVAL_MS, (performance.now() - started) / 20));
     await delay(intervalMs, undefined, { signal }).catch(() => {});
@@ -75,8 +75,31 @@ async function poll(ask: (attempt: AbortSignal) => Promise<boolean>, signal: Abo
   return 'aborted';
 }
 
-async function anyLoopback(ask: (host: string) => Promise<boolean>): Promise<boolean> {
-  return (await Promise.all(['127.0.0.1', '::1'].map(ask))).includes(true);
+/**
+ * One question, with an end in any case. Not `AbortSignal.any` with `AbortSignal.timeout`: nothing but the combined signal holds the timeout, which can be collected
+ * before it fires; then a connection that hangs is waited for, for ever.
+ */
+async function attempt(ask: (attempt: AbortSignal) => Promise<boolean>, signal: AbortSignal): Promise<boolean> {
+  const end = new AbortController();
+  const abort = (): void => end.abort();
+  const timer = setTimeout(abort, ATTEMPT_MS);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([ask(end.signal), aborted(end.signal).then(() => false)]);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', abort);
+    end.abort();
+  }
+}
+
+/** Yes as soon as one says so; no once both have. */
+function anyLoopback(ask: (host: string) => Promise<boolean>): Promise<boolean> {
+  const asked = ['127.0.0.1', '::1'].map(async (host) => {
+    if (!(await ask(host))) throw new Error('no');
+    return true;
+  });
+  return Promise.any(asked).catch(() => false);
 }
 
 function acceptsConnections(host: string, port: number, signal: AbortSignal): Promise<boolean> {
