@@ -55,7 +55,7 @@ describe('services: order, restarts, stops', { skip }, () => {
 
   test('only what watches a changed file restarts', async () => {
     const project = await rig.environment('watchers', [
-      service('web', 'cat page.txt; exec sleep 1000', 'watch = ["*.txt"]'), service('deep', 'exec sleep 1000', 'watch = ["src/**/*.c"]'), service('still', 'exec sleep 1000'),
+      service('web', 'cat page.txt; exec sleep 1000', 'watch = ["*.txt"]\nready = { log = "one|two" }'), service('deep', 'exec sleep 1000', 'watch = ["src/**/*.c"]'), service('still', 'exec sleep 1000'),
     ].join(''), { 'page.txt': 'one\n', 'src/a/b.c': '', 'README': '' });
     await project.up();
     const readyAgain = { until: (event: { type: string; status?: string }): boolean => event.type === 'service' && event.status === 'ready' };
