@@ -4,5 +4,6 @@ export * from './bytes.ts';
 export * from './digest.ts';
 export * from './encode.ts';
 export * from './error.ts';
+export * from './files.ts';
 export * from './sys.ts';
 export * from './suggest.ts';

@@ -1,8 +1,8 @@
 import type { BigIntStats } from 'node:fs';
-import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, fromBuffer, hostPath, isErrno, joinBytes, toText } from '@hyperdocker/base';
+import { HdError, fromBuffer, hostPath, isErrno, joinBytes, lstatIfAny, toText } from '@hyperdocker/base';
 import type { Meta, Store, TreeEntry } from '@hyperdocker/cas';
 import type { Filter } from '@hyperdocker/watch';
 
@@ -128,7 +128,7 @@ class Scan {
   /** Undefined: not part of the project, or gone while we looked. */
   #entry(path: ByteString, name: ByteString): { source: TreeEntry; projected: TreeEntry } | undefined {
     const host = hostPath(this.#options.projectDir, path);
-    const stats = lstatSync(host, { bigint: true, throwIfNoEntry: false });
+    const stats = lstatIfAny(host);
     if (stats === undefined) return undefined;
     const { filter, owner } = this.#options;
     const meta = (mtimeNs: bigint): Meta => ({ ...owner, mtimeNs, xattrs: [], linkGroup: 0, links: 1 });

@@ -45,6 +45,10 @@ async function main(start: Start): Promise<void> {
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void down(false).then(() => end(0)));
   process.on('SIGHUP', () => {});
+  process.once('uncaughtException', (error) => {
+    supervisor.crash(error);
+    void down(true).finally(() => setTimeout(() => end(1), LINGER_MS));
+  });
   process.send?.({ ok: true });
   try {
     await supervisor.up();

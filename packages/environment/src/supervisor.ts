@@ -1,5 +1,5 @@
 import { lstatSync, mkdirSync, rmSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join, posix, relative } from 'node:path';
 import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
@@ -161,7 +161,7 @@ export class Supervisor {
       ...container,
       args: request.args,
       env: { ...plan.env, ...(request.user === undefined ? {} : { HOME: user.home }), ...this.#passthrough.env, ...request.env },
-      cwd: request.workdir ?? plan.workdir,
+      cwd: posix.resolve(plan.workdir, request.workdir ?? '.'),
       user,
       terminal: request.terminal,
       init: hasShell && !request.terminal,
@@ -430,6 +430,11 @@ export class Supervisor {
     const result = this.#queue.then(job);
     this.#queue = result.then(() => {}, () => {});
     return result;
+  }
+
+  /** For what nobody caught: the environment cannot be trusted any more. */
+  crash(error: unknown): void {
+    this.#fail(error);
   }
 
   #fail(error: unknown): void {

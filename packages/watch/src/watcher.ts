@@ -1,6 +1,6 @@
-import { lstatSync, readdirSync, watch, type FSWatcher } from 'node:fs';
+import { readdirSync, watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
-import { HdError, isErrno } from '@hyperdocker/base';
+import { HdError, isErrno, lstatIfAny } from '@hyperdocker/base';
 import { debounce, IDLE, type Batch, type DebounceEvent, type DebounceState } from './debounce.ts';
 import type { Filter } from './filter.ts';
 
@@ -240,6 +240,6 @@ const watchWithNode: WatchDirectory = (path, onEvent, onError) => {
 
 /** `undefined` for what is not a directory; a symbolic link is none. */
 function directoryIdentity(path: string): string | undefined {
-  const stat = lstatSync(path, { throwIfNoEntry: false, bigint: true });
+  const stat = lstatIfAny(path);
   return stat?.isDirectory() === true ? `${stat.dev}:${stat.ino}:${stat.birthtimeNs}` : undefined;
 }
