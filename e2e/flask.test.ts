@@ -129,8 +129,13 @@ describe('flask-demo', { skip: unable || noFuse }, () => {
       assert.match(failed.stderr, /hd\.toml:6/);
     }
     assert.deepEqual(leftovers(join(rig.world.home, 'envs')), []);
+    // What was read for a build that failed must not be collected: the next one does not read it again.
+    flask.replace('app.py', 'Hello again!', 'Hello after a failure!');
+    assert.equal((await flask.hd('up', '-d')).code, 1);
+    assert.equal((await flask.hd('cas', 'gc')).code, 0);
     flask.write('hd.toml', good);
     assert.deepEqual((await flask.up()).ran, []);
+    assert.match(await waitForHttp(flask.url), /Hello after a failure!/);
   });
 
   test('hd.toml with a wrong key is refused with its place', async () => {
@@ -158,7 +163,7 @@ describe('flask-demo', { skip: unable || noFuse }, () => {
     const first = await flask.hdWith({ HD_FUSE: 'off' }, 'up', '-d', '--wait');
     assert.equal(first.code, 0, first.stderr);
     assert.match(first.stderr, /tracing is off/);
-    assert.match(await waitForHttp(flask.url), /Hello again!/);
+    assert.match(await waitForHttp(flask.url), /Hello after a failure!/);
     await flask.hd('down');
     const second = await flask.hdWith({ HD_FUSE: 'off' }, 'up', '-d', '--wait', '--json');
     assert.match(second.stdout, /"type":"step","status":"cached"/);
@@ -175,7 +180,7 @@ describe('flask-demo', { skip: unable || noFuse }, () => {
     assert.equal(gc.code, 0, gc.stderr);
     assert.match(gc.stdout, /Garbage collection complete:\n {2}Manifests removed: [\d,]+\n {2}Chunks removed: [\d,]+/);
     assert.deepEqual((await flask.up()).ran, []);
-    assert.match(await waitForHttp(flask.url), /Hello again!/);
+    assert.match(await waitForHttp(flask.url), /Hello after a failure!/);
     assert.match((await flask.hd('cas', 'stats')).stdout, /^CAS Statistics:\n {2}Chunks: [\d,]+\n {2}Manifests: [\d,]+/);
     assert(existsSync(join(rig.world.home, 'cas')));
     assert.equal(readFileSync(join(flask.dir, 'hd.lock'), 'utf8').includes(rig.world.dir), false);

@@ -13,7 +13,8 @@ const skip = unable || noFuse || noBusybox;
 const WEB = '[services.web]\ncommand = "exec httpd -f -p 127.0.0.1:PORT"\nport = PORT\n';
 
 const inside = async (project: ProjectRig, script: string): Promise<string> => (await project.hd('exec', '--', 'sh', '-c', script)).stdout;
-const supervisors = (dir: string): number[] => readdirSync(join(dir, 'envs')).flatMap((name) => {
+/** None yet where `hd` was killed before it made its home. */
+const supervisors = (dir: string): number[] => (existsSync(join(dir, 'envs')) ? readdirSync(join(dir, 'envs')) : []).flatMap((name) => {
   const file = join(dir, 'envs', name, 'state.json');
   return existsSync(file) ? [(JSON.parse(readFileSync(file, 'utf8')) as { pid: number }).pid] : [];
 });

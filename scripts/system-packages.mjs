@@ -17,6 +17,7 @@ const PACKAGES = {
   'busybox-static': 'busybox',
   'inotify-tools': 'inotifywait',
   uidmap: 'newuidmap',
+  attr: 'setfattr',
   bzip2: 'bzip2',
   'xz-utils': 'xz',
   gcc: 'gcc',

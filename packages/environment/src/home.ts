@@ -87,4 +87,4 @@ export function envPaths(home: Home, project: Project): EnvPaths {
 }
 
 /** GC roots of an environment. */
-export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'live' | 'source'): string => `env/${id}/${what}`;
+export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'live' | 'source' | 'scanned'): string => `env/${id}/${what}`;

@@ -204,9 +204,12 @@ export class Supervisor {
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: this.#platform, base: spec.environment.base });
+    // Without the tree of the last scan the store has lost what the stat cache speaks of.
+    const scanned = this.#store.getRef(envRef(paths.id, 'scanned'))?.target.digest;
+    if (scanned === undefined || !this.#store.hasTree(scanned as TreeDigest)) for (const suffix of ['', '-wal', '-shm']) rmSync(`${paths.statCache}${suffix}`, { force: true });
     const ingest = new Ingest({ store: this.#store, projectDir: project.dir, filter: this.#filter(spec, spec.files.include), statCacheFile: paths.statCache, owner: { uid: plan.user.uid, gid: plan.user.gid } });
     try {
-      const ingested = ingest.scan();
+      const ingested = this.#scan(ingest);
       const built = await this.#build(plan, ingested);
       const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
       const root = this.#commit(plan, ingested, built);
@@ -245,6 +248,14 @@ export class Supervisor {
     this.#session = undefined;
     this.#store.deleteRef(envRef(this.#options.paths.id, 'live'));
     session?.ingest[Symbol.dispose]();
+  }
+
+  /** What the stat cache speaks of stays in the store, also where the build that follows fails. */
+  #scan(ingest: Ingest): Ingested {
+    const ingested = ingest.scan();
+    const ref = envRef(this.#options.paths.id, 'scanned');
+    if (this.#store.getRef(ref)?.target.digest !== ingested.source) this.#store.setRef(ref, { kind: 'tree', digest: ingested.source });
+    return ingested;
   }
 
   #build(plan: Plan, ingested: Ingested, onFirstRun?: () => void): Promise<Build> {
@@ -296,7 +307,7 @@ export class Supervisor {
     if (await this.#reloadSpec(session)) return;
     const started = performance.now();
     using _lease = this.#store.lease(`hd edit ${this.#options.paths.id}`);
-    const ingested = session.ingest.scan();
+    const ingested = this.#scan(session.ingest);
     if (ingested.projected === session.ingested.projected) return;
     const edits = [...diffTrees(this.#store, session.ingested.source, ingested.source)];
     const shown = [...diffTrees(this.#store, session.ingested.projected, ingested.projected)];
