@@ -105,9 +105,9 @@ function cacheRef(envId: string, { command, workdir, platform }: ActionDefinitio
 }
 
 function stepFailed(step: StepId, exitCode: number): HdError {
-  const where = step.line === 0 ? 'in [dependencies]' : `hd.toml:${step.line}`;
+  const where = step.line === 0 ? 'comes from [dependencies]' : `is at hd.toml:${step.line}`;
   return new HdError('STEP_FAILED', `build step ${step.index} of ${step.total} ended with exit code ${exitCode}: ${step.command}`, {
-    hint: `see its output above; it is at ${where}, and runs again with the next \`hd up\``,
+    hint: `see its output above; it ${where}, and runs again with the next \`hd up\``,
     details: { line: step.line, exitCode, command: step.command },
   });
 }

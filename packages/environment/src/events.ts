@@ -24,6 +24,7 @@ export interface StepId {
   /** 1-based. */
   index: number;
   total: number;
+  /** For people; what is run is in the definition. */
   command: string;
   /** 1-based line in hd.toml; 0 for steps that a [dependencies] entry stands for. */
   line: number;

@@ -41,12 +41,12 @@ export function makePlan(store: Store, options: { spec: EnvSpec; image: Image; p
   });
   const cacheDirs = spec.build.cache.map((dir) => posix.resolve(workdir, dir));
   const commands = [
-    ...spec.dependencies.flatMap(dependencyStep).map(({ command, env: extra }) => ({ line: 0, definition: define(command, extra) })),
-    ...spec.build.steps.map((step) => ({ line: step.line, definition: define(step.run, {}, cacheDirs) })),
+    ...spec.dependencies.flatMap(dependencyStep).map(({ command, env: extra, shown }) => ({ line: 0, shown: shown ?? command, definition: define(command, extra) })),
+    ...spec.build.steps.map((step) => ({ line: step.line, shown: step.run, definition: define(step.run, {}, cacheDirs) })),
   ];
   return {
     spec, image, workdir, user, env,
-    steps: commands.map(({ line, definition }, i) => ({ definition, id: { index: i + 1, total: commands.length, command: definition.command, line } })),
+    steps: commands.map(({ line, shown, definition }, i) => ({ definition, id: { index: i + 1, total: commands.length, command: shown, line } })),
     packages: [basePackage(options.base, image), ...spec.dependencies.flatMap((dependency) => dependencyPackages(dependency, options.projectDir))],
   };
 }
@@ -62,7 +62,7 @@ export function userOf(store: Store, tree: TreeDigest, name: string): ContainerU
 }
 
 /** System packages are installed, and runtimes checked, by steps of their own: traced, cached and explained like the others. */
-function dependencyStep(dependency: Dependency): { command: string; env: Record<string, string> }[] {
+function dependencyStep(dependency: Dependency): { command: string; env: Record<string, string>; shown?: string }[] {
   if (dependency.kind === 'packages' && dependency.provider === 'apt') {
     return [{ command: `apt-get update -q && apt-get install -qy --no-install-recommends ${dependency.packages.join(' ')}`, env: { DEBIAN_FRONTEND: 'noninteractive' } }];
   }
@@ -86,7 +86,7 @@ const VERSION_COMMANDS: Record<string, string> = {
 };
 
 /** A runtime comes with the base image; that it has the version that was asked for is checked, not assumed. */
-function versionCheck(provider: string, wanted: string): { command: string; env: Record<string, string> } {
+function versionCheck(provider: string, wanted: string): { command: string; env: Record<string, string>; shown: string } {
   const ask = VERSION_COMMANDS[provider];
   if (ask === undefined) throw unsupported(provider, 'a version');
   const prefix = wanted.replace(/(\.[x*])+$/, '').replace(/^[v=^~]+/, '');
@@ -97,6 +97,7 @@ function versionCheck(provider: string, wanted: string): { command: string; env:
   return {
     command: `found=$(${ask}) && printf '%s\\n' "$found" | grep -Eq '${pattern}' || { echo "hd: [dependencies] ${provider} = \\"${wanted}\\", but the base image has: \${found:-no ${provider}}" >&2; exit 1; }`,
     env: {},
+    shown: `check that ${provider} is ${wanted}`,
   };
 }
 
