@@ -58,7 +58,8 @@ export function userOf(store: Store, tree: TreeDigest, name: string): ContainerU
     return entry?.kind === 'file' ? store.getBlob(entry.digest).toString('utf8') : '';
   };
   const user = resolveUser(name, read('etc/passwd'), read('etc/group'));
-  return { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids, home: user.uid === 0 ? '/root' : user.home };
+  // As Docker: the first group is among the others, or files that exclude "others" by groups would be open to it.
+  return { uid: user.uid, gid: user.gid, additionalGids: [...new Set([user.gid, ...user.additionalGids])], home: user.uid === 0 ? '/root' : user.home };
 }
 
 /** System packages are installed, and runtimes checked, by steps of their own: traced, cached and explained like the others. */

@@ -273,7 +273,9 @@ function refused(endpoint: Endpoint, reference: Reference, status: number): HdEr
 
 function unreachable(endpoint: Endpoint, reference: Reference, cause: unknown): HdError {
   return new HdError('REGISTRY_UNREACHABLE', `cannot reach the registry ${endpoint.host} for ${formatReference(reference)}: ${networkReason(cause)}`, {
-    hint: 'check the network, configure a mirror for this registry, or use a base that needs none (oci:DIR, docker-archive:FILE)',
+    hint: /WRONG_VERSION_NUMBER|EPROTO/.test(networkReason(cause))
+      ? `it does not speak TLS: if it is to be trusted so, name ${endpoint.host} under "insecure" in registries.json`
+      : 'check the network, configure a mirror for this registry, or use a base that needs none (oci:DIR, docker-archive:FILE)',
     cause,
     details: { host: endpoint.host },
   });
