@@ -76,7 +76,7 @@ export async function nothingLeft(path: string): Promise<void> {
     const left = leftovers(path);
     if (left.length > 0) throw new Error(left.join('\n'));
     return true;
-  }, { timeoutMs: 5000 });
+  }, { timeoutMs: 30_000 });
 }
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
