@@ -218,7 +218,7 @@ describe('images on disk', { skip }, () => {
     await project.up();
     const { pid } = await (await project.client()).status();
     const merged = join(rig.world.home, 'envs', readdirSync(join(rig.world.home, 'envs')).find((name) => name.startsWith('attributes-')) ?? '', 'live/merged');
-    assert.equal(execFileSync('nsenter', ['--target', String(pid), '--mount', '--', 'getfattr', '--only-values', '-n', 'user.note', join(merged, 'data/one')], { encoding: 'utf8' }), 'kept');
+    assert.equal(execFileSync('nsenter', ['--target', String(pid), '--mount', '--root', '--', 'getfattr', '--only-values', '-n', 'user.note', join(merged, 'data/one')], { encoding: 'utf8' }), 'kept');
   });
 
   test('a damaged layer is one clear error and leaves nothing', async () => {
