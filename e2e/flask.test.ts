@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -185,4 +186,54 @@ describe('flask-demo', { skip: unable || noFuse }, () => {
     assert(existsSync(join(rig.world.home, 'cas')));
     assert.equal(readFileSync(join(flask.dir, 'hd.lock'), 'utf8').includes(rig.world.dir), false);
   });
+
+  test('pip install from a folder of wheels, without a network: the same precision', async () => {
+    const offline = await rig.project('offline', {
+      'hd.toml': `[environment]
+name = "offline"
+base = "apt://bookworm?include=python3,python3-pip"
+
+[build]
+steps = ["pip install --break-system-packages --no-index --find-links wheels -r requirements.txt"]
+network = false
+
+[services.web]
+command = "python3 app.py"
+port = PORT
+watch = ["app.py", "requirements.txt"]
+`,
+      'requirements.txt': 'greeting==1.0\n',
+      'app.py': `import http.server, greeting
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(f"page {greeting.TEXT}".encode())
+http.server.HTTPServer(("127.0.0.1", PORT), Page).serve_forever()
+`,
+    });
+    for (const version of ['1.0', '2.0']) writeWheel(join(offline.dir, 'wheels'), version);
+    assert.equal((await offline.up()).ran.length, 1);
+    assert.equal(await waitForHttp(offline.url), 'page greeting 1.0');
+    assert.deepEqual((await offline.edit(() => offline.replace('app.py', 'page ', 'edited page '))).ran, []);
+    await waitForHttp(offline.url, { until: (body) => body === 'edited page greeting 1.0' });
+    assert.equal((await offline.edit(() => offline.replace('requirements.txt', '1.0', '2.0'))).ran.length, 1);
+    await waitForHttp(offline.url, { until: (body) => body === 'edited page greeting 2.0' });
+    await offline.hd('down');
+    assert.deepEqual((await offline.up()).ran, []);
+  });
 });
+
+/** A wheel is a zip archive with a few files about itself. */
+function writeWheel(dir: string, version: string): void {
+  const program = `
+import os, sys, zipfile
+folder, version = sys.argv[1:]
+os.makedirs(folder, exist_ok=True)
+info = f"greeting-{version}.dist-info"
+with zipfile.ZipFile(f"{folder}/greeting-{version}-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("greeting.py", f'TEXT = "greeting {version}"\\n')
+    wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\\nName: greeting\\nVersion: {version}\\n")
+    wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\\n" for name in ["greeting.py", f"{info}/METADATA", f"{info}/WHEEL", f"{info}/RECORD"]))
+`;
+  execFileSync('python3', ['-c', program, dir, version]);
+}
