@@ -5,5 +5,6 @@ export * from './digest.ts';
 export * from './encode.ts';
 export * from './error.ts';
 export * from './files.ts';
+export * from './process-id.ts';
 export * from './sys.ts';
 export * from './suggest.ts';

@@ -1,6 +1,5 @@
 import { createRequire } from 'node:module';
 import type { ByteString } from './bytes.ts';
-import { toByteString } from './bytes.ts';
 import { HdError } from './error.ts';
 
 /**
@@ -162,8 +161,4 @@ export function sys(): Sys {
 /** Every backend that loads here, for the test that holds them to the same behaviour. */
 export function allSys(): Sys[] {
   return [koffiBackend(), nodeFfiBackend()].flatMap((backend) => (backend === undefined ? [] : [makeSys(backend)]));
-}
-
-export function xattrName(name: string): ByteString {
-  return toByteString(name);
 }

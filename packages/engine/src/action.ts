@@ -1,4 +1,4 @@
-import type { ActionDigest, BlobDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
+import type { ActionDigest, BlobDigest, TreeDigest } from '@hyperdocker/base';
 import { Decoder, Encoder, hasher } from '@hyperdocker/base';
 
 /**
@@ -75,6 +75,3 @@ export function decodeResult(bytes: Uint8Array): ActionResult {
   decoder.end();
   return result;
 }
-
-/** The stored form of a result is a node of the store. */
-export type ResultDigest = NodeDigest;

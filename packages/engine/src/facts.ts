@@ -34,9 +34,13 @@ export class TraceRecorder {
 
   /** Sorted by path. `ignored` names the directories that do not count (cache directories): nothing at or below them does. */
   finish(ignored: readonly ByteString[] = []): PathSet {
-    const kept = [...this.#asked].filter(([path]) => !ignored.some((dir) => path === dir || path.startsWith(`${dir}/`)));
-    return new Map(kept.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
+    return new Map([...ignoring(this.#asked, ignored)].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
   }
+}
+
+/** Without what is at or below the given directories. */
+export function ignoring(paths: PathSet, dirs: readonly ByteString[]): PathSet {
+  return new Map([...paths].filter(([path]) => !dirs.some((dir) => path === dir || path.startsWith(`${dir}/`))));
 }
 
 export function encodePathSet(paths: PathSet): Buffer {

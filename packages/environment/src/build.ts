@@ -4,6 +4,7 @@ import type { Store } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
 import type { ActionCache, ActionDefinition, ActionResult, MissReason } from '@hyperdocker/engine';
 import { Asked, definitionKey } from '@hyperdocker/engine';
+import { FIXED_MTIME_NS } from '@hyperdocker/mount';
 import type { Emit, StepId } from './events.ts';
 import type { Plan } from './plan.ts';
 import type { StepContext } from './step-runner.ts';
@@ -77,7 +78,7 @@ export function layProject(store: Store, plan: Plan, projected: TreeDigest): Tre
   const existing = lookupPath(store, plan.image.tree, path);
   const digest = existing?.kind === 'dir' ? applyDelta(store, existing.digest, projected) : projected;
   const { uid, gid } = plan.user;
-  const made = { mtimeNs: 1_577_836_800_000_000_000n, xattrs: [], linkGroup: 0, links: 1, ...existing?.meta, uid, gid };
+  const made = { mtimeNs: FIXED_MTIME_NS, xattrs: [], linkGroup: 0, links: 1, ...existing?.meta, uid, gid };
   return setPath(store, plan.image.tree, path, { kind: 'dir', name: '' as ByteString, mode: existing?.mode ?? 0o755, digest, meta: made });
 }
 

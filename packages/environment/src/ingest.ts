@@ -4,6 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { HdError, fromBuffer, hostPath, isErrno, joinBytes, lstatIfAny, toText } from '@hyperdocker/base';
 import type { Meta, Store, TreeEntry } from '@hyperdocker/cas';
+import { FIXED_MTIME_NS } from '@hyperdocker/mount';
 import type { Filter } from '@hyperdocker/watch';
 
 /** A project's files as they are now. */
@@ -25,8 +26,6 @@ interface Known { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint; d
  * same. As git does: what was young when it was hashed is hashed again.
  */
 const RACY_NS = 20_000_000n;
-/** What directories and links show as their time: any after 1980, which is where zip begins. */
-const FIXED_MTIME_NS = 1_577_836_800_000_000_000n;
 
 export interface IngestOptions {
   store: Store;

@@ -12,7 +12,6 @@ import { TreeBuilder, openStore } from '@hyperdocker/cas';
 import { inMountNamespace, seenInTree, seenOnHost } from '../../mount/src/mount-fixture.ts';
 import type { Clash } from './live-root.ts';
 import { LiveRoot } from './live-root.ts';
-import { mountMemory } from './memory.ts';
 
 /** Text, an executable's text (`#!`), a link (`→target`), or a directory (null). */
 type Files = Record<string, string | null>;
@@ -75,7 +74,7 @@ if (inMountNamespace(import.meta.filename)) {
     mkdirSync(dir);
     const projector = { store, storeDir, fuse: undefined, materializedDir: join(root, 'materialized') };
     mkdirSync(projector.materializedDir, { recursive: true });
-    const live = await LiveRoot.mount(projector, { tree: treeOf(files), dir: join(dir, 'live'), clashesDir: join(dir, 'clashes'), overlay, mountMemory });
+    const live = await LiveRoot.mount(projector, { tree: treeOf(files), dir: join(dir, 'live'), clashesDir: join(dir, 'clashes'), overlay });
     return new World(live, dir);
   };
 

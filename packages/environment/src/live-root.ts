@@ -4,7 +4,7 @@ import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { fromBuffer, hasher, hostPath, isErrno, joinBytes, toText } from '@hyperdocker/base';
 import type { FileEntry, Store, TreeChange, TreeEntry } from '@hyperdocker/cas';
 import { diffTrees } from '@hyperdocker/cas';
-import { materializeEntry, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
+import { materializeEntry, mountMemory, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
 import type { Lower, Projector } from './step-runner.ts';
 import { mountLower } from './step-runner.ts';
 
@@ -35,14 +35,14 @@ export class LiveRoot {
     this.merged = join(dir, 'merged');
   }
 
-  static async mount(projector: Projector, options: { tree: TreeDigest; dir: string; clashesDir: string; overlay: 'disk' | 'memory'; mountMemory: (dir: string) => Promise<void> }): Promise<LiveRoot> {
+  static async mount(projector: Projector, options: { tree: TreeDigest; dir: string; clashesDir: string; overlay: 'disk' | 'memory' }): Promise<LiveRoot> {
     const { dir, tree } = options;
     rmSync(dir, { recursive: true, force: true });
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     projector.store.flush();
     const writable = join(dir, 'writable');
     mkdirSync(writable);
-    if (options.overlay === 'memory') await options.mountMemory(writable);
+    if (options.overlay === 'memory') await mountMemory(writable);
     const lower = await mountLower(projector, 'live', tree, join(dir, 'lower'), false);
     try {
       await mountOverlay({ lower: lower.path, upper: join(writable, 'upper'), work: join(writable, 'work'), merged: join(dir, 'merged') });

@@ -5,8 +5,9 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { processStartTime } from '@hyperdocker/base';
 import type { SupervisorState } from './state-file.ts';
-import { isAlive, processStartTime, readState, removeState, writeState } from './state-file.ts';
+import { isAlive, readState, removeState, writeState } from './state-file.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'hd-state-'));
 after(() => rmSync(dir, { recursive: true, force: true }));

@@ -1,5 +1,5 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { isErrno } from '@hyperdocker/base';
+import { isErrno, processStartTime } from '@hyperdocker/base';
 
 /** What another process must know of a supervisor: enough to find it, to tell it from a later process of the same id, and to clean up after it. */
 export interface SupervisorState {
@@ -29,17 +29,6 @@ export function readState(file: string): SupervisorState | undefined {
 
 export function removeState(file: string): void {
   rmSync(file, { force: true });
-}
-
-/** Undefined: no such process. */
-export function processStartTime(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
 }
 
 export function isAlive(state: SupervisorState): boolean {

@@ -5,9 +5,10 @@ import { isErrno, toByteString } from '@hyperdocker/base';
 import type { DirEntry, Store, TreeEntry } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
 import type { ActionDefinition, ActionResult, PathSet } from '@hyperdocker/engine';
+import { ignoring } from '@hyperdocker/engine';
 import type { FuseHost } from '@hyperdocker/mount';
 import { captureUpper, materialize, mountOverlay, unmount } from '@hyperdocker/mount';
-import type { ContainerSpec, ContainerUser, OciRuntime } from '@hyperdocker/sandbox';
+import type { ContainerExit, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
 import { mountTargets } from '@hyperdocker/sandbox';
 import type { Passthrough } from './passthrough.ts';
 
@@ -104,15 +105,23 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
         onOutput(text);
       },
     });
-    const kill = (): void => void container.kill();
-    context.signal.addEventListener('abort', kill, { once: true });
-    const exit = await container.exit;
-    context.signal.removeEventListener('abort', kill);
+    const exit = await exitUnlessAborted(container, context.signal);
     context.signal.throwIfAborted();
     if (exit.problem !== undefined) log += `${exit.problem.message}\n`;
     return { spec, exit: exit.code, log };
   } finally {
     await unmount(merged);
+  }
+}
+
+/** The end of a container, which the signal brings about at once. */
+export async function exitUnlessAborted(container: RunningContainer, signal: AbortSignal): Promise<ContainerExit> {
+  const kill = (): void => void container.kill();
+  signal.addEventListener('abort', kill, { once: true });
+  try {
+    return await container.exit;
+  } finally {
+    signal.removeEventListener('abort', kill);
   }
 }
 
@@ -167,8 +176,7 @@ function setWithParents(store: Store, delta: TreeDigest, whole: TreeDigest, path
 
 /** What lay in a cache directory is no input: it is there to make the step faster, not to change what it makes. */
 function withoutCaches(paths: PathSet, dirs: readonly string[]): PathSet {
-  const ignored = dirs.map(inTree);
-  return new Map([...paths].filter(([path]) => !ignored.some((dir) => path === dir || path.startsWith(`${dir}/`))));
+  return ignoring(paths, dirs.map(inTree));
 }
 
 function volatileReasons(context: StepContext, definition: ActionDefinition): string[] {

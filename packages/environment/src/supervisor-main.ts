@@ -4,11 +4,11 @@ import { rmSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
 import { createServer as createLock } from 'node:net';
-import { HdError, describeError } from '@hyperdocker/base';
+import { HdError, describeError, processStartTime } from '@hyperdocker/base';
 import type { ErrorReply, ExecRequest } from './api.ts';
 import type { EnvPaths } from './home.ts';
 import { envPaths, findProject, openHome } from './home.ts';
-import { processStartTime, removeState, writeState } from './state-file.ts';
+import { removeState, writeState } from './state-file.ts';
 import { Supervisor } from './supervisor.ts';
 
 /** The process that keeps one environment: started by `client.ts`, in a mount namespace of its own, ended by `down`. */
@@ -46,7 +46,7 @@ async function main(start: Start): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void down(false).then(() => end(0)));
   process.on('SIGHUP', () => {});
   process.once('uncaughtException', (error) => {
-    supervisor.crash(error);
+    supervisor.fail(error);
     void down(true).finally(() => setTimeout(() => end(1), LINGER_MS));
   });
   process.send?.({ ok: true });

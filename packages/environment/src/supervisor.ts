@@ -10,7 +10,7 @@ import { FuseHost, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
 import { OciRuntime, findRuntime, writeBundle } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
-import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
+import type { Filter, TreeWatcher } from '@hyperdocker/watch';
 import { createFilter, createMatcher, watchTree } from '@hyperdocker/watch';
 import type { ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
 import { build } from './build.ts';
@@ -24,7 +24,6 @@ import { resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
 import { Ingest } from './ingest.ts';
 import { LiveRoot } from './live-root.ts';
-import { mountMemory } from './memory.ts';
 import type { Passthrough } from './passthrough.ts';
 import { hostPassthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
@@ -33,7 +32,7 @@ import { registryConfig } from './registries.ts';
 import { ServiceSet } from './service-set.ts';
 import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
-import { inTree } from './step-runner.ts';
+import { exitUnlessAborted, inTree } from './step-runner.ts';
 
 export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
@@ -107,7 +106,7 @@ export class Supervisor {
         this.#session = await this.#makeSession(specOrThrow(this.#options.project));
         if (!this.#options.buildOnly) await this.#prepare(this.#session);
       } catch (error) {
-        this.#fail(error);
+        this.fail(error);
         throw error;
       }
       this.#phase = 'up';
@@ -118,7 +117,7 @@ export class Supervisor {
       const failed = (await this.#session?.services?.start(this.#abort.signal)) ?? [];
       if (!this.#abort.signal.aborted) this.#emit({ type: 'up', ms: performance.now() - started, failed });
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
       throw error;
     }
   }
@@ -228,7 +227,7 @@ export class Supervisor {
     const { plan, spec } = session;
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
     this.#store.setRef(envRef(paths.id, 'live'), { kind: 'tree', digest: session.build.tree });
-    session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay, mountMemory });
+    session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay });
     session.services = new ServiceSet({
       runtime: this.#runtime,
       specs: spec.services,
@@ -286,11 +285,11 @@ export class Supervisor {
     this.#watcher?.close();
     this.#watcher = watchTree(project.dir, {
       filter,
-      onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch((error: unknown) => this.#warn(error)),
+      onBatch: () => void this.#enqueue(() => this.#applyBatch()).catch((error: unknown) => this.#warn(error)),
       onError: (error) => this.#warn(error),
     });
     // What was edited between the scan and the first watch has sent no event.
-    void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch('rescan'))).catch((error: unknown) => this.#warn(error));
+    void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch())).catch((error: unknown) => this.#warn(error));
   }
 
   /** A home inside the project is no part of it: it would hold itself. */
@@ -301,7 +300,7 @@ export class Supervisor {
   }
 
   /** What is in a batch is a hint: the files are compared with what is known of them, so nothing is missed and a touch does nothing. */
-  async #applyBatch(_batch: Batch): Promise<void> {
+  async #applyBatch(): Promise<void> {
     const session = this.#session;
     if (this.#phase !== 'up' || session?.live === undefined || session.services === undefined) return;
     if (await this.#reloadSpec(session)) return;
@@ -321,8 +320,7 @@ export class Supervisor {
       this.#warn(error, 'the services go on with what was built before');
       return;
     }
-    const { changes, clashes } = session.live.apply(built.tree, (path) => this.#isSource(session, path));
-    for (const clash of clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+    const changes = this.#show(session, session.live, built.tree);
     session.build = built;
     session.root = this.#commit(session.plan, ingested, built);
     this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
@@ -333,10 +331,7 @@ export class Supervisor {
   async #runCommand(command: string, signal: AbortSignal): Promise<boolean> {
     const { spec, bundleDir } = this.exec({ args: ['/bin/sh', '-c', command], terminal: false, env: {} });
     const container = this.#runtime.run(spec, { bundleDir, stdio: 'capture' });
-    const kill = (): void => void container.kill();
-    signal.addEventListener('abort', kill, { once: true });
-    const exit = await container.exit;
-    signal.removeEventListener('abort', kill);
+    const exit = await exitUnlessAborted(container, signal);
     rmSync(bundleDir, { recursive: true, force: true });
     return exit.code === 0;
   }
@@ -349,8 +344,13 @@ export class Supervisor {
 
   #showEdits(session: Session, edits: readonly TreeChange[]): void {
     if (session.live === undefined) return;
-    const next = applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits);
-    for (const clash of session.live.apply(next, (path) => this.#isSource(session, path)).clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+    this.#show(session, session.live, applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits));
+  }
+
+  #show(session: Session, live: LiveRoot, tree: TreeDigest): TreeChange[] {
+    const { changes, clashes } = live.apply(tree, (path) => this.#isSource(session, path));
+    for (const clash of clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+    return changes;
   }
 
   /** @param paths the edits first: the first that a service watches is named as the cause. */
@@ -391,7 +391,7 @@ export class Supervisor {
       this.#watch();
       next.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
     }
     return true;
   }
@@ -412,7 +412,7 @@ export class Supervisor {
       this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
       return;
     }
-    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.#fail(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
+    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.fail(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
   }
 
   #projector() {
@@ -443,12 +443,8 @@ export class Supervisor {
     return result;
   }
 
-  /** For what nobody caught: the environment cannot be trusted any more. */
-  crash(error: unknown): void {
-    this.#fail(error);
-  }
-
-  #fail(error: unknown): void {
+  /** The environment could not be made, or cannot be trusted any more. */
+  fail(error: unknown): void {
     this.#phase = 'failed';
     const hdError = error instanceof HdError ? error : new HdError('INTERNAL', describeError(error), { cause: error, hint: `this is a bug; see ${this.#options.paths.supervisorLog}` });
     if (!(error instanceof HdError)) process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);

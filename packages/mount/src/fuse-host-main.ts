@@ -1,8 +1,9 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { openSync, closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { assert, describeError } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
+import { runMountCommand } from './mount-command.ts';
 import type { FuseWorkerData, FuseWorkerResult } from './fuse-worker.ts';
 
 /**
@@ -37,7 +38,7 @@ async function handle(request: HostRequest): Promise<void> {
       const found = mounts.get(request.id);
       assert(found !== undefined, `no mount ${request.id}`);
       // Fails while somebody uses it; it is still there then, and can be asked for again.
-      await run(['umount', found.mountpoint]);
+      await runMountCommand('UNMOUNT', ['umount', found.mountpoint]);
       mounts.delete(request.id);
       const { paths, requests } = await found.result;
       closeSync(found.fd);
@@ -57,7 +58,7 @@ async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostReques
   // Without ro and noatime each read ages the attributes, and the kernel asks for them again: 11 k GETATTRs on the way through /usr.
   const options = `ro,noatime,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${1 << 20}`;
   try {
-    await run(['mount', '-i', '-t', 'fuse', '-o', options, 'hyperdocker', mountpoint], fd);
+    await runMountCommand('FUSE_MOUNT', ['mount', '-i', '-t', 'fuse', '-o', options, 'hyperdocker', mountpoint], { fd3: fd });
   } catch (error) {
     closeSync(fd);
     throw error;
@@ -75,17 +76,6 @@ async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostReques
     closeSync(fd);
   });
   return { fd, mountpoint, result };
-}
-
-function run(argv: string[], fd3?: number): Promise<void> {
-  const [command = '', ...args] = argv;
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe', ...(fd3 === undefined ? [] : [fd3])] });
-    let stderr = '';
-    child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-    child.once('error', reject);
-    child.once('close', (code) => (code === 0 ? resolve() : reject(new Error(`${command}: ${stderr.trim()}`))));
-  });
 }
 
 function reply(message: HostReply): void {

@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { HdError } from '@hyperdocker/base';
+import { runMountCommand } from './mount-command.ts';
 
 export interface Overlay {
   lower: string;
@@ -20,20 +20,15 @@ export async function mountOverlay({ lower, upper, work, merged }: Overlay): Pro
     if (/[,:\\]/.test(dir)) throw new HdError('OVERLAY_MOUNT', `the path ${dir} holds a comma, a colon or a backslash`, { hint: 'set HD_HOME to another directory' });
   }
   const options = `lowerdir=${lower},upperdir=${upper},workdir=${work},redirect_dir=on,metacopy=off,index=off,xino=off`;
-  await run('OVERLAY_MOUNT', ['mount', '-t', 'overlay', '-o', options, 'hyperdocker', merged]);
+  await runMountCommand('OVERLAY_MOUNT', ['mount', '-t', 'overlay', '-o', options, 'hyperdocker', merged]);
 }
 
-/** `lazy`: also when somebody still uses it. @throws HdError UNMOUNT */
-export async function unmount(path: string, options: { lazy?: boolean } = {}): Promise<void> {
-  await run('UNMOUNT', ['umount', ...(options.lazy === true ? ['-l'] : []), path]);
+/** A file system in memory, for what an environment writes. @throws HdError OVERLAY_MOUNT */
+export async function mountMemory(dir: string): Promise<void> {
+  await runMountCommand('OVERLAY_MOUNT', ['mount', '-t', 'tmpfs', '-o', 'mode=700', 'hyperdocker', dir], { hint: 'set `overlay = "disk"` in [options]' });
 }
 
-function run(code: string, [command = '', ...args]: string[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-    let stderr = '';
-    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-    child.once('error', (cause) => reject(new HdError(code, `${command} cannot be run`, { cause })));
-    child.once('close', (exit) => (exit === 0 ? resolve() : reject(new HdError(code, stderr.trim() || `${command} failed`, { hint: 'see `hd doctor`' }))));
-  });
+/** @throws HdError UNMOUNT */
+export async function unmount(path: string): Promise<void> {
+  await runMountCommand('UNMOUNT', ['umount', path]);
 }

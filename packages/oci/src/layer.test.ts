@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import fc from 'fast-check';
-import { HdError, sys, toByteString, xattrName } from '@hyperdocker/base';
+import { HdError, sys, toByteString } from '@hyperdocker/base';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { applyDelta, lookupPath, openMemoryStore, walkTree } from '@hyperdocker/cas';
 import type { Store, TreeEntry } from '@hyperdocker/cas';
@@ -52,7 +52,7 @@ for (const format of ['pax', 'gnu']) {
     sys().makeNode(join(dir, 'null'), 0o020666, 1, 3);
     sys().makeNode(join(dir, 'fifo'), 0o010600, 0, 0);
     sys().setTimes(join(dir, 'a'), 0n, 1_600_000_000_123_456_789n);
-    sys().setXattr(join(dir, 'a'), xattrName('user.note'), Buffer.from([1, 0, 10, 61]));
+    sys().setXattr(join(dir, 'a'), toByteString('user.note'), Buffer.from([1, 0, 10, 61]));
     const file = `${dir}.tar`;
     execFileSync('tar', ['-C', dir, `--format=${format}`, ...(format === 'pax' ? ['--xattrs'] : []), '-cf', file, '.']);
     const store = openMemoryStore();
