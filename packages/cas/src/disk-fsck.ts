@@ -22,7 +22,7 @@ export function checkStore(space: FsckSpace, options: FsckOptions): FsckResult {
     if (sample < 1 && Math.random() >= sample) continue;
     objectsChecked++;
     const problem = problemOf(() => space.verify(row));
-    if (problem !== undefined) problems.push({ kind: row.kind, digest: row.digest, problem, names: [], repaired: false });
+    if (problem !== undefined) problems.push({ kind: row.kind === 'recipe' ? 'blob' : row.kind, digest: row.digest, problem, names: [], repaired: false });
   }
   problems.push(...refProblems(space));
   return { objectsChecked, problems };

@@ -38,10 +38,11 @@ interface Holder {
 export class RefStore {
   readonly #db: DatabaseSync;
 
-  constructor(path: string | URL, options: { readOnly: boolean }) {
+  /** `strict`: a change is on the disk when the call returns. Else a power cut may undo the last ones. */
+  constructor(path: string | URL, options: { readOnly: boolean; strict?: boolean }) {
     this.#db = new DatabaseSync(path, { readOnly: options.readOnly, timeout: BUSY_TIMEOUT_MS });
     try {
-      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${SCHEMA}`);
+      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.strict === true ? 'FULL' : 'NORMAL'}; ${SCHEMA}`);
       // Tells now, not at the first use, whether it can be read.
       this.#db.prepare('SELECT 1 FROM refs').get();
     } catch (error) {
