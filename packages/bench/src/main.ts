@@ -7,8 +7,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { hasher } from '@hyperdocker/base';
 import type { Scenario } from './scenario.ts';
+import { chunkingScenarios } from './scenarios/chunking.ts';
 import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
+import { profileScenarios } from './scenarios/profiles.ts';
 import { storeScenarios } from './scenarios/store.ts';
 import type { Summary } from './stats.ts';
 import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
@@ -17,7 +19,7 @@ import { Workshop } from './workshop.ts';
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
 interface Result { scenario: string; what: string; rounds: number; sides: SideResult[] }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 

@@ -35,6 +35,15 @@ export class Workshop implements AsyncDisposable {
     mkdirSync(this.#workDir, { recursive: true });
   }
 
+  /** Kept, if so asked, and used again by later runs: what is made in it gets its name when it is whole. */
+  get workDir(): string {
+    return this.#workDir;
+  }
+
+  say(text: string): void {
+    this.#options.say(text);
+  }
+
   get hdHome(): string {
     return join(this.#workDir, 'hd-home');
   }
