@@ -1,10 +1,11 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmdirSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, rmdirSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { deserialize } from 'node:v8';
 import { HdError, assert } from '@hyperdocker/base';
 import type { ChangeKind } from './memory-disk.ts';
 import type { Fault, Operation } from './operation.ts';
@@ -36,7 +37,6 @@ export async function faultyDisk(): Promise<FaultyDisk> {
   const path = mkdtempSync(join(tmpdir(), 'hd-disk-'));
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./server.child.ts', import.meta.url)), path], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    serialization: 'advanced',
   });
   const [first] = (await once(child, 'message')) as [DiskReply];
   if (first.kind !== 'mounted') {
@@ -50,15 +50,24 @@ export async function faultyDisk(): Promise<FaultyDisk> {
     arm: async (fault) => void (await ask({ kind: 'arm', fault })),
     repair: async () => (await ask({ kind: 'repair' })).hits ?? 0,
     record: async () => void (await ask({ kind: 'record' })),
-    takeLog: async () => (await ask({ kind: 'take-log' })).log ?? [],
+    takeLog: async () => readLog((await ask({ kind: 'take-log' })).logPath),
     changes: async () => (await ask({ kind: 'changes' })).changes ?? [],
     async [Symbol.asyncDispose]() {
-      const ended = once(child, 'exit');
-      child.disconnect();
-      await ended;
+      if (child.exitCode === null && child.signalCode === null) {
+        const ended = once(child, 'exit');
+        child.disconnect();
+        await ended;
+      }
       rmdirSync(path);
     },
   };
+}
+
+function readLog(path: string | undefined): Operation[] {
+  assert(path !== undefined, 'the answer to take-log names a file');
+  const log = deserialize(readFileSync(path)) as Operation[];
+  rmSync(dirname(path), { recursive: true });
+  return log;
 }
 
 function asker(child: ChildProcess): (order: Order) => Promise<Done> {

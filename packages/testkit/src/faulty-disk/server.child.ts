@@ -1,12 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { openSync, read, writeSync } from 'node:fs';
+import { mkdtempSync, openSync, read, writeFileSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { serialize } from 'node:v8';
 import { describeError, isErrno } from '@hyperdocker/base';
 import { DiskServer } from './disk-server.ts';
 import { REQUEST_BUFFER_BYTES } from './fuse-wire.ts';
 import { MemoryDisk } from './memory-disk.ts';
 import type { ChangeKind } from './memory-disk.ts';
-import type { Fault, Operation } from './operation.ts';
+import type { Fault } from './operation.ts';
 
 /**
  * The process of one faulty disk: `<mountpoint>`. A process of its own, since one that waits for its own file system cannot be killed.
@@ -16,7 +19,8 @@ export type DiskRequest = { id: number } & ({ kind: 'arm'; fault: Fault } | { ki
 export type DiskReply =
   | { kind: 'mounted' }
   | { kind: 'failed'; message: string }
-  | { kind: 'done'; id: number; log?: Operation[]; changes?: readonly ChangeKind[]; hits?: number };
+  /** `logPath`: a file with the operations as `v8.serialize` writes them, for the asker to remove. A channel between processes is slow with megabytes. */
+  | { kind: 'done'; id: number; logPath?: string; changes?: readonly ChangeKind[]; hits?: number };
 
 const [mountpoint = ''] = process.argv.slice(2);
 const disk = new MemoryDisk();
@@ -36,16 +40,27 @@ function answer(request: DiskRequest): Omit<DiskReply & { kind: 'done' }, 'kind'
       disk.record();
       return {};
     case 'take-log':
-      return { log: disk.takeLog() };
+      return { logPath: writeLog() };
     case 'changes':
       return { changes: disk.changes, hits: disk.hits };
   }
+}
+
+function writeLog(): string {
+  const path = join(mkdtempSync(join(tmpdir(), 'hd-disk-log-')), 'log');
+  writeFileSync(path, serialize(disk.takeLog()));
+  return path;
 }
 
 function leave(): void {
   spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
   // A pool thread that sleeps in `read` would keep the process from ending by itself.
   process.kill(process.pid, 'SIGKILL');
+}
+
+function fail(error: unknown): void {
+  process.stderr.write(`faulty disk: ${describeError(error)}\n`);
+  leave();
 }
 
 /** Until unmounted. */
@@ -87,9 +102,7 @@ process.on('message', (message) => {
   reply({ kind: 'done', id: request.id, ...answer(request) });
 });
 process.on('disconnect', leave);
+process.on('uncaughtException', fail);
 // Ctrl-C in a terminal reaches the whole process group; the parent decides what it means.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-await serve(fd).catch((error: unknown) => {
-  process.stderr.write(`faulty disk: ${describeError(error)}\n`);
-  leave();
-});
+await serve(fd).catch(fail);
