@@ -17,14 +17,14 @@ import { PowerCuts, imageDigest, randomNumbers, writeImage } from '../faulty-dis
 import type { Survival } from '../faulty-disk/power-cut.ts';
 import { inMountNamespace } from '../mount-namespace.ts';
 import { checkStore } from './check-store.ts';
-import { STEPS, Session, storeOptions } from './workload.ts';
-import type { Expectation } from './workload.ts';
+import { STEPS, Session, WAYS } from './workload.ts';
+import type { Expectation, Way } from './workload.ts';
 
 const seed = Number(process.env['HD_TEST_SEED'] ?? Date.now() % 1_000_000);
 const everything = process.env['HD_CRASH_ALL'] === '1';
 /** Random images for each moment. */
 const RANDOM_IMAGES = 4;
-const DEFAULT_IMAGES = 600;
+const DEFAULT_IMAGES = 400;
 
 if (inMountNamespace(import.meta.filename)) {
   const root = mkdtempSync(join(tmpdir(), 'hd-crash-'));
@@ -35,19 +35,22 @@ if (inMountNamespace(import.meta.filename)) {
     rmdirSync(root);
   });
 
-  test('a store is whole after a power cut at any moment', async (t) => {
-    const history = rehearse(join(root, 'rehearsal'));
-    const log = await recordLife(root);
-    const operations = log.filter(({ kind }) => kind !== 'mark').length;
-    const outcome = checkCuts(root, log, history);
-    t.diagnostic(`seed ${seed}, ${operations} operations, ${outcome.images} images checked of ${outcome.possible}, ${outcome.repeated} the same as another`);
-    assert.deepEqual(outcome.failures, []);
-  });
+  for (const way of ['batch', 'strict'] as const) {
+    test(`a store is whole after a power cut at any moment: ${way}`, async (t) => {
+      const dir = join(root, way);
+      const history = rehearse(join(dir, 'rehearsal'), way);
+      const log = await recordLife(dir, way);
+      const operations = log.filter(({ kind }) => kind !== 'mark').length;
+      const outcome = checkCuts(dir, way, log, history);
+      t.diagnostic(`seed ${seed}, ${operations} operations, ${outcome.images} images checked of ${outcome.possible}, ${outcome.repeated} the same as another`);
+      assert.deepEqual(outcome.failures, []);
+    });
+  }
 }
 
 /** What must hold after each step; at 0, before the first. */
-function rehearse(dir: string): Expectation[] {
-  const session = new Session(join(dir, 'store'), join(dir, 'host'));
+function rehearse(dir: string, way: Way): Expectation[] {
+  const session = new Session(join(dir, 'store'), join(dir, 'host'), WAYS[way]);
   const history = [session.expectation];
   for (const step of STEPS) {
     step.run(session);
@@ -56,11 +59,11 @@ function rehearse(dir: string): Expectation[] {
   return history;
 }
 
-async function recordLife(dir: string): Promise<Operation[]> {
+async function recordLife(dir: string, way: Way): Promise<Operation[]> {
   await using disk = await faultyDisk();
   await disk.record();
   const script = fileURLToPath(new URL('./workload.child.ts', import.meta.url));
-  const child = spawn(process.execPath, [script, disk.path, join(disk.path, 'store'), join(dir, 'host')], { stdio: 'inherit' });
+  const child = spawn(process.execPath, [script, disk.path, join(disk.path, 'store'), join(dir, 'host'), way], { stdio: 'inherit' });
   const [status] = (await once(child, 'exit')) as [number | null];
   assert.equal(status, 0, 'the life of the store on a whole disk');
   return await disk.takeLog();
@@ -75,7 +78,7 @@ interface Outcome {
 }
 interface Failure { message: string; count: number; first: string }
 
-function checkCuts(root: string, log: Operation[], history: Expectation[]): Outcome {
+function checkCuts(root: string, way: Way, log: Operation[], history: Expectation[]): Outcome {
   const survivals = (position: number): Survival[] => [
     { kind: 'none' },
     { kind: 'all' },
@@ -103,7 +106,7 @@ function checkCuts(root: string, log: Operation[], history: Expectation[]): Outc
       mkdirSync(dir);
       try {
         writeImage(image, dir);
-        checkStore(join(dir, 'store'), storeOptions, expectationAt(history, steps, survival));
+        checkStore(join(dir, 'store'), WAYS[way], expectationAt(history, steps, survival.kind === 'all' || way === 'strict'));
       } catch (error) {
         const first = `operation ${cuts.position} (${describe(operation)}), after ${steps} steps (next: ${STEPS[steps]?.name}), survival ${JSON.stringify(survival)}`;
         addFailure(outcome.failures, describeError(error), first);
@@ -123,10 +126,10 @@ function addFailure(failures: Failure[], message: string, first: string): void {
 }
 
 /** In the step after `steps`. Of what a step adds or takes away, either may be seen; without durability, refs may be as they were any time ago. */
-function expectationAt(history: Expectation[], steps: number, survival: Survival): { refs: Expectation['refs'][]; objects: Expectation['objects'] } {
+function expectationAt(history: Expectation[], steps: number, isDurable: boolean): { refs: Expectation['refs'][]; objects: Expectation['objects'] } {
   const [before, next] = [history[steps]!, history[steps + 1] ?? history[steps]!];
   const kept = new Set(next.objects.map(({ kind, digest }) => `${kind} ${digest}`));
-  const oldest = survival.kind === 'all' ? steps : 0;
+  const oldest = isDurable ? steps : 0;
   return {
     refs: history.slice(oldest, steps + 2).map(({ refs }) => refs),
     objects: before.objects.filter(({ kind, digest }) => kept.has(`${kind} ${digest}`)),

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Decoder, Encoder } from '@hyperdocker/base';
 import type { BlobDigest, ByteString } from '@hyperdocker/base';
 import { openStore, rebuildIndex } from '@hyperdocker/cas';
-import type { FileEntry, OpenOptions, RefTarget, Store } from '@hyperdocker/cas';
+import type { FileEntry, NodeLinks, OpenOptions, RefTarget, Store } from '@hyperdocker/cas';
 import { randomNumbers } from '../faulty-disk/power-cut.ts';
 
 /**
@@ -48,12 +48,17 @@ export interface Expectation {
 
 const NODE = 'test.crash/1';
 
-export const storeOptions: OpenOptions = {
-  nodeLinks: (encoded) => {
-    const decoder = new Decoder(encoded, NODE);
-    return [{ kind: 'tree', digest: decoder.digest() }];
-  },
+const nodeLinks: NodeLinks = (encoded) => {
+  const decoder = new Decoder(encoded, NODE);
+  return [{ kind: 'tree', digest: decoder.digest() }];
 };
+
+/** The same life in two ways: `batch` with large blobs cut into pieces, `strict` with all blobs whole. */
+export const WAYS = {
+  batch: { nodeLinks, durability: 'batch', chunking: 'fine' },
+  strict: { nodeLinks, durability: 'strict', chunking: 'standard' },
+} as const satisfies Record<string, OpenOptions>;
+export type Way = keyof typeof WAYS;
 
 /** One store in the course of the steps, with what is known of it. */
 export class Session {
@@ -67,7 +72,7 @@ export class Session {
   readonly #below = new Map<string, RefTarget[]>();
   #safe = new Map<string, RefTarget>();
 
-  constructor(dir: string, hostDir: string, options: OpenOptions = storeOptions) {
+  constructor(dir: string, hostDir: string, options: OpenOptions) {
     this.dir = dir;
     this.hostDir = hostDir;
     this.options = options;
