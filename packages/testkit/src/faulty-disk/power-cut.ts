@@ -10,7 +10,8 @@ import type { Operation } from './operation.ts';
  * - A write or truncation of a file is safe once a later sync of that file has succeeded; a new, removed or changed name once a later sync of its
  *   directory has. Syncing a file does not save its name, nor syncing a directory what its files hold.
  * - What is not safe survives or not, each piece by itself, whatever came before or after it. A write can be torn: any of its 512-byte sectors may
- *   survive. A surviving sector holds what the page cache held after that write. What was never written reads as zeros.
+ *   survive. A surviving sector holds what the page cache held after that write. What was never written reads as zeros. Half of the random images
+ *   choose each piece by itself; in the others each file and each directory has a moment of its own, up to which everything survives.
  * - A name points at its old or its new file, never at nothing in between. A rename within a directory happens or does not; one between directories may
  *   leave the file under both names, but never under neither.
  * - What was written before a sync that failed never arrives, unless the cut shows everything.
@@ -68,18 +69,22 @@ export class PowerCuts {
   }
 
   image(survival: Survival): Image {
-    const chance = survival.kind === 'random' ? randomNumbers(survival.seed) : undefined;
-    // Some cuts come early, some late: a share for the whole image.
-    const share = chance === undefined ? (survival.kind === 'all' ? 1 : 0) : ([0.1, 0.5, 0.9][Math.floor(chance() * 3)] ?? 0.5);
-    const survives = (): boolean => (chance === undefined ? share === 1 : chance() < share);
-    const names = this.#surviveNames(survives);
+    const luck = luckOf(survival);
+    const names = this.#surviveNames(luck);
+    // A file with two names is one file.
+    const contents = new Map<number, Buffer>();
+    const bytesOf = (ino: number, state: FileState): Buffer => {
+      const bytes = contents.get(ino) ?? surviveData(state, luck(ino, state.pending.length));
+      contents.set(ino, bytes);
+      return bytes;
+    };
     const image: Image = new Map();
     const visit = (dir: number, path: string): void => {
       for (const [name, ino] of names.get(dir) ?? []) {
         const state = this.#file(ino);
         const below = path === '' ? name : `${path}/${name}`;
         if (state.type === 'symlink') image.set(below, { type: 'symlink', target: state.target });
-        else if (state.type === 'file') image.set(below, { type: 'file', mode: state.mode, bytes: surviveData(state, survives, chance) });
+        else if (state.type === 'file') image.set(below, { type: 'file', mode: state.mode, bytes: bytesOf(ino, state) });
         else {
           image.set(below, { type: 'dir' });
           visit(ino, below);
@@ -135,7 +140,7 @@ export class PowerCuts {
 
   #sync(ino: number): void {
     const state = this.#file(ino);
-    state.safe = surviveData(state, () => true, undefined, (entry) => !entry.isLost);
+    state.safe = surviveData(state, (_, isLost) => !isLost);
     state.pending = [];
     // A journal keeps the halves of a rename together: when the old name is gone for good, the new one is there for good.
     for (const { needs } of state.pendingNames) if (needs !== undefined) this.#saveName(needs);
@@ -152,16 +157,19 @@ export class PowerCuts {
     state.pendingNames = state.pendingNames.filter(({ name }, i) => i > at || name !== change.name);
   }
 
-  #surviveNames(survives: () => boolean): Map<number, Map<string, number>> {
+  #surviveNames(luck: Luck): Map<number, Map<string, number>> {
     const surviving = new Set<NameChange>();
     const isSafe = (change: NameChange): boolean => !this.#file(change.dir).pendingNames.includes(change);
-    const all = [...this.#files.values()].flatMap(({ pendingNames }) => pendingNames);
+    const all = [...this.#files].flatMap(([ino, { pendingNames }]) => {
+      const survives = luck(ino, pendingNames.length);
+      return pendingNames.map((change, i) => ({ change, isLucky: survives(i, false) !== false }));
+    });
     // First what stands alone, then the second halves of renames.
-    for (const change of all) if (change.needs === undefined && survives()) surviving.add(change);
-    for (const change of all) {
+    for (const { change, isLucky } of all) if (change.needs === undefined && isLucky) surviving.add(change);
+    for (const { change, isLucky } of all) {
       if (change.needs === undefined) continue;
       if (!surviving.has(change.needs) && !isSafe(change.needs)) continue;
-      if (change.needs.dir === change.dir || survives()) surviving.add(change);
+      if (change.needs.dir === change.dir || isLucky) surviving.add(change);
     }
     const names = new Map<number, Map<string, number>>();
     for (const [ino, { type, safeNames, pendingNames }] of this.#files) {
@@ -189,22 +197,35 @@ function setName(names: Map<string, number>, { name, ino }: NameChange): void {
   else names.set(name, ino);
 }
 
-/** The bytes of a file of which each pending change survives or not. With `chance`, half of the writes that survive are torn. */
-function surviveData(
-  { safe, pending }: FileState,
-  survives: () => boolean,
-  chance?: () => number,
-  isEligible: (entry: FileState['pending'][number]) => boolean = () => true,
-): Buffer {
-  if (pending.length === 0) return safe;
+/** Of the pending changes of one inode: does this one survive, or which sectors of it? */
+type Survives = (index: number, isLost: boolean) => boolean | ((sector: number) => boolean);
+/** For an inode with so many pending changes. */
+type Luck = (ino: number, count: number) => Survives;
+
+function luckOf(survival: Survival): Luck {
+  if (survival.kind === 'none') return () => () => false;
+  if (survival.kind === 'all') return () => () => true;
+  const chance = randomNumbers(survival.seed);
+  const half = (): boolean => chance() < 0.5;
+  if (half()) {
+    const share = [0.1, 0.5, 0.9][Math.floor(chance() * 3)] ?? 0.5;
+    return () => (_, isLost) => !isLost && chance() < share && (half() || half);
+  }
+  return (_, count) => {
+    const end = Math.floor(chance() * (count + 1));
+    return (index, isLost) => !isLost && index <= end && (index < end || half);
+  };
+}
+
+function surviveData({ safe, pending }: FileState, survives: Survives): Buffer {
   let cache = safe;
   let disk = safe;
-  for (const entry of pending) {
-    const { change } = entry;
+  for (const [i, { change, isLost }] of pending.entries()) {
     cache = applyChange(cache, change);
-    if (!isEligible(entry) || (chance !== undefined && entry.isLost) || !survives()) continue;
+    const fate = survives(i, isLost);
+    if (fate === false) continue;
     if ('sizeBytes' in change) disk = resize(disk, change.sizeBytes);
-    else disk = copySectors(disk, cache, change.offset, change.bytes.length, chance !== undefined && chance() < 0.5 ? () => chance() < 0.5 : () => true);
+    else disk = copySectors(disk, cache, change.offset, change.bytes.length, fate === true ? () => true : fate);
   }
   return disk;
 }
@@ -217,10 +238,10 @@ function applyChange(bytes: Buffer, change: DataChange): Buffer {
 }
 
 /** Each sector of the range as the cache has it now, if it is chosen. */
-function copySectors(disk: Buffer, cache: Buffer, offset: number, length: number, isChosen: () => boolean): Buffer {
+function copySectors(disk: Buffer, cache: Buffer, offset: number, length: number, isChosen: (sector: number) => boolean): Buffer {
   let result = resize(disk, disk.length);
   for (let at = offset - (offset % SECTOR_BYTES); at < offset + length; at += SECTOR_BYTES) {
-    if (!isChosen()) continue;
+    if (!isChosen(at / SECTOR_BYTES)) continue;
     const sector = cache.subarray(at, Math.min(at + SECTOR_BYTES, cache.length));
     if (at + sector.length > result.length) result = resize(result, Math.max(at + sector.length, Math.min(offset + length, cache.length)));
     result.set(sector, at);
