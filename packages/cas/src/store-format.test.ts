@@ -191,6 +191,20 @@ for (const [what, parts, bytes] of [
   });
 }
 
+test('a damaged whole record is succeeded by a recipe, where large blobs are cut otherwise now', () => {
+  const bytes = sampleBytes(100_000);
+  const digest = blobDigest(bytes);
+  const dir = storeDir({ 'a.pack': packOf(record({ kind: BLOB, digest, payload: sampleBytes(99_999), rawBytes: 100_000 })) });
+  {
+    using store = openStore(dir, { chunking: 'fine' });
+    assert.throws(() => store.getBlob(digest), { code: 'OBJECT_CORRUPT' });
+    store.putBlob(bytes);
+    assert(store.getBlob(digest).equals(bytes));
+  }
+  using again = openStore(dir);
+  assert(again.getBlob(digest).equals(bytes));
+});
+
 test('a pack of a later version and a foreign file are left alone, by gc as well', () => {
   const foreign: Record<string, Buffer> = { 'later.pack': Buffer.concat([Buffer.from('HDPACK\0\x02', 'latin1'), blobRecord(one)]), 'foreign.pack': Buffer.from('#!/bin/sh\necho a script that was put here by mistake\n'), 'README': Buffer.from('hello') };
   const dir = storeDir({ ...foreign, 'a.pack': packOf(blobRecord(two)) });
