@@ -24,7 +24,7 @@ const seed = Number(process.env['HD_TEST_SEED'] ?? Date.now() % 1_000_000);
 const everything = process.env['HD_CRASH_ALL'] === '1';
 /** Random images for each moment. */
 const RANDOM_IMAGES = 4;
-const DEFAULT_IMAGES = 400;
+const DEFAULT_IMAGES = 300;
 
 if (inMountNamespace(import.meta.filename)) {
   const root = mkdtempSync(join(tmpdir(), 'hd-crash-'));
