@@ -37,12 +37,14 @@ interface Holder {
  */
 export class RefStore {
   readonly #db: DatabaseSync;
+  readonly #synchronous: 'FULL' | 'NORMAL';
 
   /** `strict`: a change is on the disk when the call returns. Else a power cut may undo the last ones. */
   constructor(path: string | URL, options: { readOnly: boolean; strict?: boolean }) {
     this.#db = new DatabaseSync(path, { readOnly: options.readOnly, timeout: BUSY_TIMEOUT_MS });
+    this.#synchronous = options.strict === true ? 'FULL' : 'NORMAL';
     try {
-      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.strict === true ? 'FULL' : 'NORMAL'}; ${SCHEMA}`);
+      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${this.#synchronous}; ${SCHEMA}`);
       // Tells now, not at the first use, whether it can be read.
       this.#db.prepare('SELECT 1 FROM refs').get();
     } catch (error) {
@@ -76,8 +78,9 @@ export class RefStore {
     });
   }
 
+  /** Waits for a collection to end, as `set` does: until then a power cut could bring the ref back. @throws HdError STORE_BUSY, STORE_WRITE */
   delete(name: RefName): boolean {
-    return this.#transaction(`ref ${name}`, () => this.#db.prepare('DELETE FROM refs WHERE name = ?').run(name).changes === 1);
+    return this.#whileNoGc(`ref ${name}`, () => this.#db.prepare('DELETE FROM refs WHERE name = ?').run(name).changes === 1);
   }
 
   list(prefix: string): { name: RefName; ref: Ref }[] {
@@ -118,12 +121,20 @@ export class RefStore {
     return new Set(this.#living('pack').map(({ what }) => what));
   }
 
-  /** @throws HdError STORE_BUSY while anybody holds a lease or collects */
+  /**
+   * Brings all moves of refs so far onto the disk: were one undone after the collection, it would name what is gone.
+   * @throws HdError STORE_BUSY while anybody holds a lease or collects
+   */
   startGc(): Disposable {
-    return this.#transaction('the lock of gc', () => {
-      for (const holder of [...this.#living('lease'), ...this.#living('gc')]) throw storeBusy(`${holder.what} (process ${holder.pid})`);
-      return this.#hold('gc', 'garbage collection');
-    });
+    this.#db.exec('PRAGMA synchronous = FULL');
+    try {
+      return this.#transaction('the lock of gc', () => {
+        for (const holder of [...this.#living('lease'), ...this.#living('gc')]) throw storeBusy(`${holder.what} (process ${holder.pid})`);
+        return this.#hold('gc', 'garbage collection');
+      });
+    } finally {
+      this.#db.exec(`PRAGMA synchronous = ${this.#synchronous}`);
+    }
   }
 
   /** For a dry run, which takes no lock. @throws HdError STORE_BUSY */

@@ -1,11 +1,12 @@
 import { accessSync, constants, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { HdError, isErrno } from '@hyperdocker/base';
 import { sqliteCode, storeWrite } from './errors.ts';
 import { syncPath } from './files.ts';
 import { ObjectIndex } from './object-index.ts';
+import { ownProcess } from './process-id.ts';
 import { RefStore } from './ref-store.ts';
 
 /** Packs of format 1 are valid in format 2; docs/format/cas.md tells what changed. */
@@ -29,7 +30,11 @@ export function prepareDirectory(dir: string, readOnly: boolean): FormatVersion 
     try {
       for (const part of DIRECTORIES) mkdirSync(join(dir, part), { recursive: true, mode: 0o755 });
       accessSync(dir, constants.W_OK);
-      if (!existsSync(path)) writeFormat(dir);
+      if (!existsSync(path)) {
+        // A store with a format file has a name of its own that lasts.
+        syncPath(dirname(resolve(dir)));
+        writeFormat(dir);
+      }
     } catch (error) {
       throw storeWrite(dir, error);
     }
@@ -58,7 +63,9 @@ export function setFormat(dir: string, present: FormatVersion): void {
 
 /** All or nothing, and on the disk when it returns: what comes later may rely on it. */
 function writeFormat(dir: string): void {
-  const temporary = join(dir, `format.${randomBytes(8).toString('hex')}`);
+  const { pid, startTicks } = ownProcess();
+  // Where the next open removes it, should this process end half way.
+  const temporary = join(dir, 'tmp', `${pid}-${startTicks}-${randomBytes(8).toString('hex')}`);
   writeFileSync(temporary, `hd.store/${FORMAT_VERSION}\n`, { flush: true });
   renameSync(temporary, join(dir, 'format'));
   syncPath(dir);

@@ -11,9 +11,8 @@ import type { Store } from '@hyperdocker/cas';
 import { TreeBuilder, openStore } from '@hyperdocker/cas';
 import { Asked, definitionKey, contentKey } from '@hyperdocker/engine';
 import type { PathSet } from '@hyperdocker/engine';
-import { checkout } from '@hyperdocker/testkit';
+import { checkout, inMountNamespace } from '@hyperdocker/testkit';
 import { FuseHost } from './fuse-host.ts';
-import { inMountNamespace } from './mount-fixture.ts';
 import { mountOverlay, unmount } from './overlay.ts';
 
 const PROGRAMS = join(checkout, 'packages/testkit/src/trace-programs');
