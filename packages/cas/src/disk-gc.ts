@@ -2,13 +2,15 @@ import { rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { GcOptions, GcResult, RefTarget } from './contract.ts';
 import { storeWrite } from './errors.ts';
-import type { LooseFiles } from './loose-files.ts';
 import { recordBytes } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER } from './pack-format.ts';
+import type { RecordKind } from './pack-format.ts';
+import type { PromotedFiles } from './promoted-files.ts';
 import { objectKey } from './reach.ts';
-import type { ObjectKey } from './reach.ts';
+import type { ObjectKey, ObjectKind } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
+import { listFiles } from './store-directory.ts';
 
 /** Packs with a smaller part of live bytes are written again without the dead. */
 const MIN_LIVE_SHARE = 0.5;
@@ -16,10 +18,11 @@ const MIN_LIVE_SHARE = 0.5;
 const UNKNOWN_LOOSE_GRACE_MS = 3_600_000;
 
 interface GcSpace {
+  dir: string;
   packsDir: string;
   index: ObjectIndex;
   refs: RefStore;
-  loose: LooseFiles;
+  files: PromotedFiles;
   /** Adds all that the roots reach. */
   mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>): void;
   copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> };
@@ -49,9 +52,12 @@ interface Plan {
 export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
   const plan = makePlan(space, options);
   const result: GcResult = {
-    manifestsRemoved: plan.dead.filter(({ kind }) => kind !== 'blob').length,
+    manifestsRemoved: plan.dead.filter(({ kind }) => kind === 'tree' || kind === 'node').length,
     chunksRemoved: plan.dead.filter(({ kind }) => kind === 'blob').length,
     bytesFreed: 0,
+    demoted: 0,
+    evicted: [],
+    storedBytes: 0,
   };
   const gone = [...plan.emptyPacks, ...plan.thinPacks];
   for (const { sizeBytes } of [...plan.deadLoose, ...gone.map(([, state]) => state)]) result.bytesFreed += sizeBytes;
@@ -61,6 +67,7 @@ export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
   } else {
     result.bytesFreed -= sweep(space, plan, kept);
   }
+  result.storedBytes = listFiles(space.dir).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) - (options.dryRun === true ? result.bytesFreed : 0);
   return result;
 }
 
@@ -76,17 +83,18 @@ function makePlan(space: GcSpace, options: GcOptions): Plan {
     packs.set(pack, { sizeBytes: stats?.size ?? 0, live: [], dead: [] });
     if (held.has(pack) || (stats !== undefined && stats.mtimeMs > oldestYoungMs)) protectedPacks.add(pack);
   }
-  const loose = new Map([...space.loose.list()].map((file) => [file.digest, file]));
+  const loose = new Map([...space.files.list()].map((file) => [file.digest, file]));
   const isKept = ({ digest, location }: IndexRow): boolean =>
     location.place === 'pack' ? protectedPacks.has(location.pack) : (loose.get(digest)?.mtimeMs ?? 0) > oldestYoungMs;
 
   const rows = [...space.index.all()];
   const marked = new Set<ObjectKey>();
-  space.mark([...space.refs.list('').map(({ ref }) => ref.target), ...(options.extraRoots ?? []), ...rows.filter(isKept)], marked);
+  space.mark([...space.refs.list('').map(({ ref }) => ref.target), ...space.refs.pins(), ...(options.extraRoots ?? []), ...rows.filter(isKept).map(({ kind, digest }) => ({ kind: objectKind(kind), digest }))], marked);
 
   const dead: IndexRow[] = [];
   for (const row of rows) {
-    const isLive = marked.has(objectKey(row.kind, row.digest));
+    // Of a blob that is there whole as well, the recipe and its chunks are not needed.
+    const isLive = marked.has(objectKey(objectKind(row.kind), row.digest)) && (row.kind !== 'recipe' || space.index.findBlob(row.digest)?.kind !== 'blob');
     if (!isLive) dead.push(row);
     if (row.location.place === 'pack') packs.get(row.location.pack)?.[isLive ? 'live' : 'dead'].push(row);
   }
@@ -119,11 +127,15 @@ function sweep(space: GcSpace, plan: Plan, kept: IndexRow[]): number {
       space.forgetPack(pack);
       rmSync(join(space.packsDir, `${pack}.pack`), { force: true });
     }
-    for (const { digest } of plan.deadLoose) space.loose.remove(digest);
+    for (const { digest } of plan.deadLoose) space.files.remove(digest);
   } catch (error) {
     throw storeWrite(space.packsDir, error);
   }
   return [...copied.packs.values()].reduce((sum, length) => sum + length, 0);
+}
+
+function objectKind(kind: RecordKind): ObjectKind {
+  return kind === 'recipe' ? 'blob' : kind;
 }
 
 function sumRecords(rows: IndexRow[]): number {

@@ -10,8 +10,9 @@ import type { Readable, Writable } from 'node:stream';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
-import { sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
+import { removed, sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
 import type { Store } from './contract.ts';
+import { PROMOTE_BYTES } from './blobs.ts';
 import { openStore, rebuildIndex } from './disk-store.ts';
 import { walkTree } from './tree-ops.ts';
 
@@ -110,16 +111,33 @@ test('a flipped bit in a pack is never served', () => {
   assert(store.getBlob(digest).equals(bytes));
 });
 
-test('a flipped bit in a loose file is never served', () => {
+test('a promoted copy is made once, belongs to the blob, and is made again where it is damaged or gone', () => {
   const dir = newDir();
+  const bytes = sampleBytes(100_000);
+  let digest: BlobDigest;
+  {
+    using store = open(dir);
+    digest = store.putBlob(bytes);
+    assert.equal(store.blobFile(store.putBlob(sampleBytes(PROMOTE_BYTES - 1))), undefined);
+  }
   using store = open(dir);
-  const digest = store.putBlob(sampleBytes(100_000));
   const path = store.blobFile(digest)!;
+  const { ino } = statSync(path);
+  assert.equal(store.blobFile(digest), path);
+  assert.equal(statSync(path).ino, ino);
+  assert.deepEqual(files(join(dir, 'tmp')), []);
   flipBit(path, 99_999);
-  for (const read of [() => store.getBlob(digest), () => store.readBlob(digest, 0, 1), () => store.blobFile(digest)]) assert.throws(read, { code: 'OBJECT_CORRUPT' });
-  assert.deepEqual(store.fsck().problems.map((problem) => problem.digest), [digest]);
+  assert(store.getBlob(digest).equals(bytes) && store.readBlob(digest, 99_999, 1).equals(bytes.subarray(99_999)), 'reads go back to the packs');
+  for (const spoil of [() => flipBit(path, 5), () => rmSync(path)]) {
+    spoil();
+    assert.equal(store.blobFile(digest), path);
+    assert(readFileSync(path).equals(bytes));
+  }
+  assert.deepEqual(store.fsck().problems, []);
+  using reader = openStore(dir, { readOnly: true });
+  assert.equal(reader.blobFile(digest), path);
   rmSync(path);
-  assert.throws(() => store.getBlob(digest), { code: 'OBJECT_MISSING' });
+  assert.equal(reader.blobFile(digest), undefined, 'makes none');
 });
 
 for (const [what, damage] of [
@@ -188,7 +206,8 @@ test('gc removes empty packs, rewrites thin ones, and frees the bytes that it te
   const before = packBytes();
   const dry = store.gc({ dryRun: true });
   const done = store.gc();
-  assert.deepEqual(done, dry);
+  // Beside the packs, the databases grow and shrink as they like.
+  assert.deepEqual({ ...done, storedBytes: 0 }, { ...dry, storedBytes: 0 });
   assert.equal(done.bytesFreed, before - packBytes());
   assert.equal(done.chunksRemoved, 5);
   assert(store.getBlob(kept).equals(sampleBytes(10_000)));
@@ -230,9 +249,9 @@ test('writes that are not flushed keep gc in another store off, also from what w
   using writer = open(dir);
   assert.equal(writer.putBlob(Buffer.from('unreferenced so far')), old);
   const tree = writer.putTree([{ name: 'f' as never, kind: 'file', mode: 0o644, digest: old, size: 19 }]);
-  assert.throws(() => collector.gc(), { code: 'STORE_BUSY', message: /not flushed/ });
+  assert.throws(() => collector.gc({ waitMs: 0 }), { code: 'STORE_BUSY', message: /not flushed/ });
   writer.setRef('r', { kind: 'tree', digest: tree });
-  assert.deepEqual(collector.gc(), { manifestsRemoved: 0, chunksRemoved: 0, bytesFreed: 0 });
+  assert.deepEqual(removed(collector.gc()), { manifestsRemoved: 0, chunksRemoved: 0 });
   assert.deepEqual(collector.fsck(), { objectsChecked: 2, problems: [] });
 });
 
@@ -255,8 +274,8 @@ test('a lease in another live process blocks gc; one of a killed process does no
   using store = open(dir);
   const child = new Child(dir, 'lease');
   const digest = (await child.line()) as BlobDigest;
-  assert.throws(() => store.gc(), { code: 'STORE_BUSY', message: new RegExp(`child at work.*${child.process.pid}`) });
-  assert.throws(() => store.gc({ dryRun: true }), { code: 'STORE_BUSY' });
+  assert.throws(() => store.gc({ waitMs: 0 }), { code: 'STORE_BUSY', message: new RegExp(`child at work.*${child.process.pid}`) });
+  assert.throws(() => store.gc({ dryRun: true, waitMs: 0 }), { code: 'STORE_BUSY' });
   assert.equal(store.hasBlob(digest), true);
   await child.kill();
   assert.equal(store.gc().chunksRemoved, 1);
@@ -269,7 +288,7 @@ test('leases and refs wait while another process collects; the lock of a killed 
   store.flush();
   const child = new Child(dir, 'gc');
   assert.equal(await child.line(), 'collecting');
-  assert.throws(() => store.gc(), { code: 'STORE_BUSY', message: /garbage collection/ });
+  assert.throws(() => store.gc({ waitMs: 0 }), { code: 'STORE_BUSY', message: /garbage collection/ });
   // The child lets go when it reads this, while the call below blocks this process.
   child.process.stdin.write('end\n');
   store.lease('after gc')[Symbol.dispose]();
@@ -304,7 +323,7 @@ test('kill -9 at any moment leaves a whole store with every ref that was told', 
 test('a store of a later version is refused', () => {
   const dir = newDir();
   open(dir)[Symbol.dispose]();
-  writeFileSync(join(dir, 'format'), 'hd.store/2\n');
+  writeFileSync(join(dir, 'format'), 'hd.store/3\n');
   assert.throws(() => open(dir), { code: 'STORE_VERSION' });
   writeFileSync(join(dir, 'format'), 'something else');
   assert.throws(() => open(dir), { code: 'STORE_FORMAT' });
@@ -345,7 +364,7 @@ function mountTmpfs(dir: string, options: string): boolean {
 test('a full disk gives STORE_WRITE, loses nothing, and works on once there is room; then read-only media', (t) => {
   const dir = newDir();
   mkdirSync(dir);
-  if (!mountTmpfs(dir, 'size=3m')) {
+  if (!mountTmpfs(dir, 'size=5m')) {
     t.skip('mounting a tmpfs is not permitted here');
     return;
   }
@@ -369,8 +388,8 @@ function fillDisk(dir: string): ReturnType<typeof sampleGraph> {
   const ballast = openSync(join(dir, 'ballast'), 'w');
   assert.throws(() => { for (;;) writeSync(ballast, Buffer.alloc(4096)); }, { code: 'ENOSPC' });
   closeSync(ballast);
-  assert.throws(() => store.putBlob(sampleBytes(300_000)), { code: 'STORE_WRITE', message: /disk is full/ });
   const small = Array.from({ length: 20 }, (_, i) => store.putBlob(sampleBytes(20_000 + i)));
+  assert.throws(() => store.putBlob(sampleBytes(1_900_000)), { code: 'STORE_WRITE', message: /disk is full/ });
   assert.throws(() => store.flush(), { code: 'STORE_WRITE', message: /disk is full/ });
   assert.equal(store.getRef('kept')?.target.digest, graph.node);
   assert.deepEqual(graph.blobs.map((digest) => store.getBlob(digest).length > 0), [true, true]);

@@ -11,7 +11,8 @@ export function objectKey(kind: ObjectKind, digest: string): ObjectKey {
 
 /** What marking needs to see of a store. `undefined`: not there. */
 export interface Reachable {
-  hasBlob(digest: string): boolean;
+  /** What a blob is stored as beside itself: nothing for one that is whole. */
+  chunks(digest: string): Iterable<{ digest: string }> | undefined;
   tree(digest: string): Tree | undefined;
   node(digest: string): Uint8Array | undefined;
 }
@@ -41,7 +42,10 @@ export function markReachable(store: Reachable, roots: Iterable<RefTarget>, node
 
 /** What an object refers to; undefined where the store lacks it. */
 export function linksOf(store: Reachable, { kind, digest }: RefTarget, nodeLinks: NodeLinks | undefined): RefTarget[] | undefined {
-  if (kind === 'blob') return store.hasBlob(digest) ? [] : undefined;
+  if (kind === 'blob') {
+    const chunks = store.chunks(digest);
+    return chunks === undefined ? undefined : Array.from(chunks, (chunk) => ({ kind, digest: chunk.digest }));
+  }
   if (kind === 'tree') {
     return store.tree(digest)?.flatMap((entry): RefTarget[] => {
       if (entry.kind === 'file') return [{ kind: 'blob', digest: entry.digest }];

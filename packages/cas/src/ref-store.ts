@@ -23,8 +23,8 @@ interface RefRow {
   at_ms: number;
 }
 
-/** `lease`: writes are in progress. `pack`: a pack that someone still appends to. `gc`: a collection is running. */
-type Role = 'lease' | 'pack' | 'gc';
+/** `lease`: writes are in progress. `pin`: a root. `pack`: a pack that someone still appends to. `gc`: a collection is running. */
+type Role = 'lease' | 'pin' | 'pack' | 'gc';
 interface Holder {
   id: number;
   pid: number;
@@ -38,10 +38,11 @@ interface Holder {
 export class RefStore {
   readonly #db: DatabaseSync;
 
-  constructor(path: string | URL, options: { readOnly: boolean }) {
+  /** `strict`: a change is on the disk when the call returns. Else a power cut may undo the last ones. */
+  constructor(path: string | URL, options: { readOnly: boolean; strict?: boolean }) {
     this.#db = new DatabaseSync(path, { readOnly: options.readOnly, timeout: BUSY_TIMEOUT_MS });
     try {
-      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${SCHEMA}`);
+      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.strict === true ? 'FULL' : 'NORMAL'}; ${SCHEMA}`);
       // Tells now, not at the first use, whether it can be read.
       this.#db.prepare('SELECT 1 FROM refs').get();
     } catch (error) {
@@ -92,6 +93,19 @@ export class RefStore {
   /** Waits for a collection to end. @throws HdError STORE_BUSY */
   takeLease(why: string): Disposable {
     return this.#whileNoGc('a lease', () => this.#hold('lease', why));
+  }
+
+  /** A root of `gc` for as long as this process lives, or until dispose. Waits for a collection to end. @throws HdError STORE_BUSY */
+  takePin({ kind, digest }: RefTarget, why: string): Disposable {
+    return this.#whileNoGc('a pin', () => this.#hold('pin', `${kind} ${digest} ${why}`));
+  }
+
+  /** What live processes have pinned. */
+  pins(): RefTarget[] {
+    return this.#living('pin').map(({ what }) => {
+      const [kind, digest] = what.split(' ', 2) as [RefTarget['kind'], string];
+      return { kind, digest };
+    });
   }
 
   /** Tells collections that this process still appends to a pack. */
