@@ -244,13 +244,13 @@ class SectionReader {
       const dir = path === '' ? root : (dirs.get(path) ?? findDir(root, path));
       assert(dir !== undefined, 'a directory comes after the one that it is in');
       this.#directory(path, dir, dirs);
+      // What is above it is not told anew.
+      if (before !== undefined && dir.parent !== undefined) outdate(dir.parent);
     }
     return { root, view, source, projected };
   }
 
   #directory(path: ByteString, dir: KnownDir, dirs: Map<ByteString, KnownDir>): void {
-    // Was there before: what is above it is not told anew.
-    if (dir.trees !== undefined) outdate(dir);
     const empty = this.#byte() === 1;
     dir.trees = { empty, source: this.#digest() as TreeDigest, projected: this.#digest() as TreeDigest, files: this.#double(), bytes: this.#double() };
     const joined = this.#text();
