@@ -23,6 +23,8 @@ const HEAD = 3;
 const WORKING = 1;
 const FAILED = 2;
 const NO_OWNER = -1;
+/** What a thread has in hand at once is little: without a limit, several of them pile up garbage by the 50 MB. */
+const YOUNG_MB = 16;
 
 export class Gang {
   readonly #control: Int32Array<SharedArrayBuffer>;
@@ -37,7 +39,7 @@ export class Gang {
     this.#control.fill(NO_OWNER, HEAD + this.#workers);
     for (let worker = 0; worker < this.#workers; worker++) {
       const gang: GangTicket = { control: this.#control.buffer, worker, workers: this.#workers, units: this.#units };
-      const thread = new Worker(module, { workerData: { gang, ...options.data } });
+      const thread = new Worker(module, { workerData: { gang, ...options.data }, resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
       // What a failed worker had taken is told by `finish`, and whoever does it again meets the same problem.
       thread.on('error', () => {});
       thread.unref();

@@ -17,7 +17,7 @@ interface Handle {
   onerror: unknown;
 }
 
-/** One frame, level 3. Undefined: it would not be smaller than `bytes`. */
+/** One frame, level 3, in memory that the next call uses again. Undefined: it would not be smaller than `bytes`. */
 export function compressZstd(bytes: Uint8Array): Buffer | undefined {
   if (bytes.byteLength > MAX_REUSED_BYTES) return smaller(zstdCompressSync(bytes, { params: LEVEL, chunkSize: bytes.byteLength }), bytes);
   compressor ??= reusedContext(() => new ZstdCompress({ params: LEVEL }));
@@ -25,7 +25,7 @@ export function compressZstd(bytes: Uint8Array): Buffer | undefined {
   if (output.length < bytes.byteLength) output = Buffer.allocUnsafeSlow(Math.max(bytes.byteLength, output.length * 2));
   const length = compressor(constants.ZSTD_e_end, bytes, output.subarray(0, bytes.byteLength));
   // As long as what it was given: there may have been more to come.
-  return length === undefined || length >= bytes.byteLength ? undefined : Buffer.from(output.subarray(0, length));
+  return length === undefined || length >= bytes.byteLength ? undefined : output.subarray(0, length);
 }
 
 /** @throws where `frame` is not one whole frame of exactly `rawBytes` bytes. Never inflates beyond that. */

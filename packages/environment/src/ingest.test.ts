@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import fs, { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { mock, test } from 'node:test';
 import fc from 'fast-check';
 import type { ByteString } from '@hyperdocker/base';
@@ -437,4 +438,22 @@ test('threads store the same as one does', (context) => {
     if (entry.kind === 'file') assert.equal(reopened.getBlob(entry.digest).toString(), path === 'large' ? large.toString() : files[path], path);
   }
   assert.deepEqual(reopened.fsck().problems, []);
+});
+
+test('memory does not grow with the size of the largest file', (context) => {
+  const dir = mkdtempSync(join(tmpdir(), 'hd-ingest-memory-'));
+  context.after(() => rmSync(dir, { recursive: true }));
+  const peakBytes = (name: string, sizeBytes: number): number => {
+    const project = join(dir, name);
+    mkdirSync(project);
+    for (let i = 0; i < 600; i++) writeFileSync(join(project, `f${i}`), `${i} `.repeat(i));
+    const fd = fs.openSync(join(project, 'large'), 'w');
+    for (let at = 0; at < sizeBytes; at += 10 << 20) fs.writeSync(fd, `somewhere in a hole: ${at}`, at);
+    fs.ftruncateSync(fd, sizeBytes);
+    fs.closeSync(fd);
+    return Number(execFileSync(process.execPath, [join(import.meta.dirname, 'ingest.child.ts'), project, mkdtempSync(join(dir, 'store-'))], { encoding: 'utf8' }));
+  };
+  const [small, large] = [peakBytes('small', 50 << 20), peakBytes('large', 1 << 30)];
+  assert(large < 300e6, `${large} bytes`);
+  assert(large < small + 64e6, `${small} bytes for a file of 50 MB, ${large} for one of 1 GiB`);
 });

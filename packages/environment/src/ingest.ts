@@ -108,7 +108,9 @@ export class Ingest {
 
 /** Where something is. `index`: its place in its directory. */
 interface Place { dir: KnownDir; index: number; name: ByteString; path: ByteString; host: string | Buffer }
-interface ToRead { place: Place; stats: BigIntStats; before: KnownFile | undefined; size: number; host: string | Buffer }
+interface ToRead { place: Place; host: string | Buffer; size: number; seen: Seen; before: KnownFile | undefined }
+/** What is kept of a `BigIntStats`, which is ten times as large. */
+interface Seen extends KnownStat { executable: boolean; size: number; mtimeNs: bigint; youngestNs: bigint }
 type Found = Known | 'to read' | 'gone';
 
 const QUIETLY = { throwIfNoEntry: false } as const;
@@ -178,9 +180,9 @@ class Pass {
   read(): void {
     const startedNs = BigInt(Date.now()) * 1_000_000n;
     const puts = putFiles(this.#options.store, this.#options.storeDir, this.#toRead);
-    for (const [index, { place, stats, before }] of this.#toRead.entries()) {
+    for (const [index, { place, seen, before }] of this.#toRead.entries()) {
       const put = puts[index] ?? this.#put(place);
-      const file = put === undefined ? undefined : describeFile(stats, put, before, startedNs);
+      const file = put === undefined ? undefined : describeFile(seen, put, before, startedNs);
       if (file !== undefined) this.hashed++;
       if (file !== undefined && before !== undefined && sameEntry(before, file)) this.changed.add(place.dir);
       else this.#outdate(place.dir);
@@ -211,8 +213,9 @@ class Pass {
     if (kind !== REGULAR && kind !== LINK) return leftOut('special', before); // sockets, pipes and devices of the host mean nothing elsewhere
     if (!included) return leftOut('file', before);
     if (kind === LINK) return this.#link(place, stats);
-    if (before?.kind === 'file' && before.trusted && sameStat(before, describeStat(stats)) && BigInt(before.size) === stats.size) return before;
-    this.#toRead.push({ place, stats, before: fileOf(before), size: Number(stats.size), host: place.host });
+    const seen = describe(stats);
+    if (before?.kind === 'file' && before.trusted && sameStat(before, seen) && before.size === seen.size && before.executable === seen.executable) return before;
+    this.#toRead.push({ place, host: place.host, size: seen.size, seen, before: fileOf(before) });
     return 'to read';
   }
 
@@ -235,7 +238,8 @@ class Pass {
       if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EINVAL')) return 'gone';
       throw error;
     }
-    return { kind: 'link', target, ...describeStat(stats), trusted: isOld(stats, this.#startedNs) };
+    const seen = describe(stats);
+    return { kind: 'link', ino: seen.ino, mtimeMs: seen.mtimeMs, ctimeMs: seen.ctimeMs, target, trusted: isOld(seen, this.#startedNs) };
   }
 
   #replace(dir: KnownDir, name: ByteString, path: ByteString, host: string | Buffer, known: Known | undefined): void {
@@ -354,15 +358,17 @@ function fileOf(known: Known | undefined): KnownFile | undefined {
   return known?.kind === 'file' ? known : undefined;
 }
 
-function describeFile(stats: BigIntStats, { digest, size }: FilePut, before: KnownFile | undefined, startedNs: bigint): KnownFile {
-  return {
-    kind: 'file', executable: (stats.mode & 0o111n) !== 0n, size, digest, ...describeStat(stats),
-    shownMtimeNs: shownMtime(before, digest, stats.mtimeNs, startedNs), trusted: BigInt(size) === stats.size && isOld(stats, startedNs),
-  };
+function describeFile(seen: Seen, { digest, size }: FilePut, before: KnownFile | undefined, startedNs: bigint): KnownFile {
+  const { ino, mtimeMs, ctimeMs, executable, mtimeNs } = seen;
+  const shownMtimeNs = shownMtime(before, digest, mtimeNs, startedNs);
+  return { kind: 'file', ino, mtimeMs, ctimeMs, executable, size, digest, shownMtimeNs, trusted: size === seen.size && isOld(seen, startedNs) };
 }
 
-function describeStat({ ino, mtimeNs, ctimeNs }: BigIntStats): KnownStat {
-  return { ino: Number(ino), mtimeMs: statMs(mtimeNs), ctimeMs: statMs(ctimeNs) };
+function describe({ ino, mode, size, mtimeNs, ctimeNs }: BigIntStats): Seen {
+  return {
+    ino: Number(ino), mtimeMs: statMs(mtimeNs), ctimeMs: statMs(ctimeNs), size: Number(size), executable: (Number(mode) & 0o111) !== 0, mtimeNs,
+    youngestNs: mtimeNs > ctimeNs ? mtimeNs : ctimeNs,
+  };
 }
 
 /** Nanoseconds as the `mtimeMs` of a `Stats` tells them, bit for bit. */
@@ -380,8 +386,8 @@ function sameEntry(a: KnownFile, b: KnownFile): boolean {
   return a.digest === b.digest && a.executable === b.executable && a.shownMtimeNs === b.shownMtimeNs;
 }
 
-function isOld({ mtimeNs, ctimeNs }: BigIntStats, nowNs: bigint): boolean {
-  return (mtimeNs > ctimeNs ? mtimeNs : ctimeNs) + RACY_NS < nowNs;
+function isOld({ youngestNs }: Seen, nowNs: bigint): boolean {
+  return youngestNs + RACY_NS < nowNs;
 }
 
 function sameNames(a: readonly ByteString[], b: readonly ByteString[]): boolean {
