@@ -11,8 +11,8 @@ import { RefStore } from './ref-store.ts';
 /** Packs of format 1 are valid in format 2; docs/format/cas.md tells what changed. */
 type FormatVersion = 1 | 2;
 const FORMAT_VERSION: FormatVersion = 2;
-/** What a crash may have left of a store that was just being made. */
-const MADE_BEFORE_FORMAT = new Set(['packs', 'objects', 'tmp']);
+/** Made before the format file: a crash may have left them alone. */
+const DIRECTORIES = ['packs', 'objects', 'tmp'];
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
 
@@ -24,12 +24,10 @@ const SQLITE_NOTADB = 26;
 export function prepareDirectory(dir: string, readOnly: boolean): FormatVersion {
   const path = join(dir, 'format');
   if (existsSync(path) || readOnly) checkFormat(path);
-  else if (existsSync(dir) && readdirSync(dir).some((name) => !MADE_BEFORE_FORMAT.has(name) && !name.startsWith('format.'))) {
-    throw new HdError('STORE_FORMAT', `${dir} is not empty and is no store`, { hint: 'choose another directory for the store' });
-  }
+  else if (!isVacant(dir)) throw new HdError('STORE_FORMAT', `${dir} is no store, and no empty directory`, { hint: 'choose another directory for the store' });
   if (!readOnly) {
     try {
-      for (const part of MADE_BEFORE_FORMAT) mkdirSync(join(dir, part), { recursive: true, mode: 0o755 });
+      for (const part of DIRECTORIES) mkdirSync(join(dir, part), { recursive: true, mode: 0o755 });
       accessSync(dir, constants.W_OK);
       if (!existsSync(path)) writeFormat(dir);
     } catch (error) {
@@ -37,6 +35,15 @@ export function prepareDirectory(dir: string, readOnly: boolean): FormatVersion 
     }
   }
   return checkFormat(path);
+}
+
+/** May a store be made here? */
+function isVacant(dir: string): boolean {
+  try {
+    return readdirSync(dir).every((name) => DIRECTORIES.includes(name) || name.startsWith('format.') || name === 'lost+found');
+  } catch (error) {
+    return isErrno(error, 'ENOENT');
+  }
 }
 
 /** After an index of today's version is there: a store of an earlier format becomes one of today's. @throws HdError STORE_WRITE */
