@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { Ref, RefName, RefTarget } from './contract.ts';
 import { storeBusy, storeWrite } from './errors.ts';
@@ -12,9 +13,9 @@ const SCHEMA = `
 const BUSY_TIMEOUT_MS = 30_000;
 /** Entries of the reflog kept for each ref. */
 const REFLOG_ENTRIES = 1000;
-/** How long refs and leases wait for a collection in another process. */
-const GC_WAIT_MS = 30_000;
-const GC_POLL_MS = 20;
+/** How long refs, leases and pins wait for a collection in another process. */
+const GC_WAIT_MS = 120_000;
+const POLL_MS = 10;
 
 interface RefRow {
   name: string;
@@ -23,13 +24,24 @@ interface RefRow {
   at_ms: number;
 }
 
-/** `lease`: writes are in progress. `pack`: a pack that someone still appends to. `gc`: a collection is running. */
-type Role = 'lease' | 'pack' | 'gc';
+/**
+ * `lease`: writes are in progress. `pack`: a pack that someone still appends to. `pin`: a target in use. `gc`: a collection is running.
+ * `gc-wanted`: one waits for leases to end, and new ones wait for it.
+ */
+type Role = 'lease' | 'pack' | 'pin' | 'gc' | 'gc-wanted';
 interface Holder {
   id: number;
+  role: Role;
   pid: number;
+  start_ticks: string;
   what: string;
 }
+
+/**
+ * Leases and collections of this thread, by file and id. What this very thread holds cannot end while it waits: waiting would be for ever. (A worker thread has
+ * a set of its own.)
+ */
+const ownHolders = new Set<string>();
 
 /**
  * What may change in a store: refs with their log, and who is using it. Never derived from anything else, therefore in a file apart from the index.
@@ -37,13 +49,16 @@ interface Holder {
  */
 export class RefStore {
   readonly #db: DatabaseSync;
+  readonly #file: string;
 
-  constructor(path: string | URL, options: { readOnly: boolean }) {
+  /** @param options.strict a ref that was moved is on the disk, not only on its way there */
+  constructor(path: string | URL, options: { readOnly: boolean; strict?: boolean }) {
     this.#db = new DatabaseSync(path, { readOnly: options.readOnly, timeout: BUSY_TIMEOUT_MS });
     try {
-      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${SCHEMA}`);
+      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.strict === true ? 'FULL' : 'NORMAL'}; ${SCHEMA}`);
       // Tells now, not at the first use, whether it can be read.
       this.#db.prepare('SELECT 1 FROM refs').get();
+      this.#file = options.readOnly || path === ':memory:' ? '' : realpathSync(path);
     } catch (error) {
       this.#db.close();
       throw error;
@@ -89,9 +104,30 @@ export class RefStore {
     return rows.map(toRef);
   }
 
-  /** Waits for a collection to end. @throws HdError STORE_BUSY */
+  /**
+   * Waits for a collection that runs or wants to. One that only wants to is not waited for by a process that has a lease already: it waits for that lease itself.
+   * @throws HdError STORE_BUSY
+   */
   takeLease(why: string): Disposable {
-    return this.#whileNoGc('a lease', () => this.#hold('lease', why));
+    const mustWait = (holders: Holder[]): Holder | undefined =>
+      holders.find(({ role }) => role === 'gc') ?? (holders.some((holder) => holder.role === 'lease' && isOwn(holder)) ? undefined : holders.find(({ role }) => role === 'gc-wanted'));
+    return this.#once('a lease', mustWait, () => this.#hold('lease', why));
+  }
+
+  /** `check` runs inside the transaction, once no collection is running. @throws HdError STORE_BUSY, and what `check` throws */
+  pin({ kind, digest }: RefTarget, why: string, check: () => void): Disposable {
+    return this.#whileNoGc('a pin', () => {
+      check();
+      return this.#hold('pin', `${kind} ${digest} ${why}`);
+    });
+  }
+
+  /** Pins of live processes. */
+  pins(): { target: RefTarget; why: string }[] {
+    return this.#living('pin').map(({ what }) => {
+      const [kind = '', digest = '', ...why] = what.split(' ');
+      return { target: { kind: kind as RefTarget['kind'], digest }, why: why.join(' ') };
+    });
   }
 
   /** Tells collections that this process still appends to a pack. */
@@ -104,17 +140,24 @@ export class RefStore {
     return new Set(this.#living('pack').map(({ what }) => what));
   }
 
-  /** @throws HdError STORE_BUSY while anybody holds a lease or collects */
-  startGc(): Disposable {
-    return this.#transaction('the lock of gc', () => {
-      for (const holder of [...this.#living('lease'), ...this.#living('gc')]) throw storeBusy(`${holder.what} (process ${holder.pid})`);
-      return this.#hold('gc', 'garbage collection');
-    });
-  }
-
-  /** For a dry run, which takes no lock. @throws HdError STORE_BUSY */
-  assertNoLease(): void {
-    for (const holder of this.#living('lease')) throw storeBusy(`${holder.what} (process ${holder.pid})`);
+  /**
+   * Waits for all leases to end, while new ones wait. At once for what this thread itself holds: it would not end.
+   * @throws HdError STORE_BUSY with the name of a holder, after `waitMs`
+   */
+  startGc(waitMs: number): Disposable {
+    let wanted: Disposable | undefined;
+    try {
+      const inTheWay = (holders: Holder[]): Holder | undefined => {
+        const found = holders.find(({ role }) => role === 'lease' || role === 'gc');
+        const own = holders.find((holder) => (holder.role === 'lease' || holder.role === 'gc') && ownHolders.has(this.#ownKey(holder.id)));
+        if (own !== undefined) throw storeBusy(`${own.what} (this process, ${own.pid})`);
+        if (found !== undefined) wanted ??= this.#hold('gc-wanted', 'garbage collection waits');
+        return found;
+      };
+      return this.#once('the lock of gc', inTheWay, () => this.#hold('gc', 'garbage collection'), waitMs);
+    } finally {
+      wanted?.[Symbol.dispose]();
+    }
   }
 
   /** Rows of ended processes go. */
@@ -133,32 +176,44 @@ export class RefStore {
   #hold(role: Role, what: string): Disposable {
     const { pid, startTicks } = ownProcess();
     const { lastInsertRowid } = this.#db.prepare('INSERT INTO holders (role, pid, start_ticks, what) VALUES (?, ?, ?, ?)').run(role, pid, startTicks, what);
+    const key = this.#ownKey(Number(lastInsertRowid));
+    ownHolders.add(key);
     return {
       [Symbol.dispose]: () => {
+        if (!ownHolders.delete(key)) return;
         if (this.#db.isOpen) this.#db.prepare('DELETE FROM holders WHERE id = ?').run(lastInsertRowid);
       },
     };
   }
 
-  #holders(): { id: number; role: string; pid: number; start_ticks: string; what: string }[] {
-    return this.#db.prepare('SELECT * FROM holders').all() as { id: number; role: string; pid: number; start_ticks: string; what: string }[];
+  #ownKey(id: number): string {
+    return `${id} ${this.#file}`;
   }
 
-  #living(role: Role): Holder[] {
-    return this.#holders().filter((holder) => holder.role === role && isAlive({ pid: holder.pid, startTicks: holder.start_ticks }));
+  #holders(): Holder[] {
+    return this.#db.prepare('SELECT * FROM holders').all() as unknown as Holder[];
+  }
+
+  #living(role?: Role): Holder[] {
+    return this.#holders().filter((holder) => (role === undefined || holder.role === role) && isAlive({ pid: holder.pid, startTicks: holder.start_ticks }));
   }
 
   /** Runs in a transaction in which no collection is running, and none can start. */
   #whileNoGc<T>(what: string, change: () => T): T {
-    const deadline = Date.now() + GC_WAIT_MS;
+    return this.#once(what, (holders) => holders.find(({ role }) => role === 'gc'), change);
+  }
+
+  /** Runs `change` in the first transaction in which nobody alive is `inTheWay`. @throws HdError STORE_BUSY after `waitMs` */
+  #once<T>(what: string, inTheWay: (holders: Holder[]) => Holder | undefined, change: () => T, waitMs = GC_WAIT_MS): T {
+    const deadline = Date.now() + waitMs;
     for (;;) {
       const outcome = this.#transaction(what, () => {
-        const gc = this.#living('gc')[0];
-        return gc === undefined ? { done: change() } : { gc };
+        const holder = inTheWay(this.#living());
+        return holder === undefined ? { done: change() } : { holder };
       });
       if ('done' in outcome) return outcome.done;
-      if (Date.now() > deadline) throw storeBusy(`${outcome.gc.what} (process ${outcome.gc.pid})`);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, GC_POLL_MS);
+      if (Date.now() >= deadline) throw storeBusy(`${outcome.holder.what} (process ${outcome.holder.pid})`);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
     }
   }
 
@@ -173,6 +228,11 @@ export class RefStore {
       throw error instanceof Error && 'errcode' in error ? storeWrite(what, error) : error;
     }
   }
+}
+
+function isOwn({ pid, start_ticks: startTicks }: Holder): boolean {
+  const own = ownProcess();
+  return pid === own.pid && startTicks === own.startTicks;
 }
 
 function toRef(row: RefRow): Ref {
