@@ -9,6 +9,7 @@ import { PACK_HEADER } from './pack-format.ts';
 import { objectKey } from './reach.ts';
 import type { ObjectKey } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
+import { listFiles } from './store-directory.ts';
 
 /** Packs with a smaller part of live bytes are written again without the dead. */
 const MIN_LIVE_SHARE = 0.5;
@@ -16,6 +17,7 @@ const MIN_LIVE_SHARE = 0.5;
 const UNKNOWN_LOOSE_GRACE_MS = 3_600_000;
 
 interface GcSpace {
+  dir: string;
   packsDir: string;
   index: ObjectIndex;
   refs: RefStore;
@@ -52,6 +54,9 @@ export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
     manifestsRemoved: plan.dead.filter(({ kind }) => kind !== 'blob').length,
     chunksRemoved: plan.dead.filter(({ kind }) => kind === 'blob').length,
     bytesFreed: 0,
+    demoted: 0,
+    evicted: [],
+    storedBytes: 0,
   };
   const gone = [...plan.emptyPacks, ...plan.thinPacks];
   for (const { sizeBytes } of [...plan.deadLoose, ...gone.map(([, state]) => state)]) result.bytesFreed += sizeBytes;
@@ -61,6 +66,7 @@ export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
   } else {
     result.bytesFreed -= sweep(space, plan, kept);
   }
+  result.storedBytes = listFiles(space.dir).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) - (options.dryRun === true ? result.bytesFreed : 0);
   return result;
 }
 
@@ -82,7 +88,7 @@ function makePlan(space: GcSpace, options: GcOptions): Plan {
 
   const rows = [...space.index.all()];
   const marked = new Set<ObjectKey>();
-  space.mark([...space.refs.list('').map(({ ref }) => ref.target), ...(options.extraRoots ?? []), ...rows.filter(isKept)], marked);
+  space.mark([...space.refs.list('').map(({ ref }) => ref.target), ...space.refs.pins(), ...(options.extraRoots ?? []), ...rows.filter(isKept)], marked);
 
   const dead: IndexRow[] = [];
   for (const row of rows) {

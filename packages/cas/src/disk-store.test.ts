@@ -10,7 +10,7 @@ import type { Readable, Writable } from 'node:stream';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
-import { sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
+import { removed, sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
 import type { Store } from './contract.ts';
 import { openStore, rebuildIndex } from './disk-store.ts';
 import { walkTree } from './tree-ops.ts';
@@ -188,7 +188,8 @@ test('gc removes empty packs, rewrites thin ones, and frees the bytes that it te
   const before = packBytes();
   const dry = store.gc({ dryRun: true });
   const done = store.gc();
-  assert.deepEqual(done, dry);
+  // Beside the packs, the databases grow and shrink as they like.
+  assert.deepEqual({ ...done, storedBytes: 0 }, { ...dry, storedBytes: 0 });
   assert.equal(done.bytesFreed, before - packBytes());
   assert.equal(done.chunksRemoved, 5);
   assert(store.getBlob(kept).equals(sampleBytes(10_000)));
@@ -230,9 +231,9 @@ test('writes that are not flushed keep gc in another store off, also from what w
   using writer = open(dir);
   assert.equal(writer.putBlob(Buffer.from('unreferenced so far')), old);
   const tree = writer.putTree([{ name: 'f' as never, kind: 'file', mode: 0o644, digest: old, size: 19 }]);
-  assert.throws(() => collector.gc(), { code: 'STORE_BUSY', message: /not flushed/ });
+  assert.throws(() => collector.gc({ waitMs: 0 }), { code: 'STORE_BUSY', message: /not flushed/ });
   writer.setRef('r', { kind: 'tree', digest: tree });
-  assert.deepEqual(collector.gc(), { manifestsRemoved: 0, chunksRemoved: 0, bytesFreed: 0 });
+  assert.deepEqual(removed(collector.gc()), { manifestsRemoved: 0, chunksRemoved: 0 });
   assert.deepEqual(collector.fsck(), { objectsChecked: 2, problems: [] });
 });
 
@@ -255,8 +256,8 @@ test('a lease in another live process blocks gc; one of a killed process does no
   using store = open(dir);
   const child = new Child(dir, 'lease');
   const digest = (await child.line()) as BlobDigest;
-  assert.throws(() => store.gc(), { code: 'STORE_BUSY', message: new RegExp(`child at work.*${child.process.pid}`) });
-  assert.throws(() => store.gc({ dryRun: true }), { code: 'STORE_BUSY' });
+  assert.throws(() => store.gc({ waitMs: 0 }), { code: 'STORE_BUSY', message: new RegExp(`child at work.*${child.process.pid}`) });
+  assert.throws(() => store.gc({ dryRun: true, waitMs: 0 }), { code: 'STORE_BUSY' });
   assert.equal(store.hasBlob(digest), true);
   await child.kill();
   assert.equal(store.gc().chunksRemoved, 1);
@@ -269,7 +270,7 @@ test('leases and refs wait while another process collects; the lock of a killed 
   store.flush();
   const child = new Child(dir, 'gc');
   assert.equal(await child.line(), 'collecting');
-  assert.throws(() => store.gc(), { code: 'STORE_BUSY', message: /garbage collection/ });
+  assert.throws(() => store.gc({ waitMs: 0 }), { code: 'STORE_BUSY', message: /garbage collection/ });
   // The child lets go when it reads this, while the call below blocks this process.
   child.process.stdin.write('end\n');
   store.lease('after gc')[Symbol.dispose]();

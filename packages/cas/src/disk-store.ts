@@ -3,9 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { HdError, assert, hasher, isErrno } from '@hyperdocker/base';
 import type { BlobDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import type { FsckResult, GcOptions, GcResult, NodeLinks, Ref, RefName, RefTarget, Store, StoreStats, Tree } from './contract.ts';
+import type { BlobWriter, FsckOptions, FsckResult, GcOptions, GcResult, NodeLinks, Ref, RefName, RefTarget, Store, StoreStats, Tree } from './contract.ts';
+import { checkStore } from './disk-fsck.ts';
 import { collectGarbage } from './disk-gc.ts';
 import { recoverIndex } from './disk-recover.ts';
+import { storeStats } from './disk-stats.ts';
 import { objectCorrupt, objectMissing, sqliteCode, storeWrite } from './errors.ts';
 import { readAt, readStable, syncPath, withFile } from './files.ts';
 import { LooseFiles } from './loose-files.ts';
@@ -17,7 +19,7 @@ import { PackWriter } from './pack-writer.ts';
 import { linksOf, markReachable, objectKey } from './reach.ts';
 import type { ObjectKey, ObjectKind, Reachable } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
-import { listFiles, openIndex, openRefs, prepareDirectory } from './store-directory.ts';
+import { openIndex, openRefs, prepareDirectory } from './store-directory.ts';
 import { decodeTree, encodeTree } from './tree-codec.ts';
 
 /** Blobs of this size and above are files of their own. */
@@ -156,6 +158,23 @@ class DiskStore implements Store {
     return Buffer.from(whole.subarray(offset, offset + length));
   }
 
+  blobWriter(): BlobWriter {
+    const parts: Buffer[] = [];
+    return {
+      write: (bytes) => void parts.push(Buffer.from(bytes)),
+      finish: () => {
+        const bytes = Buffer.concat(parts);
+        return { digest: this.putBlob(bytes), size: bytes.length };
+      },
+      [Symbol.dispose]: () => void parts.splice(0),
+    };
+  }
+
+  *streamBlob(digest: BlobDigest): Iterable<Buffer> {
+    const size = this.blobSize(digest);
+    for (let offset = 0; offset < size; offset += 1 << 20) yield this.readBlob(digest, offset, 1 << 20);
+  }
+
   blobFile(digest: BlobDigest): string | undefined {
     if (this.#find('blob', digest).place !== 'loose') return undefined;
     // A file that is still pending has no lasting name yet.
@@ -229,16 +248,21 @@ class DiskStore implements Store {
     return this.#refs.takeLease(why);
   }
 
+  pin(target: RefTarget, why: string): Disposable {
+    this.#assertWritable();
+    return this.#refs.takePin(target, why, () => void this.#find(target.kind, target.digest));
+  }
+
   gc(options: GcOptions = {}): GcResult {
     if (options.dryRun !== true) this.#assertWritable();
     if (!this.#readOnly) {
       this.flush();
       this.#closeOwnPacks(undefined);
     }
-    using _lock = options.dryRun === true ? undefined : this.#refs.startGc();
-    if (options.dryRun === true) this.#refs.assertNoLease();
+    using _lock = this.#readOnly ? undefined : this.#refs.startGc(options.waitMs);
     const result = collectGarbage(
       {
+        dir: this.#dir,
         packsDir: this.#packsDir,
         index: this.#index,
         refs: this.#refs,
@@ -255,53 +279,20 @@ class DiskStore implements Store {
   }
 
   stats(): StoreStats {
-    const { blobs, others, blobBytes } = this.#index.totals();
-    const pendingBlobs = [...this.#pending.values()].filter(({ kind }) => kind === 'blob').map(({ location }) => location.rawBytes);
-    const pendingLoose = [...this.#loose.pendingSizes.values()];
-    const files = listFiles(this.#dir);
-    return {
-      chunks: blobs + pendingBlobs.length + pendingLoose.length,
-      manifests: others + this.#pending.size - pendingBlobs.length,
-      logicalBytes: [...pendingBlobs, ...pendingLoose].reduce((sum, bytes) => sum + bytes, blobBytes),
-      storedBytes: files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
-      packs: files.filter(({ path }) => path.endsWith('.pack')).length,
-      looseFiles: [...this.#loose.list()].length,
-    };
+    return storeStats({ dir: this.#dir, index: this.#index, pending: this.#pending.values(), loose: this.#loose });
   }
 
-  fsck(): FsckResult {
+  fsck(options: FsckOptions = {}): FsckResult {
     if (!this.#readOnly) this.#flushObjects();
-    const problems: FsckResult['problems'] = [];
-    let objectsChecked = 0;
-    for (const { kind, digest, location } of this.#index.all()) {
-      objectsChecked++;
-      const problem = problemOf(() => {
-        if (location.place === 'loose') this.#loose.verify(digest, { again: true });
-        else if (kind === 'tree') decodeTree(this.#readRecord(kind, digest, location));
-        else this.#readRecord(kind, digest, location);
-      });
-      if (problem !== undefined) problems.push({ kind, digest, problem });
-    }
-    problems.push(...this.#refProblems());
-    return { objectsChecked, problems };
-  }
-
-  /** What refs need and the store cannot give. All at once first, since mostly all is well. */
-  #refProblems(): FsckResult['problems'] {
-    const refs = this.#refs.list('');
-    if (this.#lostFrom(refs.map(({ ref }) => ref.target)).length === 0) return [];
-    return refs.flatMap(({ name, ref: { target } }) =>
-      this.#lostFrom([target]).map((problem) => ({ kind: 'ref' as const, digest: target.digest, problem: `ref ${name}: ${problem}` })),
+    return checkStore(
+      {
+        index: this.#index,
+        refs: this.#refs,
+        verify: (row) => this.#verify(row),
+        mark: (roots, marked) => markReachable(this.#reachable, roots, this.#nodeLinks, marked),
+      },
+      options,
     );
-  }
-
-  #lostFrom(targets: RefTarget[]): string[] {
-    const lost: string[] = [];
-    const unreadable = problemOf(() => {
-      const { missing } = markReachable(this.#reachable, targets, this.#nodeLinks, new Set());
-      for (const { kind, digest } of missing) lost.push(`${kind} ${digest} is missing`);
-    });
-    return unreadable === undefined ? lost : [unreadable];
   }
 
   /** Flushes and closes. */
@@ -326,6 +317,12 @@ class DiskStore implements Store {
     this.#recover(true);
     const { blobs, others } = this.#index.totals();
     return { objects: blobs + others };
+  }
+
+  #verify({ kind, digest, location }: IndexRow): void {
+    if (location.place === 'loose') this.#loose.verify(digest, { again: true });
+    else if (kind === 'tree') decodeTree(this.#readRecord(kind, digest, location));
+    else this.#readRecord(kind, digest, location);
   }
 
   readonly #reachable: Reachable = {
@@ -543,15 +540,5 @@ class DiskStore implements Store {
 
   #assertWritable(): void {
     if (this.#readOnly) throw new HdError('STORE_WRITE', `the store ${this.#dir} is open for reading only`, { hint: 'open it for writing' });
-  }
-}
-
-function problemOf(check: () => void): string | undefined {
-  try {
-    check();
-    return undefined;
-  } catch (error) {
-    if (error instanceof HdError) return error.message;
-    throw error;
   }
 }

@@ -1,12 +1,14 @@
 import { realpathSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
+import { crc32 } from 'node:zlib';
+import { describeError } from '@hyperdocker/base';
 import type { Ref, RefName, RefTarget } from './contract.ts';
-import { storeBusy, storeWrite } from './errors.ts';
+import { sqliteCode, storeBusy, storeWrite } from './errors.ts';
 import { isAlive, ownProcess } from './process-id.ts';
 
 const SCHEMA = `
-  CREATE TABLE IF NOT EXISTS refs (name TEXT PRIMARY KEY, kind TEXT NOT NULL, digest TEXT NOT NULL, at_ms INTEGER NOT NULL) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS reflog (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL, at_ms INTEGER NOT NULL);
+  CREATE TABLE IF NOT EXISTS refs (name TEXT PRIMARY KEY, kind TEXT NOT NULL, digest TEXT NOT NULL, at_ms INTEGER NOT NULL, crc INTEGER) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS reflog (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL, at_ms INTEGER NOT NULL, crc INTEGER);
   CREATE INDEX IF NOT EXISTS reflog_by_name ON reflog (name, id);
   CREATE TABLE IF NOT EXISTS holders (id INTEGER PRIMARY KEY AUTOINCREMENT, role TEXT NOT NULL, pid INTEGER NOT NULL, start_ticks TEXT NOT NULL, what TEXT NOT NULL);
 `;
@@ -15,6 +17,8 @@ const BUSY_TIMEOUT_MS = 30_000;
 const REFLOG_ENTRIES = 1000;
 /** How long refs, leases and pins wait for a collection in another process. */
 const GC_WAIT_MS = 120_000;
+/** How long a collection waits for leases, where it is not told. */
+const LEASE_WAIT_MS = 30_000;
 const POLL_MS = 10;
 
 interface RefRow {
@@ -22,7 +26,14 @@ interface RefRow {
   kind: RefTarget['kind'];
   digest: string;
   at_ms: number;
+  /** Of the rest. Null in rows of the first version. */
+  crc?: number | null;
 }
+
+export interface Pin extends RefTarget { why: string }
+
+/** A row whose bytes are not those that were written. */
+export interface DamagedRef { name: string; digest: string; problem: string; repaired: boolean }
 
 /**
  * `lease`: writes are in progress. `pack`: a pack that someone still appends to. `pin`: a target in use. `gc`: a collection is running.
@@ -50,12 +61,14 @@ const ownHolders = new Set<string>();
 export class RefStore {
   readonly #db: DatabaseSync;
   readonly #file: string;
+  readonly #held = new Set<Disposable>();
 
   /** @param options.strict a ref that was moved is on the disk, not only on its way there */
   constructor(path: string | URL, options: { readOnly: boolean; strict?: boolean }) {
     this.#db = new DatabaseSync(path, { readOnly: options.readOnly, timeout: BUSY_TIMEOUT_MS });
     try {
       if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.strict === true ? 'FULL' : 'NORMAL'}; ${SCHEMA}`);
+      if (!options.readOnly) this.#addChecksums();
       // Tells now, not at the first use, whether it can be read.
       this.#db.prepare('SELECT 1 FROM refs').get();
       this.#file = options.readOnly || path === ':memory:' ? '' : realpathSync(path);
@@ -81,8 +94,9 @@ export class RefStore {
       if (expected && (present?.kind !== expected.kind || present.digest !== expected.digest)) return false;
       check();
       const atMs = Date.now();
-      this.#db.prepare('INSERT OR REPLACE INTO refs VALUES (?, ?, ?, ?)').run(name, target.kind, target.digest, atMs);
-      this.#db.prepare('INSERT INTO reflog (name, kind, digest, at_ms) VALUES (?, ?, ?, ?)').run(name, target.kind, target.digest, atMs);
+      const row: RefRow = { name, kind: target.kind, digest: target.digest, at_ms: atMs };
+      this.#putRow(row);
+      this.#db.prepare('INSERT INTO reflog (name, kind, digest, at_ms, crc) VALUES (?, ?, ?, ?, ?)').run(name, row.kind, row.digest, atMs, checksumOf(row));
       this.#db
         .prepare('DELETE FROM reflog WHERE name = ? AND id <= (SELECT id FROM reflog WHERE name = ? ORDER BY id DESC LIMIT 1 OFFSET ?)')
         .run(name, name, REFLOG_ENTRIES);
@@ -115,7 +129,7 @@ export class RefStore {
   }
 
   /** `check` runs inside the transaction, once no collection is running. @throws HdError STORE_BUSY, and what `check` throws */
-  pin({ kind, digest }: RefTarget, why: string, check: () => void): Disposable {
+  takePin({ kind, digest }: RefTarget, why: string, check: () => void): Disposable {
     return this.#whileNoGc('a pin', () => {
       check();
       return this.#hold('pin', `${kind} ${digest} ${why}`);
@@ -123,10 +137,10 @@ export class RefStore {
   }
 
   /** Pins of live processes. */
-  pins(): { target: RefTarget; why: string }[] {
+  pins(): Pin[] {
     return this.#living('pin').map(({ what }) => {
       const [kind = '', digest = '', ...why] = what.split(' ');
-      return { target: { kind: kind as RefTarget['kind'], digest }, why: why.join(' ') };
+      return { kind: kind as RefTarget['kind'], digest, why: why.join(' ') };
     });
   }
 
@@ -144,7 +158,7 @@ export class RefStore {
    * Waits for all leases to end, while new ones wait. At once for what this thread itself holds: it would not end.
    * @throws HdError STORE_BUSY with the name of a holder, after `waitMs`
    */
-  startGc(waitMs: number): Disposable {
+  startGc(waitMs = LEASE_WAIT_MS): Disposable {
     let wanted: Disposable | undefined;
     try {
       const inTheWay = (holders: Holder[]): Holder | undefined => {
@@ -169,21 +183,96 @@ export class RefStore {
     });
   }
 
+  /** What this store still holds ends with it. */
   close(): void {
+    for (const held of this.#held) held[Symbol.dispose]();
     this.#db.close();
+  }
+
+  /** Checks the file and every row. `repair`: a ref whose row is damaged comes back from the log, where that has it. */
+  check(repair: boolean): DamagedRef[] {
+    const found = this.#checkFile(repair);
+    const log = this.#rows('SELECT * FROM reflog ORDER BY id DESC');
+    const refs = this.#rows('SELECT * FROM refs');
+    const names = new Set(refs.filter(isWhole).map(({ name }) => name));
+    for (const row of refs.filter((candidate) => !isWhole(candidate))) {
+      const logged = log.find((entry) => isWhole(entry) && entry.name === row.name) ?? log.find((entry) => isWhole(entry) && !names.has(entry.name) && entry.digest === row.digest && entry.at_ms === row.at_ms);
+      if (repair) {
+        this.#transaction('refs', () => {
+          this.#db.prepare('DELETE FROM refs WHERE name = ?').run(row.name);
+          if (logged !== undefined) this.#putRow(logged);
+        });
+      }
+      found.push({ name: logged?.name ?? row.name, digest: logged?.digest ?? row.digest, problem: `the row of ref ${row.name} is damaged`, repaired: repair && logged !== undefined });
+    }
+    for (const row of log.filter((candidate) => !isWhole(candidate))) {
+      if (repair) this.#transaction('refs', () => this.#db.prepare('DELETE FROM reflog WHERE id = ?').run((row as RefRow & { id: number }).id));
+      found.push({ name: row.name, digest: row.digest, problem: `an entry of the log of ref ${row.name} is damaged`, repaired: repair });
+    }
+    return found;
   }
 
   #hold(role: Role, what: string): Disposable {
     const { pid, startTicks } = ownProcess();
     const { lastInsertRowid } = this.#db.prepare('INSERT INTO holders (role, pid, start_ticks, what) VALUES (?, ?, ?, ?)').run(role, pid, startTicks, what);
     const key = this.#ownKey(Number(lastInsertRowid));
-    ownHolders.add(key);
-    return {
+    const held = {
       [Symbol.dispose]: () => {
-        if (!ownHolders.delete(key)) return;
-        if (this.#db.isOpen) this.#db.prepare('DELETE FROM holders WHERE id = ?').run(lastInsertRowid);
+        if (!this.#held.delete(held)) return;
+        ownHolders.delete(key);
+        this.#db.prepare('DELETE FROM holders WHERE id = ?').run(lastInsertRowid);
       },
     };
+    this.#held.add(held);
+    ownHolders.add(key);
+    return held;
+  }
+
+  #putRow(row: RefRow): void {
+    this.#db.prepare('INSERT OR REPLACE INTO refs (name, kind, digest, at_ms, crc) VALUES (?, ?, ?, ?, ?)').run(row.name, row.kind, row.digest, row.at_ms, checksumOf(row));
+  }
+
+  /** Files of the first version have none. */
+  #addChecksums(): void {
+    for (const table of ['refs', 'reflog']) {
+      const columns = this.#db.prepare('SELECT name FROM pragma_table_info(?)').all(table) as { name: string }[];
+      if (!columns.some(({ name }) => name === 'crc')) this.#db.exec(`ALTER TABLE ${table} ADD COLUMN crc INTEGER`);
+    }
+  }
+
+  #rows(query: string): RefRow[] {
+    try {
+      return this.#db.prepare(query).all() as unknown as RefRow[];
+    } catch (error) {
+      // `#checkFile` has told.
+      if (sqliteCode(error) === undefined) throw error;
+      return [];
+    }
+  }
+
+  /** The database's own check of its pages and indexes. */
+  #checkFile(repair: boolean): DamagedRef[] {
+    const before = this.#integrity();
+    if (before === undefined) return [];
+    if (repair) {
+      try {
+        this.#db.exec('REINDEX; VACUUM;');
+      } catch (error) {
+        if (sqliteCode(error) === undefined) throw error;
+      }
+    }
+    return [{ name: '', digest: '', problem: `refs.sqlite is damaged: ${before}`, repaired: repair && this.#integrity() === undefined }];
+  }
+
+  /** What is wrong with the file; undefined where nothing is. */
+  #integrity(): string | undefined {
+    try {
+      const [first] = this.#db.prepare('PRAGMA integrity_check(1)').all() as { integrity_check: string }[];
+      return first?.integrity_check === 'ok' ? undefined : (first?.integrity_check ?? 'it cannot be read');
+    } catch (error) {
+      if (sqliteCode(error) === undefined) throw error;
+      return describeError(error);
+    }
   }
 
   #ownKey(id: number): string {
@@ -228,6 +317,14 @@ export class RefStore {
       throw error instanceof Error && 'errcode' in error ? storeWrite(what, error) : error;
     }
   }
+}
+
+function checksumOf({ name, kind, digest, at_ms: atMs }: RefRow): number {
+  return crc32(JSON.stringify([name, kind, digest, atMs]));
+}
+
+function isWhole(row: RefRow): boolean {
+  return typeof row.crc !== 'number' || row.crc === checksumOf(row);
 }
 
 function isOwn({ pid, start_ticks: startTicks }: Holder): boolean {
