@@ -267,7 +267,7 @@ class DiskStore implements Store {
         index: this.#index,
         refs: this.#refs,
         loose: this.#loose,
-        mark: (roots, marked) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked),
+        mark: (roots, marked, onMark) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked, onMark),
         copyRecords: (rows) => this.#copyRecords(rows),
         forgetPack: (pack) => this.#closePackFd(pack),
       },
@@ -326,7 +326,7 @@ class DiskStore implements Store {
   }
 
   readonly #reachable: Reachable = {
-    hasBlob: (digest) => this.#locate('blob', digest) !== undefined,
+    pieces: (digest) => (this.#locate('blob', digest) === undefined ? undefined : []),
     tree: (digest) => this.#ifPresent('tree', digest, () => this.getTree(digest as TreeDigest)),
     node: (digest) => this.#ifPresent('node', digest, () => this.#readVerified('node', digest)),
   };

@@ -200,7 +200,7 @@ class MemoryStore implements Store {
   [Symbol.dispose](): void {}
 
   readonly #reachable: Reachable = {
-    hasBlob: (digest) => this.#objects.has(objectKey('blob', digest)),
+    pieces: (digest) => (this.#objects.has(objectKey('blob', digest)) ? [] : undefined),
     tree: (digest) => (this.#objects.has(objectKey('tree', digest)) ? this.getTree(digest as TreeDigest) : undefined),
     node: (digest) => this.#objects.get(objectKey('node', digest))?.bytes,
   };

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { StatementSync } from 'node:sqlite';
 import { RECORD_HEADER_BYTES, kindCode, kindOfCode } from './pack-format.ts';
@@ -23,6 +24,8 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS packs (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, scanned INTEGER NOT NULL);
 `;
 const BUSY_TIMEOUT_MS = 30_000;
+/** A file with a larger part of free pages is written again. */
+const MAX_FREE_SHARE = 0.25;
 
 interface ObjectRow {
   digest: Uint8Array;
@@ -41,6 +44,7 @@ interface ObjectRow {
 export class ObjectIndex {
   readonly #db: DatabaseSync;
   readonly #find: StatementSync;
+  readonly #sizeOf: StatementSync;
 
   /** @param path a file, `:memory:`, or a URL with options */
   constructor(path: string | URL, options: { readOnly: boolean }) {
@@ -50,6 +54,7 @@ export class ObjectIndex {
       this.#find = this.#db.prepare(
         'SELECT objects.digest, kind, packs.id AS pack, offset, stored, raw, codec FROM objects LEFT JOIN packs ON packs.number = objects.pack WHERE digest = ? AND kind = ?',
       );
+      this.#sizeOf = this.#db.prepare('SELECT coalesce(sum(CASE WHEN pack IS NULL THEN raw ELSE stored + ? END), 0) AS bytes FROM objects WHERE digest = ? AND kind IN (?, ?)');
     } catch (error) {
       this.#db.close();
       throw error;
@@ -69,6 +74,39 @@ export class ObjectIndex {
       const kind = kindOfCode(row.kind);
       if (kind !== undefined) yield { kind, digest: Buffer.from(row.digest).toString('hex'), location: toLocation(row) };
     }
+  }
+
+  /** Rows of one pack, in the order in which they lie there; without a pack, of loose files. */
+  rowsIn(pack: string | undefined): IndexRow[] {
+    const where = pack === undefined ? 'objects.pack IS NULL' : 'objects.pack = (SELECT number FROM packs WHERE id = ?)';
+    const query = this.#db.prepare(
+      `SELECT objects.digest, kind, packs.id AS pack, offset, stored, raw, codec FROM objects LEFT JOIN packs ON packs.number = objects.pack WHERE ${where} ORDER BY offset, digest`,
+    );
+    const rows = (pack === undefined ? query.all() : query.all(pack)) as unknown as ObjectRow[];
+    return rows.flatMap((row) => {
+      const kind = kindOfCode(row.kind);
+      return kind === undefined ? [] : [{ kind, digest: Buffer.from(row.digest).toString('hex'), location: toLocation(row) }];
+    });
+  }
+
+  /** What an object takes where it lies, a chunked blob without its chunks; 0 where it is not. */
+  storedBytes({ kind, digest }: { kind: ObjectKind; digest: string }): number {
+    const key = Buffer.from(digest, 'hex');
+    const row = this.#sizeOf.get(RECORD_HEADER_BYTES, key, kindCode(kind), kind === 'blob' ? 4 : 0) as { bytes: number };
+    return row.bytes;
+  }
+
+  /** What its own files take. */
+  fileBytes(): number {
+    const path = this.#db.location();
+    return path === null ? 0 : ['', '-wal', '-shm'].reduce((sum, suffix) => sum + (statSync(`${path}${suffix}`, { throwIfNoEntry: false })?.size ?? 0), 0);
+  }
+
+  /** Gives space back to the file system, as far as other processes let it. */
+  compact(): void {
+    const pragma = (name: string): number => Number(Object.values(this.#db.prepare(`PRAGMA ${name}`).get() ?? {})[0] ?? 0);
+    if (pragma('freelist_count') > pragma('page_count') * MAX_FREE_SHARE) this.#db.exec('VACUUM');
+    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
   }
 
   /** Pack ids with the length up to which their records are in the index. */
@@ -124,6 +162,11 @@ export class IndexEdit {
 
   remove(kind: ObjectKind, digest: string): void {
     this.#db.prepare('DELETE FROM objects WHERE digest = ? AND kind = ?').run(Buffer.from(digest, 'hex'), kindCode(kind));
+  }
+
+  /** The row of a loose file; one of a pack stays. */
+  removeLoose(digest: string): void {
+    this.#db.prepare('DELETE FROM objects WHERE digest = ? AND pack IS NULL').run(Buffer.from(digest, 'hex'));
   }
 
   setScanned(pack: string, length: number): void {
