@@ -132,6 +132,8 @@ export interface GcOptions {
   waitMs?: number;
   /** Further roots, for example the results in the action cache. Missing ones are passed over. */
   extraRoots?: Iterable<RefTarget>;
+  /** Refs that are deleted with it. */
+  dropRefs?: readonly RefName[];
   /**
    * A cap. `groups` are given up from the last to the first, until what the rest, the refs, the pins and `extraRoots` reach is stored in at most `maxBytes`.
    * Other roots in `groups` must be in neither refs nor `extraRoots`, else giving them up frees nothing. Both are asked for when no lease is held any more.

@@ -1,12 +1,13 @@
 import { rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { HdError } from '@hyperdocker/base';
 import type { GcOptions, GcResult, RefTarget, RootGroup } from './contract.ts';
 import { diskUsage } from './disk-usage.ts';
 import { storeWrite } from './errors.ts';
-import type { LooseFiles } from './loose-files.ts';
 import { recordBytes } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER } from './pack-format.ts';
+import type { PromotedFile, PromotedFiles } from './promoted-files.ts';
 import { keyOfRow, markWithinCap, targetOfKey } from './reach.ts';
 import type { ObjectKey } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
@@ -19,14 +20,15 @@ const MIN_LIVE_SHARE_ABOVE_CAP = 0.95;
 const UNKNOWN_FILE_GRACE_MS = 3_600_000;
 const DEMOTE_AFTER_MS = 7 * 24 * 3_600_000;
 /** About so much is copied before the index learns of it and the packs go that it came from. */
-const COPY_BATCH_BYTES = 64 << 20;
+const COPY_BATCH_BYTES = 256 << 20;
+const COPY_BATCH_ROWS = 100_000;
 
 interface GcSpace {
   dir: string;
   packsDir: string;
   index: ObjectIndex;
   refs: RefStore;
-  loose: LooseFiles;
+  files: PromotedFiles;
   /** Adds all that the roots reach; `onMark` hears of each key that is new. */
   mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void;
   copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> };
@@ -41,38 +43,37 @@ interface PackState {
   /** What it holds is young, and therefore a root. */
   young: boolean;
   liveBytes: number;
-  dead: number;
+  live: number;
 }
 
 interface Plan {
   marked: ReadonlySet<ObjectKey>;
   evicted: RootGroup[];
+  /** Rows that go: trees and nodes, blobs and chunks, and recipes. */
+  dead: number;
   manifests: number;
   chunks: number;
-  /** With dead records, which the index is to forget. */
-  touched: string[];
   emptyPacks: string[];
-  thinPacks: string[];
-  deadFiles: LooseFile[];
-  demoted: LooseFile[];
+  thinPacks: (PackState & { id: string })[];
+  deadFiles: PromotedFile[];
+  demoted: PromotedFile[];
   /** By what the files shrink. */
   freedBytes: number;
 }
 
-interface LooseFile { digest: string; sizeBytes: number; mtimeMs: number }
-
 /**
  * Mark and sweep. The caller holds the lock of gc, so that no lease is held and no ref moves. New packs are synced before the index names them, the index forgets before
- * files go, and each step leaves a whole store. Never more rows in memory than those of one batch of packs.
+ * files go, and each step leaves a whole store. Of the rows of the index, only those of one batch of packs are in memory at once.
  */
 export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
   const before = diskUsage(space.dir);
   const plan = makePlan(space, options, before);
   const result = { manifestsRemoved: plan.manifests, chunksRemoved: plan.chunks, demoted: plan.demoted.length, evicted: plan.evicted.map(({ name }) => name) };
   if (options.dryRun === true) return { ...result, bytesFreed: plan.freedBytes, storedBytes: before - plan.freedBytes };
-  const isIdle = plan.evicted.length === 0 && plan.touched.length + plan.emptyPacks.length + plan.deadFiles.length + plan.demoted.length === 0;
+  const gone = [...(options.dropRefs ?? []), ...plan.evicted.flatMap(({ refs = [] }) => refs)];
+  const isIdle = gone.length === 0 && plan.dead + plan.emptyPacks.length + plan.deadFiles.length + plan.demoted.length === 0;
   if (isIdle) return { ...result, bytesFreed: 0, storedBytes: before };
-  for (const name of plan.evicted.flatMap(({ refs = [] }) => refs)) space.refs.delete(name);
+  for (const name of gone) space.refs.delete(name);
   sweep(space, plan);
   space.index.compact();
   const storedBytes = diskUsage(space.dir);
@@ -81,7 +82,7 @@ export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
 
 function makePlan(space: GcSpace, options: GcOptions, usedBytes: number): Plan {
   const packs = lookAtPacks(space, options);
-  const files = [...space.loose.list()];
+  const files = [...space.files.list()];
   const groups = [...(options.cap?.groups ?? [])];
   const marked = new Set<ObjectKey>();
   space.mark(space.refs.pins(), marked);
@@ -91,9 +92,10 @@ function makePlan(space: GcSpace, options: GcOptions, usedBytes: number): Plan {
   const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups, marked);
   const isAboveCap = options.cap !== undefined && usedBytes > options.cap.maxBytes;
 
-  const plan: Plan = { marked, evicted, manifests: 0, chunks: 0, touched: [], emptyPacks: [], thinPacks: [], deadFiles: [], demoted: [], freedBytes: 0 };
-  for (const [id, pack] of packs) countPack(space, plan, id, pack, isAboveCap ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE);
-  planFiles(space, plan, files, inUse, options.graceMs ?? 0, isAboveCap ? 0 : (options.demoteAfterMs ?? DEMOTE_AFTER_MS));
+  const plan: Plan = { marked, evicted, dead: 0, manifests: 0, chunks: 0, emptyPacks: [], thinPacks: [], deadFiles: [], demoted: [], freedBytes: 0 };
+  const primary = countRows(space, plan, packs);
+  for (const [id, pack] of packs) planPack(plan, id, pack, isAboveCap ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE);
+  planFiles(space, plan, files, primary, inUse, options.graceMs ?? 0, isAboveCap ? 0 : (options.demoteAfterMs ?? DEMOTE_AFTER_MS));
   return plan;
 }
 
@@ -102,7 +104,7 @@ function lookAtPacks({ index, packsDir, refs }: GcSpace, { graceMs = 0 }: GcOpti
   const packs = new Map<string, PackState>();
   for (const id of index.packs().keys()) {
     const stats = statSync(join(packsDir, `${id}.pack`), { throwIfNoEntry: false });
-    packs.set(id, { sizeBytes: stats?.size ?? 0, held: held.has(id), young: isYoung(stats?.mtimeMs ?? 0, graceMs), liveBytes: 0, dead: 0 });
+    packs.set(id, { sizeBytes: stats?.size ?? 0, held: held.has(id), young: isYoung(stats?.mtimeMs ?? 0, graceMs), liveBytes: 0, live: 0 });
   }
   return packs;
 }
@@ -112,120 +114,111 @@ function isYoung(mtimeMs: number, graceMs: number): boolean {
   return graceMs > 0 && mtimeMs > Date.now() - graceMs;
 }
 
-function* baseRoots({ index, refs, loose }: GcSpace, options: GcOptions, groups: readonly RootGroup[], packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
-  const ofGroups = new Set(groups.flatMap((group) => group.refs ?? []));
+function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups: readonly RootGroup[], packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
+  const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
   for (const { name, ref } of refs.list('')) if (!ofGroups.has(name)) yield ref.target;
   yield* options.extraRoots ?? [];
-  for (const [id, { young }] of packs) if (young) for (const row of index.rowsIn(id)) yield targetOfKey(keyOfRow(row));
-  for (const { digest, mtimeMs } of loose.list()) if (isYoung(mtimeMs, options.graceMs ?? 0)) yield { kind: 'blob', digest };
+  if ([...packs.values()].some(({ young }) => young)) {
+    for (const row of index.all()) if (row.location.place === 'pack' && packs.get(row.location.pack)?.young === true) yield targetOfKey(keyOfRow(row));
+  }
+  for (const { digest, mtimeMs } of files.list()) if (isYoung(mtimeMs, options.graceMs ?? 0)) yield { kind: 'blob', digest };
 }
 
 /** Gives up what does not fit. The databases count as they are. */
 function applyCap({ index, refs, mark }: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
   let usedBytes = index.fileBytes();
-  for (const id of [...index.packs().keys(), undefined]) for (const row of index.rowsIn(id)) if (marked.has(keyOfRow(row))) usedBytes += storedBytesOf(row);
+  for (const row of index.all()) if (isMarked(index, marked, row)) usedBytes += storedBytesOf(row);
   const whole = groups.map((group) => ({ ...group, roots: [...group.roots, ...(group.refs ?? []).flatMap((name) => refs.get(name)?.target ?? [])] }));
   return markWithinCap({ groups: whole, maxBytes, usedBytes, marked, mark, sizeOf: (key) => index.storedBytes(targetOfKey(key)) });
+}
+
+/** Of a blob that is there whole as well, the recipe and its chunks are not needed. */
+function isMarked(index: ObjectIndex, marked: ReadonlySet<ObjectKey>, row: IndexRow): boolean {
+  return marked.has(keyOfRow(row)) && (row.kind !== 'recipe' || index.findBlob(row.digest)?.kind === 'recipe');
 }
 
 function storedBytesOf({ location }: IndexRow): number {
   return location.place === 'pack' ? recordBytes(location) : location.rawBytes;
 }
 
-function countPack({ index }: GcSpace, plan: Plan, id: string, pack: PackState, minLiveShare: number): void {
-  let live = 0;
-  let liveBytes = 0;
-  let dead = 0;
-  for (const row of index.rowsIn(id)) {
-    if (plan.marked.has(keyOfRow(row))) {
-      live++;
-      liveBytes += storedBytesOf(row);
-    } else {
-      dead++;
-      count(plan, row);
+/** @returns the loose files that are the only place of their blob: those of stores of the first version */
+function countRows({ index }: GcSpace, plan: Plan, packs: ReadonlyMap<string, PackState>): Set<string> {
+  const primary = new Set<string>();
+  for (const row of index.all()) {
+    const { location } = row;
+    const isLive = isMarked(index, plan.marked, row);
+    if (!isLive) {
+      plan.dead++;
+      if (row.kind === 'blob') plan.chunks++;
+      else if (row.kind !== 'recipe') plan.manifests++;
     }
+    if (location.place === 'loose') primary.add(row.digest);
+    const pack = location.place === 'pack' ? packs.get(location.pack) : undefined;
+    if (!isLive || pack === undefined) continue;
+    pack.live++;
+    pack.liveBytes += storedBytesOf(row);
   }
-  if (!pack.held && live === 0) {
+  return primary;
+}
+
+function planPack(plan: Plan, id: string, pack: PackState, minLiveShare: number): void {
+  if (pack.held) return;
+  const contentBytes = pack.sizeBytes - PACK_HEADER.length;
+  if (pack.live === 0) {
     plan.emptyPacks.push(id);
     plan.freedBytes += pack.sizeBytes;
-    return;
+  } else if (pack.liveBytes < contentBytes * minLiveShare) {
+    plan.thinPacks.push({ ...pack, id });
+    plan.freedBytes += contentBytes - pack.liveBytes;
   }
-  if (dead > 0) plan.touched.push(id);
-  if (pack.held || liveBytes >= (pack.sizeBytes - PACK_HEADER.length) * minLiveShare) return;
-  plan.thinPacks.push(id);
-  plan.freedBytes += pack.sizeBytes - PACK_HEADER.length - liveBytes;
 }
 
-function count(plan: Plan, { kind }: IndexRow): void {
-  if (kind === 'blob') plan.chunks++;
-  else plan.manifests++;
-}
-
-/** Loose files are either the only place of a blob (stores of the first version), or promoted copies. */
-function planFiles({ index, loose }: GcSpace, plan: Plan, files: readonly LooseFile[], inUse: ReadonlySet<string>, graceMs: number, demoteAfterMs: number): void {
-  const primary = new Set<string>();
-  for (const row of index.rowsIn(undefined)) {
-    primary.add(row.digest);
-    if (!plan.marked.has(keyOfRow(row))) count(plan, row);
-  }
+/** Files in `objects` are promoted copies, but for the primary ones. */
+function planFiles({ index }: GcSpace, plan: Plan, files: readonly PromotedFile[], primary: ReadonlySet<string>, inUse: ReadonlySet<string>, graceMs: number, demoteAfterMs: number): void {
   const now = Date.now();
   for (const file of files) {
-    const isKnown = primary.has(file.digest) || index.storedBytes({ kind: 'blob', digest: file.digest }) > 0;
+    const isKnown = primary.has(file.digest) || index.findBlob(file.digest) !== undefined;
     if (!plan.marked.has(`blob:${file.digest}`)) {
       if (isKnown || file.mtimeMs < now - Math.max(graceMs, UNKNOWN_FILE_GRACE_MS)) plan.deadFiles.push(file);
-    } else if (!primary.has(file.digest) && isKnown && !inUse.has(file.digest) && usedAtMs(loose.finalPath(file.digest)) <= now - demoteAfterMs) plan.demoted.push(file);
+    } else if (!primary.has(file.digest) && isKnown && !inUse.has(file.digest) && file.usedMs <= now - demoteAfterMs) plan.demoted.push(file);
   }
   for (const { sizeBytes } of [...plan.deadFiles, ...plan.demoted]) plan.freedBytes += sizeBytes;
 }
 
-/** Whoever asks for a copy touches it, and most file systems note reads themselves. */
-function usedAtMs(path: string): number {
-  const stats = statSync(path, { throwIfNoEntry: false });
-  return stats === undefined ? 0 : Math.max(stats.atimeMs, stats.mtimeMs);
-}
-
 function sweep(space: GcSpace, plan: Plan): void {
-  const { index, loose } = space;
-  const thin = new Set(plan.thinPacks);
+  const { index, files } = space;
   index.update((edit) => {
     for (const pack of plan.emptyPacks) edit.removePack(pack);
-    for (const { digest } of plan.deadFiles) edit.removeLoose(digest);
   });
-  for (const pack of plan.touched) {
-    if (thin.has(pack)) continue;
-    const dead = index.rowsIn(pack).filter((row) => !plan.marked.has(keyOfRow(row)));
-    index.update((edit) => dead.forEach(({ kind, digest }) => edit.remove(kind, digest)));
-  }
+  index.removeWhere((row) => !isMarked(index, plan.marked, row));
   try {
     removePacks(space, plan.emptyPacks);
-    for (const { digest } of [...plan.deadFiles, ...plan.demoted]) loose.remove(digest);
-    for (const batch of batches(space, plan)) rewrite(space, batch.packs, batch.live);
+    for (const { digest } of [...plan.deadFiles, ...plan.demoted]) files.remove(digest);
+    for (const packs of batches(plan.thinPacks)) rewrite(space, packs);
   } catch (error) {
-    throw storeWrite(space.packsDir, error);
+    throw error instanceof HdError ? error : storeWrite(space.packsDir, error);
   }
 }
 
-/** Thin packs with their live rows, some packs at a time. */
-function* batches({ index }: GcSpace, { thinPacks, marked }: Plan): Generator<{ packs: string[]; live: IndexRow[] }> {
-  let packs: string[] = [];
-  let live: IndexRow[] = [];
+/** So many packs at a time as make a batch. */
+function* batches(packs: Plan['thinPacks']): Generator<string[]> {
+  let batch: string[] = [];
   let bytes = 0;
-  for (const pack of thinPacks) {
-    packs.push(pack);
-    for (const row of index.rowsIn(pack)) {
-      if (!marked.has(keyOfRow(row))) continue;
-      live.push(row);
-      bytes += storedBytesOf(row);
-    }
-    if (bytes < COPY_BATCH_BYTES) continue;
-    yield { packs, live };
-    [packs, live, bytes] = [[], [], 0];
+  let rows = 0;
+  for (const { id, liveBytes, live } of packs) {
+    batch.push(id);
+    bytes += liveBytes;
+    rows += live;
+    if (bytes < COPY_BATCH_BYTES && rows < COPY_BATCH_ROWS) continue;
+    yield batch;
+    [batch, bytes, rows] = [[], 0, 0];
   }
-  if (packs.length > 0) yield { packs, live };
+  if (batch.length > 0) yield batch;
 }
 
-function rewrite(space: GcSpace, packs: string[], live: IndexRow[]): void {
-  const copied = space.copyRecords(live);
+/** Their dead rows are gone from the index: what it has of them is copied. */
+function rewrite(space: GcSpace, packs: string[]): void {
+  const copied = space.copyRecords(space.index.rowsIn(packs));
   space.index.update((edit) => {
     for (const row of copied.rows) edit.replace(row);
     for (const [pack, length] of copied.packs) edit.setScanned(pack, length);

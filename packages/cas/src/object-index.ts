@@ -26,6 +26,7 @@ const SCHEMA = `
 const BUSY_TIMEOUT_MS = 30_000;
 /** A file with a larger part of free pages is written again. */
 const MAX_FREE_SHARE = 0.25;
+const PAGE_ROWS = 10_000;
 
 interface ObjectRow {
   digest: Uint8Array;
@@ -76,17 +77,22 @@ export class ObjectIndex {
     }
   }
 
-  /** Rows of one pack, in the order in which they lie there; without a pack, of loose files. */
-  rowsIn(pack: string | undefined): IndexRow[] {
-    const where = pack === undefined ? 'objects.pack IS NULL' : 'objects.pack = (SELECT number FROM packs WHERE id = ?)';
-    const query = this.#db.prepare(
-      `SELECT objects.digest, kind, packs.id AS pack, offset, stored, raw, codec FROM objects LEFT JOIN packs ON packs.number = objects.pack WHERE ${where} ORDER BY offset, digest`,
-    );
-    const rows = (pack === undefined ? query.all() : query.all(pack)) as unknown as ObjectRow[];
-    return rows.flatMap((row) => {
-      const kind = kindOfCode(row.kind);
-      return kind === undefined ? [] : [{ kind, digest: Buffer.from(row.digest).toString('hex'), location: toLocation(row) }];
-    });
+  /** Rows of some packs, in the order in which they lie there. */
+  rowsIn(packs: readonly string[]): IndexRow[] {
+    const numbers = packs.flatMap((pack) => (this.#db.prepare('SELECT number FROM packs WHERE id = ?').get(pack) as { number: number } | undefined)?.number ?? []);
+    return [...this.#rows(`WHERE pack IN (${numbers.join()}) ORDER BY pack, offset`)];
+  }
+
+  /** Removes rows, some thousand in one transaction. */
+  removeWhere(isGone: (row: IndexRow) => boolean): void {
+    let after: IndexRow | undefined;
+    do {
+      const from = after === undefined ? '' : `WHERE (digest, kind) > (x'${after.digest}', ${kindCode(after.kind)})`;
+      const page = [...this.#rows(`${from} ORDER BY digest, kind LIMIT ${PAGE_ROWS}`)];
+      const gone = page.filter(isGone);
+      if (gone.length > 0) this.update((edit) => gone.forEach(({ kind, digest }) => edit.remove(kind, digest)));
+      after = page.at(-1);
+    } while (after !== undefined);
   }
 
   /** What an object takes where it lies, a chunked blob without its chunks; 0 where it is not. */
@@ -162,11 +168,6 @@ export class IndexEdit {
 
   remove(kind: ObjectKind, digest: string): void {
     this.#db.prepare('DELETE FROM objects WHERE digest = ? AND kind = ?').run(Buffer.from(digest, 'hex'), kindCode(kind));
-  }
-
-  /** The row of a loose file; one of a pack stays. */
-  removeLoose(digest: string): void {
-    this.#db.prepare('DELETE FROM objects WHERE digest = ? AND pack IS NULL').run(Buffer.from(digest, 'hex'));
   }
 
   setScanned(pack: string, length: number): void {

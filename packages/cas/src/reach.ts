@@ -21,8 +21,8 @@ export function keyOfRow({ kind, digest }: { kind: ObjectKind | 'recipe'; digest
 
 /** What marking needs to see of a store. `undefined`: not there. */
 export interface Reachable {
-  /** Digests of a blob's pieces, in order; none where it is stored in one. */
-  pieces(digest: string): readonly string[] | undefined;
+  /** What a blob is stored as beside itself: nothing for one that is whole. */
+  chunks(digest: string): Iterable<{ digest: string }> | undefined;
   tree(digest: string): Tree | undefined;
   node(digest: string): Uint8Array | undefined;
 }
@@ -54,7 +54,10 @@ export function markReachable(store: Reachable, roots: Iterable<RefTarget>, node
 
 /** What an object refers to; undefined where the store lacks it. */
 export function linksOf(store: Reachable, { kind, digest }: RefTarget, nodeLinks: NodeLinks | undefined): RefTarget[] | undefined {
-  if (kind === 'blob') return store.pieces(digest)?.map((piece) => ({ kind: 'blob', digest: piece }));
+  if (kind === 'blob') {
+    const chunks = store.chunks(digest);
+    return chunks === undefined ? undefined : Array.from(chunks, (chunk) => ({ kind, digest: chunk.digest }));
+  }
   if (kind === 'tree') {
     return store.tree(digest)?.flatMap((entry): RefTarget[] => {
       if (entry.kind === 'file') return [{ kind: 'blob', digest: entry.digest }];
