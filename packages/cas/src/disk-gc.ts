@@ -4,7 +4,7 @@ import { HdError } from '@hyperdocker/base';
 import type { GcOptions, GcResult, RefTarget, RootGroup } from './contract.ts';
 import { diskUsage } from './disk-usage.ts';
 import { storeWrite } from './errors.ts';
-import { recordBytes } from './object-index.ts';
+import { storedBytesAt } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER } from './pack-format.ts';
 import type { PromotedFile, PromotedFiles } from './promoted-files.ts';
@@ -32,6 +32,8 @@ interface GcSpace {
   /** Adds all that the roots reach; `onMark` hears of each key that is new. */
   mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void;
   copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> };
+  /** Packs that were copied into are full enough. */
+  closePacks(): void;
   /** The pack's file is about to go. */
   forgetPack(pack: string): void;
 }
@@ -127,18 +129,19 @@ function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups:
 /** Gives up what does not fit. The databases count as they are. */
 function applyCap({ index, refs, mark }: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
   let usedBytes = index.fileBytes();
-  for (const row of index.all()) if (isMarked(index, marked, row)) usedBytes += storedBytesOf(row);
+  for (const row of index.all()) if (isMarked(index, marked, row)) usedBytes += storedBytesAt(row.location);
   const whole = groups.map((group) => ({ ...group, roots: [...group.roots, ...(group.refs ?? []).flatMap((name) => refs.get(name)?.target ?? [])] }));
-  return markWithinCap({ groups: whole, maxBytes, usedBytes, marked, mark, sizeOf: (key) => index.storedBytes(targetOfKey(key)) });
+  return markWithinCap({ groups: whole, maxBytes, usedBytes, marked, mark, sizeOf: (key) => sizeOfKey(index, key) });
+}
+
+function sizeOfKey(index: ObjectIndex, key: ObjectKey): number {
+  const { kind, digest } = targetOfKey(key);
+  return index.storedBytes(kind, digest);
 }
 
 /** Of a blob that is there whole as well, the recipe and its chunks are not needed. */
 function isMarked(index: ObjectIndex, marked: ReadonlySet<ObjectKey>, row: IndexRow): boolean {
   return marked.has(keyOfRow(row)) && (row.kind !== 'recipe' || index.findBlob(row.digest)?.kind === 'recipe');
-}
-
-function storedBytesOf({ location }: IndexRow): number {
-  return location.place === 'pack' ? recordBytes(location) : location.rawBytes;
 }
 
 /** @returns the loose files that are the only place of their blob: those of stores of the first version */
@@ -156,7 +159,7 @@ function countRows({ index }: GcSpace, plan: Plan, packs: ReadonlyMap<string, Pa
     const pack = location.place === 'pack' ? packs.get(location.pack) : undefined;
     if (!isLive || pack === undefined) continue;
     pack.live++;
-    pack.liveBytes += storedBytesOf(row);
+    pack.liveBytes += storedBytesAt(row.location);
   }
   return primary;
 }
@@ -224,6 +227,7 @@ function rewrite(space: GcSpace, packs: string[]): void {
     for (const [pack, length] of copied.packs) edit.setScanned(pack, length);
     for (const pack of packs) edit.removePack(pack);
   });
+  space.closePacks();
   removePacks(space, packs);
 }
 

@@ -69,16 +69,19 @@ function groupShares(space: StatsSpace, groups: readonly RootGroup[]): GroupShar
     for (const key of reached) owners.set(key, owners.has(key) ? SHARED : owner);
     return reached;
   };
+  const storedBytes = (key: ObjectKey): number => {
+    const { kind, digest } = targetOfKey(key);
+    return index.storedBytes(kind, digest);
+  };
   const sizes = new Map<string, number>();
   const shares = groups.map((group, at): GroupShare => {
     const roots = rootsOf(group);
-    const storedBytes = sum([...own(roots, at)].map((key) => index.storedBytes(targetOfKey(key))));
-    return { name: group.name, fileBytes: fileBytes(space, roots, sizes), storedBytes, exclusiveBytes: 0 };
+    return { name: group.name, fileBytes: fileBytes(space, roots, sizes), storedBytes: sum([...own(roots, at)].map(storedBytes)), exclusiveBytes: 0 };
   });
   own(rootsOfNoGroup(space, groups, new Set(groups.flatMap(rootsOf).map(keyOf))), OTHERS);
   for (const [key, owner] of owners) {
     const share = shares[owner];
-    if (share !== undefined) share.exclusiveBytes += index.storedBytes(targetOfKey(key));
+    if (share !== undefined) share.exclusiveBytes += storedBytes(key);
   }
   return shares;
 }

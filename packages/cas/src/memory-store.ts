@@ -200,7 +200,7 @@ class MemoryStore implements Store {
   [Symbol.dispose](): void {}
 
   readonly #reachable: Reachable = {
-    pieces: (digest) => (this.#objects.has(objectKey('blob', digest)) ? [] : undefined),
+    chunks: (digest) => (this.#objects.has(objectKey('blob', digest)) ? [] : undefined),
     tree: (digest) => (this.#objects.has(objectKey('tree', digest)) ? this.getTree(digest as TreeDigest) : undefined),
     node: (digest) => this.#objects.get(objectKey('node', digest))?.bytes,
   };

@@ -123,9 +123,9 @@ export class RefStore {
    * @throws HdError STORE_BUSY
    */
   takeLease(why: string): Disposable {
-    const mustWait = (holders: Holder[]): Holder | undefined =>
-      holders.find(({ role }) => role === 'gc') ?? (holders.some((holder) => holder.role === 'lease' && isOwn(holder)) ? undefined : holders.find(({ role }) => role === 'gc-wanted'));
-    return this.#once('a lease', mustWait, () => this.#hold('lease', why));
+    const inTheWay = (holders: Holder[]): Holder | undefined =>
+      this.#gcOfOthers(holders) ?? (holders.some((holder) => holder.role === 'lease' && isOwn(holder)) ? undefined : holders.find(({ role }) => role === 'gc-wanted'));
+    return this.#once('a lease', inTheWay, () => this.#hold('lease', why));
   }
 
   /** `check` runs inside the transaction, once no collection is running. @throws HdError STORE_BUSY, and what `check` throws */
@@ -287,9 +287,14 @@ export class RefStore {
     return this.#holders().filter((holder) => (role === undefined || holder.role === role) && isAlive({ pid: holder.pid, startTicks: holder.start_ticks }));
   }
 
+  /** Who collects, or repairs, may write. */
+  #gcOfOthers(holders: Holder[]): Holder | undefined {
+    return holders.find(({ id, role }) => role === 'gc' && !ownHolders.has(this.#ownKey(id)));
+  }
+
   /** Runs in a transaction in which no collection is running, and none can start. */
   #whileNoGc<T>(what: string, change: () => T): T {
-    return this.#once(what, (holders) => holders.find(({ role }) => role === 'gc'), change);
+    return this.#once(what, (holders) => this.#gcOfOthers(holders), change);
   }
 
   /** Runs `change` in the first transaction in which nobody alive is `inTheWay`. @throws HdError STORE_BUSY after `waitMs` */
