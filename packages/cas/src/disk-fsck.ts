@@ -4,11 +4,12 @@ import type { BlobDigest } from '@hyperdocker/base';
 import { HdError, hasher, isErrno } from '@hyperdocker/base';
 import type { FsckOptions, FsckProblem, FsckResult, NodeLinks, ObjectName, PutFile, RefTarget } from './contract.ts';
 import { hashFile, readAt, withFile } from './files.ts';
-import type { IndexRow, Location, ObjectIndex } from './object-index.ts';
+import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { findNames } from './object-names.ts';
 import type { NamedRoot } from './object-names.ts';
 import type { RecordKind } from './pack-format.ts';
 import { checkPack } from './pack-check.ts';
+import type { PackedRecord } from './pack-check.ts';
 import type { PromotedFiles } from './promoted-files.ts';
 import { keyOfRow, markReachable, objectKey } from './reach.ts';
 import type { ObjectKey, Reachable } from './reach.ts';
@@ -34,8 +35,8 @@ export interface FsckSpace {
   forgetPack(pack: string): void;
   /** What is remembered of objects may be wrong. */
   dropCaches(): void;
-  /** Makes the index again from the packs. */
-  rebuildIndex(): void;
+  /** What was wrong with the file of the index; for a repair, before it was made again. */
+  indexDamage: string | undefined;
 }
 
 /** An object of which the bytes, or the place in the index, are not right. */
@@ -63,6 +64,8 @@ class Check {
   readonly problems: FsckProblem[] = [];
   objectsChecked = 0;
   readonly #damaged: Damaged[] = [];
+  /** Records that the index calls something else. */
+  readonly #misplaced: { problem: FsckProblem; pack: string; record: PackedRecord }[] = [];
   /** Packs that are to be written again without what is damaged in them, with the problems that this puts right. */
   readonly #badPacks = new Map<string, FsckProblem[]>();
 
@@ -74,20 +77,18 @@ class Check {
 
   run(): void {
     for (const { digest, problem, repaired } of this.#space.refs.check(this.#isRepair)) this.problems.push({ kind: 'ref', digest, problem, names: [], repaired });
-    this.#checkIndex();
+    const { indexDamage } = this.#space;
+    if (indexDamage !== undefined) {
+      this.problems.push({ kind: 'pack', digest: 'index.sqlite', problem: `the index is damaged: ${indexDamage}`, names: [], repaired: this.#isRepair });
+      // Nothing that it says could be relied on.
+      if (!this.#isRepair) return;
+    }
     this.#checkPacks();
     this.#checkFiles();
     const lost = this.#lostFromRefs();
     this.#tellNames(lost);
     if (this.#isRepair && this.#damaged.length + this.#badPacks.size + lost.length > 0) this.#repair(lost);
     this.#reportLost(lost);
-  }
-
-  #checkIndex(): void {
-    const problem = this.#space.index.damage();
-    if (problem === undefined) return;
-    if (this.#isRepair) this.#space.rebuildIndex();
-    this.problems.push({ kind: 'pack', digest: 'index.sqlite', problem: `the index is damaged: ${problem}`, names: [], repaired: this.#isRepair });
   }
 
   #checkPacks(): void {
@@ -124,6 +125,10 @@ class Check {
     const found = checkPack(bytes, rows);
     const fixes: FsckProblem[] = [];
     for (const { row, problem } of found.damaged) fixes.push(this.#addDamaged(row, `${problem} in pack ${pack}`));
+    for (const { row, record } of found.wrong) {
+      const problem = this.#addDamaged(row, `the index says that it is in pack ${pack} at ${record.place.offset}, where ${record.kind} ${record.digest} is`);
+      this.#misplaced.push({ problem, pack, record });
+    }
     for (const problem of found.stray) {
       fixes.push({ kind: 'pack', digest: pack, problem, names: [], repaired: false });
       this.problems.push(fixes.at(-1)!);
@@ -220,12 +225,17 @@ class Check {
   #repair(lost: readonly RefTarget[]): void {
     const { index } = this.#space;
     const owners = this.#ownersOfChunks();
-    index.update((edit) => this.#damaged.forEach(({ kind, digest }) => edit.remove(kind, digest)));
+    index.update((edit) => {
+      for (const { kind, digest } of this.#damaged) edit.remove(kind, digest);
+      for (const { pack, record } of this.#misplaced) edit.add(rowOf(pack, record));
+    });
     this.#space.dropCaches();
     this.#findCopies([...this.#damaged.map(({ kind, digest }) => ({ kind, digest })), ...lost.flatMap(({ kind, digest }): { kind: RecordKind; digest: string }[] => (kind === 'blob' ? [{ kind, digest }, { kind: 'recipe', digest }] : [{ kind, digest }]))]);
     for (const { kind, digest, sizeBytes, problem } of this.#damaged) {
       problem.repaired = this.#isWhole(kind, digest) || (problem.kind === 'blob' && this.#restoreBlob(digest, sizeBytes, problem.names, owners.get(digest) ?? []));
     }
+    // An object that never was has lost nothing.
+    for (const { problem } of this.#misplaced) problem.repaired ||= problem.names.length === 0;
     const names = this.#namesOf(lost.map(({ kind, digest }) => objectKey(kind, digest)));
     for (const { kind, digest } of lost) if (kind === 'blob') this.#restoreBlob(digest, undefined, names.get(objectKey(kind, digest)) ?? [], owners.get(digest) ?? []);
     this.#space.settle();
@@ -269,7 +279,7 @@ class Check {
       const pack = name.slice(0, -'.pack'.length);
       const { records } = checkPack(readFileSync(join(packsDir, name)), []);
       const found = records.filter(({ kind, digest }) => keys.delete(`${kind}:${digest}`));
-      if (found.length > 0) index.update((edit) => found.forEach(({ kind, digest, place }) => edit.add({ kind, digest, location: { place: 'pack', pack, ...place } satisfies Location })));
+      if (found.length > 0) index.update((edit) => found.forEach((record) => edit.add(rowOf(pack, record))));
     }
   }
 
@@ -309,6 +319,10 @@ class Check {
     rmSync(join(packsDir, `${pack}.pack`), { force: true });
     return true;
   }
+}
+
+function rowOf(pack: string, { kind, digest, place }: PackedRecord): IndexRow {
+  return { kind, digest, location: { place: 'pack', pack, ...place } };
 }
 
 interface ChunkOwner {

@@ -19,7 +19,7 @@ import { PromotedFiles } from './promoted-files.ts';
 import { linksOf, markReachable } from './reach.ts';
 import type { ObjectKind, Reachable } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
-import { openIndex, openRefs, prepareDirectory, setFormat } from './store-directory.ts';
+import { openIndex, openRefs, prepareDirectory, removeIndex, setFormat } from './store-directory.ts';
 import { decodeTree, encodeTree } from './tree-codec.ts';
 
 /** Weighed in entries. */
@@ -67,14 +67,14 @@ class DiskStore implements Store {
   readonly #packsDir: string;
   readonly #readOnly: boolean;
   readonly #nodeLinks: NodeLinks | undefined;
-  readonly #index: ObjectIndex;
+  #index: ObjectIndex;
   readonly #refs: RefStore;
   readonly #ownPacks: OwnPacks;
   readonly #packReader: PackReader;
-  readonly #objects: PackedObjects;
+  #objects: PackedObjects;
   readonly #files: PromotedFiles;
   readonly #chunking: ChunkingProfile;
-  readonly #blobs: Blobs;
+  #blobs: Blobs;
   readonly #trees = new Lru<string, Tree>(TREE_CACHE_ENTRIES);
   /** From the first put to the flush, or the ref, that ends the batch: what was there already must not go meanwhile. */
   #batchLease: Disposable | undefined;
@@ -90,21 +90,11 @@ class DiskStore implements Store {
     this.#refs = openRefs(dir, { readOnly, strict: durability === 'strict' });
     let index: ObjectIndex | undefined;
     try {
-      this.#index = index = openIndex(dir, readOnly);
       this.#ownPacks = new OwnPacks(this.#packsDir, (pack) => this.#refs.holdPack(pack));
       this.#packReader = new PackReader(this.#packsDir);
-      this.#objects = new PackedObjects(index, this.#ownPacks, this.#packReader);
       this.#files = new PromotedFiles(dir);
-      const profile = PROFILES[chunking];
-      this.#blobs = new Blobs({
-        objects: this.#objects,
-        files: this.#files,
-        cutting: { profile, chunker: new Chunker(profile) },
-        readOnly,
-        beginBatch: () => this.#beginBatch(),
-        assertWritable: () => this.#assertWritable(),
-        lease: (why) => this.lease(why),
-      });
+      ({ index: this.#index, objects: this.#objects, blobs: this.#blobs } = this.#openObjects());
+      index = this.#index;
       if (!readOnly) {
         this.#refs.forgetDead();
         this.#files.removeAbandoned();
@@ -275,6 +265,8 @@ class DiskStore implements Store {
     // A repair moves objects, as a collection does.
     if (options.repair === true) this.#ownPacks.closeAll();
     using _hold = this.#readOnly ? undefined : options.repair === true ? this.#refs.startGc() : this.#refs.takeLease('fsck');
+    const indexDamage = this.#index.damage();
+    if (indexDamage !== undefined && options.repair === true) this.#remakeIndex();
     const result = checkStore(
       {
         packsDir: this.#packsDir,
@@ -294,7 +286,7 @@ class DiskStore implements Store {
         copyRecords: (rows) => this.#objects.copyRecords(rows),
         forgetPack: (pack) => this.#packReader.forget(pack),
         dropCaches: () => this.#clearCaches(),
-        rebuildIndex: () => void this.#rebuildIndex(),
+        indexDamage,
       },
       options,
     );
@@ -318,12 +310,11 @@ class DiskStore implements Store {
 
   rebuild(): { objects: number } {
     using _lease = this.#refs.takeLease('rebuild of the index');
-    return this.#rebuildIndex();
-  }
-
-  #rebuildIndex(): { objects: number } {
-    this.#updateIndex((edit) => edit.clear());
-    this.#recover({ filesArePrimary: false });
+    if (this.#index.damage() !== undefined) this.#remakeIndex();
+    else {
+      this.#updateIndex((edit) => edit.clear());
+      this.#recover({ filesArePrimary: false });
+    }
     const { blobs, recipes, others } = this.#index.totals();
     return { objects: blobs + recipes + others };
   }
@@ -340,6 +331,31 @@ class DiskStore implements Store {
     tree: (digest) => (this.#objects.locate('tree', digest) === undefined ? undefined : this.getTree(digest as TreeDigest)),
     node: (digest) => (this.#objects.locate('node', digest) === undefined ? undefined : this.#readVerified('node', digest)),
   };
+
+  /** What reads the index. */
+  #openObjects(): { index: ObjectIndex; objects: PackedObjects; blobs: Blobs } {
+    const index = openIndex(this.#dir, this.#readOnly);
+    const objects = new PackedObjects(index, this.#ownPacks, this.#packReader);
+    const profile = PROFILES[this.#chunking];
+    const blobs = new Blobs({
+      objects,
+      files: this.#files,
+      cutting: { profile, chunker: new Chunker(profile) },
+      readOnly: this.#readOnly,
+      beginBatch: () => this.#beginBatch(),
+      assertWritable: () => this.#assertWritable(),
+      lease: (why) => this.lease(why),
+    });
+    return { index, objects, blobs };
+  }
+
+  /** In place of a file that SQLite cannot read any more. Nothing is pending. */
+  #remakeIndex(): void {
+    this.#index.close();
+    removeIndex(this.#dir);
+    ({ index: this.#index, objects: this.#objects, blobs: this.#blobs } = this.#openObjects());
+    this.#recover({ filesArePrimary: false });
+  }
 
   #clearCaches(): void {
     this.#trees.clear();

@@ -8,11 +8,15 @@ import { decodeTree } from './tree-codec.ts';
 
 type Place = Omit<Location & { place: 'pack' }, 'place' | 'pack'>;
 
+export interface PackedRecord { kind: RecordKind; digest: string; place: Place }
+
 export interface PackCheck {
   /** Whole records, with the bytes that their digests promise. */
-  records: { kind: RecordKind; digest: string; place: Place }[];
+  records: PackedRecord[];
   /** Rows of which the pack does not have what they say. */
   damaged: { row: IndexRow; problem: string }[];
+  /** Rows in the place of another record, which is whole. */
+  wrong: { row: IndexRow; record: PackedRecord }[];
   /** Bytes that are no whole record, and that no row claims. */
   stray: string[];
   /** Not all of it are whole records. */
@@ -24,7 +28,7 @@ export interface PackCheck {
  * itself. Only the end of a pack may be something else, as long as no row claims it: an interrupted write.
  */
 export function checkPack(bytes: Buffer, rows: readonly IndexRow[]): PackCheck {
-  const result: PackCheck = { records: [], damaged: [], stray: [], hasGap: false };
+  const result: PackCheck = { records: [], damaged: [], wrong: [], stray: [], hasGap: false };
   const isCutOff = bytes.length < PACK_HEADER.length && rows.length === 0;
   if (!isCutOff && !bytes.subarray(0, PACK_HEADER.length).equals(PACK_HEADER)) {
     result.hasGap = true;
@@ -56,7 +60,7 @@ function compareRows(result: PackCheck, rows: readonly IndexRow[]): void {
     if (location.place !== 'pack') continue;
     const record = byOffset.get(location.offset);
     if (record === undefined) result.damaged.push({ row, problem: `its record at ${location.offset} is damaged` });
-    else if (record.kind !== row.kind || record.digest !== row.digest || !samePlace(record.place, location)) result.damaged.push({ row, problem: `the index has it wrong: another record is at ${location.offset}` });
+    else if (record.kind !== row.kind || record.digest !== row.digest || !samePlace(record.place, location)) result.wrong.push({ row, record });
   }
 }
 
