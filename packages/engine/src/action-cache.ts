@@ -3,8 +3,8 @@ import type { ActionDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import type { RefTarget, Store } from '@hyperdocker/cas';
 import type { ActionResult } from './action.ts';
 import { decodeResult, encodeResult } from './action.ts';
-import type { Askers, PathSet } from './facts.ts';
-import { askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference } from './facts.ts';
+import type { Askers, PathSet, Trace } from './facts.ts';
+import { askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, sameFacts } from './facts.ts';
 
 /**
  * Definition key → recorded path sets → content key → result (BuildXL's two-phase look-up). Rows point at nodes of the
@@ -14,11 +14,18 @@ export interface ActionCache extends Disposable {
   find(definition: ActionDigest, input: TreeDigest): Hit | Miss;
   /** @param askers who asked what the path set says: for explanations */
   record(definition: ActionDigest, input: TreeDigest, paths: PathSet, result: ActionResult, askers?: Askers): void;
+  /** The newest run of this definition that answers for `input`, whole: what `find` takes its hit from. */
+  recorded(definition: ActionDigest, input: TreeDigest): RecordedRun | undefined;
+  /** The newest run of this definition on whatever input. */
+  newest(definition: ActionDigest): RecordedRun | undefined;
   /** Nodes that GC must keep for rows used since `sinceMs`. */
   roots(sinceMs: number): RefTarget[];
   /** Forgets rows not used since `sinceMs`. */
   prune(sinceMs: number): void;
 }
+
+/** One run that the cache knows: on which tree, what it looked at there, and what it left. */
+export interface RecordedRun extends Trace { input: TreeDigest; result: ActionResult; usedMs: number }
 
 export interface Hit { kind: 'hit'; result: ActionResult; /** How many facts were compared; 0 when the whole tree was the same. */ facts: number }
 export type MissReason =
@@ -32,6 +39,8 @@ export interface Miss { kind: 'miss'; reason: MissReason }
 
 /** Newest path sets tried per definition; older ones stay but are not looked at. */
 const MAX_PATH_SETS = 16;
+/** Decoded path sets kept, of some thousand paths each. */
+const MAX_DECODED = 64;
 
 export function openActionCache(file: string, store: Store): ActionCache {
   const db = new DatabaseSync(file);
@@ -44,6 +53,7 @@ export function openActionCache(file: string, store: Store): ActionCache {
       definition TEXT NOT NULL, input TEXT NOT NULL, content TEXT NOT NULL, used_ms INTEGER NOT NULL,
       PRIMARY KEY (definition, input)) WITHOUT ROWID;`);
   addColumn(db, 'runs', 'askers'); // null in rows from before it
+  const decoded = new Map<string, PathSet>();
   const byInput = db.prepare('SELECT runs.* FROM exact JOIN runs USING (definition, content) WHERE exact.definition = ? AND exact.input = ?');
   const byDefinition = db.prepare('SELECT * FROM runs WHERE definition = ? ORDER BY used_ms DESC');
   const byContent = db.prepare('SELECT * FROM runs WHERE definition = ? AND content = ?');
@@ -57,12 +67,54 @@ export function openActionCache(file: string, store: Store): ActionCache {
     return store.hasTree(result.delta) ? result : undefined;
   }
 
+  /** The newest path set is tried first against the tree that it was recorded on: where little differs, little is read. */
+  function nearestRun([row]: RunRow[], input: TreeDigest): FoundRun | undefined {
+    if (row === undefined || !store.hasTree(row.input as TreeDigest) || !store.hasNode(row.paths as NodeDigest)) return undefined;
+    const paths = pathSet(row.paths);
+    if (!sameFacts(store, paths, row.input as TreeDigest, input)) return undefined;
+    const result = load(row);
+    return result === undefined ? undefined : { content: row.content, result, facts: paths.size };
+  }
+
+  function runOfSameContent(rows: RunRow[], definition: ActionDigest, input: TreeDigest): FoundRun | undefined {
+    const tried = new Set<string>();
+    for (const row of rows) {
+      if (tried.has(row.paths)) continue;
+      if (tried.add(row.paths).size > MAX_PATH_SETS) break;
+      if (!store.hasNode(row.paths as NodeDigest)) continue;
+      const paths = pathSet(row.paths);
+      const content = contentKey(store, definition, paths, input);
+      const found = byContent.get(definition, content) as RunRow | undefined;
+      const result = found === undefined ? undefined : load(found);
+      if (result !== undefined) return { content, result, facts: paths.size };
+    }
+    return undefined;
+  }
+
+  /** Decoded once: a supervisor asks with every edit. */
+  function pathSet(digest: string): PathSet {
+    let paths = decoded.get(digest);
+    if (paths === undefined) {
+      if (decoded.size >= MAX_DECODED) decoded.clear();
+      decoded.set(digest, (paths = decodePathSet(store.getNode(digest as NodeDigest))));
+    }
+    return paths;
+  }
+
+  function toRecorded(row: RunRow | undefined): RecordedRun | undefined {
+    const result = row === undefined ? undefined : load(row);
+    if (row === undefined || result === undefined || !store.hasNode(row.paths as NodeDigest)) return undefined;
+    const paths = pathSet(row.paths);
+    const known = row.askers !== null && store.hasNode(row.askers as NodeDigest);
+    return { paths, askers: known ? decodeAskers(store.getNode(row.askers as NodeDigest), paths) : new Map(), input: row.input as TreeDigest, result, usedMs: row.used_ms };
+  }
+
   function explain(definition: ActionDigest, input: TreeDigest): MissReason {
     const last = byDefinition.get(definition) as RunRow | undefined;
     if (last === undefined) return { why: 'never-ran' };
     if (!store.hasNode(last.paths as NodeDigest)) return { why: 'results-gone' };
     if (!store.hasTree(last.input as TreeDigest)) return { why: 'changed-unknown' };
-    const paths = decodePathSet(store.getNode(last.paths as NodeDigest));
+    const paths = pathSet(last.paths);
     const difference = firstDifference(store, paths, last.input as TreeDigest, input);
     if (difference === undefined) return { why: 'results-gone' };
     const { path, asked, changed, before, after } = difference;
@@ -80,22 +132,15 @@ export function openActionCache(file: string, store: Store): ActionCache {
         touch.run(now, definition, exact.content);
         return { kind: 'hit', result: same, facts: 0 };
       }
-      const tried = new Set<string>();
-      for (const row of byDefinition.iterate(definition) as Iterable<unknown> as Iterable<RunRow>) {
-        if (tried.has(row.paths)) continue;
-        if (tried.add(row.paths).size > MAX_PATH_SETS) break;
-        if (!store.hasNode(row.paths as NodeDigest)) continue;
-        const paths = decodePathSet(store.getNode(row.paths as NodeDigest));
-        const content = contentKey(store, definition, paths, input);
-        const found = byContent.get(definition, content) as RunRow | undefined;
-        const result = found === undefined ? undefined : load(found);
-        if (result === undefined) continue;
-        touch.run(now, definition, content);
-        putExact.run(definition, input, content, now);
-        return { kind: 'hit', result, facts: paths.size };
-      }
-      return { kind: 'miss', reason: explain(definition, input) };
+      const rows = byDefinition.all(definition) as unknown as RunRow[];
+      const found = nearestRun(rows, input) ?? runOfSameContent(rows, definition, input);
+      if (found === undefined) return { kind: 'miss', reason: explain(definition, input) };
+      touch.run(now, definition, found.content);
+      putExact.run(definition, input, found.content, now);
+      return { kind: 'hit', result: found.result, facts: found.facts };
     },
+    recorded: (definition, input) => toRecorded(byInput.get(definition, input) as RunRow | undefined),
+    newest: (definition) => toRecorded(byDefinition.get(definition) as RunRow | undefined),
     record(definition, input, paths, result, askers) {
       const pathsNode = store.putNode(encodePathSet(paths));
       const askersNode = askers === undefined ? null : store.putNode(encodeAskers({ paths, askers }));
@@ -120,6 +165,7 @@ export function openActionCache(file: string, store: Store): ActionCache {
   };
 }
 
+interface FoundRun { content: string; result: ActionResult; facts: number }
 interface RunRow { definition: string; content: string; paths: string; input: string; result: string; used_ms: number; askers: string | null }
 
 /** Two processes may open a file without the column at the same time: one of them finds it made meanwhile. */

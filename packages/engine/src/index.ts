@@ -1,4 +1,5 @@
 export * from './action-cache.ts';
 export * from './action.ts';
+export * from './explain.ts';
 export * from './facts.ts';
 export * from './graph.ts';
