@@ -32,7 +32,7 @@ function world(): World {
   const store = openMemoryStore({ nodeLinks });
   const file = newFile();
   const cache = openActionCache(file, store);
-  const result = (text: string): ActionResult => ({ delta: treeOf(store, { out: text }), log: store.putBlob(Buffer.from(`made ${text}`)), durationMs: 5, caches: [], volatile: [] });
+  const result = (text: string): ActionResult => ({ delta: treeOf(store, { out: text }), log: store.putBlob(Buffer.from(`made ${text}`)), durationMs: 5, caches: [], volatile: [], notPassed: [] });
   return { store, cache, file, result, [Symbol.dispose]: () => cache[Symbol.dispose]() };
 }
 
@@ -46,7 +46,7 @@ test('what never ran is a miss, and the same input is a hit without a fact compa
   using w = world();
   const input = treeOf(w.store, START);
   assert.deepEqual(w.cache.find(DEFINITION, input), { kind: 'miss', reason: { why: 'never-ran' } });
-  const result: ActionResult = { ...w.result('1'), caches: [{ path: '/cache', tree: treeOf(w.store, { warm: '' }) }], volatile: ['had the network'] };
+  const result: ActionResult = { ...w.result('1'), caches: [{ path: '/cache', tree: treeOf(w.store, { warm: '' }) }], volatile: ['could use the network'], notPassed: ['TOKEN'] };
   w.cache.record(DEFINITION, input, PATHS, result);
   assertHit(w.cache.find(DEFINITION, input), result, 0);
   assert.equal(w.cache.find('cd'.repeat(32) as ActionDigest, input).kind, 'miss', 'another definition has results of its own');

@@ -2,3 +2,4 @@ export * from './action-cache.ts';
 export * from './action.ts';
 export * from './facts.ts';
 export * from './graph.ts';
+export * from './variables.ts';
