@@ -3,7 +3,7 @@ import type { ActionDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import type { RefTarget, Store } from '@hyperdocker/cas';
 import type { ActionResult } from './action.ts';
 import { decodeResult, encodeResult } from './action.ts';
-import type { Askers, PathSet, Trace } from './facts.ts';
+import type { PathSet, Trace } from './facts.ts';
 import { askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, sameFacts } from './facts.ts';
 
 /**
@@ -12,8 +12,7 @@ import { askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodeP
  */
 export interface ActionCache extends Disposable {
   find(definition: ActionDigest, input: TreeDigest): Hit | Miss;
-  /** @param askers who asked what the path set says: for explanations */
-  record(definition: ActionDigest, input: TreeDigest, paths: PathSet, result: ActionResult, askers?: Askers): void;
+  record(definition: ActionDigest, input: TreeDigest, trace: Trace, result: ActionResult): void;
   /** The newest run of this definition that answers for `input`, whole: what `find` takes its hit from. */
   recorded(definition: ActionDigest, input: TreeDigest): RecordedRun | undefined;
   /** The newest run of this definition on whatever input. */
@@ -141,9 +140,10 @@ export function openActionCache(file: string, store: Store): ActionCache {
     },
     recorded: (definition, input) => toRecorded(byInput.get(definition, input) as RunRow | undefined),
     newest: (definition) => toRecorded(byDefinition.get(definition) as RunRow | undefined),
-    record(definition, input, paths, result, askers) {
+    record(definition, input, trace, result) {
+      const { paths } = trace;
       const pathsNode = store.putNode(encodePathSet(paths));
-      const askersNode = askers === undefined ? null : store.putNode(encodeAskers({ paths, askers }));
+      const askersNode = store.putNode(encodeAskers(trace));
       const resultNode = store.putNode(encodeResult(result));
       const content = contentKey(store, definition, paths, input);
       store.flush();

@@ -1,13 +1,17 @@
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, hasher } from '@hyperdocker/base';
+import { HdError, hasher, toText } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
-import type { ActionCache, ActionDefinition, ActionResult, MissReason } from '@hyperdocker/engine';
+import type { ActionCache, ActionDefinition, ActionResult, MissReason, SecretUse } from '@hyperdocker/engine';
 import { Asked, definitionKey } from '@hyperdocker/engine';
 import { FIXED_MTIME_NS } from '@hyperdocker/mount';
 import type { Emit, StepId } from './events.ts';
-import type { Plan } from './plan.ts';
-import type { StepContext } from './step-runner.ts';
+import { visibleTree } from './inputs.ts';
+import type { KeptOutputs } from './outputs.ts';
+import type { Plan, PlannedStep } from './plan.ts';
+import type { Leak } from './redact.ts';
+import type { SecretValues } from './secrets.ts';
+import type { StepContext, StepOutcome } from './step-runner.ts';
 import { inTree, runStep } from './step-runner.ts';
 
 export interface BuildOptions {
@@ -19,6 +23,8 @@ export interface BuildOptions {
   /** Cache directories belong to one environment. */
   envId: string;
   emit: Emit;
+  /** Values of the secrets that are used. @throws HdError SECRET_MISSING, SECRET_TOO_SHORT */
+  readSecrets: (uses: readonly SecretUse[]) => SecretValues;
   /** Called once before the first step that has to run: it will take a while. */
   onFirstRun?: () => void;
 }
@@ -33,7 +39,7 @@ export interface Build {
 
 /**
  * Runs the steps in order, each on the tree that the ones before it left, and only those whose facts have changed.
- * @throws HdError STEP_FAILED
+ * @throws HdError STEP_FAILED, SECRET_LEAKED, WORKDIR_MISSING, TRACE_LOST, and those of reading secrets
  */
 export async function build(options: BuildOptions): Promise<Build> {
   const { plan, context, actions, emit } = options;
@@ -41,34 +47,79 @@ export async function build(options: BuildOptions): Promise<Build> {
   let tree = layProject(store, plan, options.projected);
   const results: ActionResult[] = [];
   let ran = 0;
+  let secrets: SecretValues | undefined;
   for (const step of plan.steps) {
     context.signal.throwIfAborted();
-    const definition: ActionDefinition = context.fuse === undefined ? { ...step.definition, untracedInput: tree } : step.definition;
+    const input = inputOf(options, step, tree);
+    const definition: ActionDefinition = context.fuse === undefined ? { ...step.definition, untracedInput: input } : step.definition;
     const key = definitionKey(definition);
-    const found = actions.find(key, tree);
+    const found = actions.find(key, input);
     let result: ActionResult;
     if (found.kind === 'hit') {
       result = found.result;
       emit({ type: 'step', status: 'cached', step: step.id, facts: found.facts, savedMs: result.durationMs });
     } else {
+      // A step that would want for a secret is not found out after others have run for an hour.
+      secrets ??= options.readSecrets(plan.steps.slice(step.id.index - 1).flatMap((later) => later.definition.secrets ?? []));
+      requireWorkdir(store, input, step);
       if (ran === 0) options.onFirstRun?.();
       emit({ type: 'step', status: 'running', step: step.id, reason: explainMiss(found.reason) });
-      const caches = startingCaches(options, step.definition, tree);
-      const outcome = await runStep(context, definition, tree, caches, (text) => emit({ type: 'step-output', step: step.id, text }));
-      if (!outcome.ok) {
-        emit({ type: 'step', status: 'failed', step: step.id, ms: outcome.ms, exitCode: outcome.exitCode, log: outcome.log });
-        throw stepFailed(step.id, outcome.exitCode);
-      }
-      result = outcome.result;
-      actions.record(key, tree, outcome.paths, result, outcome.askers);
+      const caches = startingCaches(options, step.definition, input);
+      const outcome = await runStep(context, { definition, input, caches, secrets: secretsOf(step, secrets), onOutput: (text) => emit({ type: 'step-output', step: step.id, text }) });
+      const { trace, outputs, ...done } = doneOrThrow(options, step, outcome);
+      result = done.result;
+      actions.record(key, input, trace, result);
       keepCaches(options, step.definition, result);
       ran++;
-      emit({ type: 'step', status: 'ran', step: step.id, ms: result.durationMs, facts: outcome.paths.size, volatile: [...result.volatile] });
+      emit({ type: 'step', status: 'ran', step: step.id, ms: result.durationMs, facts: trace.paths.size, volatile: [...result.volatile], ...notPassedOf(result), ...droppedOf(outputs) });
+      for (const path of outputs.missing) emit({ type: 'warning', code: 'OUTPUT_MISSING', message: `build step ${step.id.index} of ${step.id.total} has /${toText(path)} in its outputs, which is not there` });
     }
     results.push(result);
     tree = applyDelta(store, tree, result.delta);
   }
   return { tree, ran, cached: plan.steps.length - ran, results };
+}
+
+/** What a step gets to see of the tree that the ones before it left. */
+function inputOf({ plan, context, projected }: BuildOptions, { definition }: PlannedStep, tree: TreeDigest): TreeDigest {
+  return definition.inputs === undefined ? tree : visibleTree(context.store, tree, inTree(plan.workdir), projected, definition.inputs);
+}
+
+/** The runtime would make it, and the command run in an empty directory. Behind a link it is not looked for. @throws HdError WORKDIR_MISSING */
+function requireWorkdir(store: Store, input: TreeDigest, { id, definition }: PlannedStep): void {
+  const path = inTree(definition.workdir);
+  const names = path === '' ? [] : path.split('/');
+  for (const [depth] of names.entries()) {
+    const entry = lookupPath(store, input, names.slice(0, depth + 1).join('/') as ByteString);
+    if (entry?.kind === 'symlink') return;
+    if (entry?.kind === 'dir') continue;
+    const cause = definition.inputs === undefined ? 'an earlier step has to make it' : 'an earlier step has to make it, or a pattern of `inputs` to match it';
+    throw new HdError('WORKDIR_MISSING', `build step ${id.index} of ${id.total} runs in ${definition.workdir}, which is no directory`, { hint: `check \`workdir\` at hd.toml:${id.line}: ${cause}` });
+  }
+}
+
+function secretsOf({ definition }: PlannedStep, all: SecretValues): SecretValues {
+  return new Map([...all].filter(([id]) => definition.secrets?.some((use) => use.id === id)));
+}
+
+function doneOrThrow({ emit }: BuildOptions, { id, definition }: PlannedStep, outcome: StepOutcome): Extract<StepOutcome, { kind: 'done' }> {
+  switch (outcome.kind) {
+    case 'done':
+      return outcome;
+    case 'failed':
+      emit({ type: 'step', status: 'failed', step: id, ms: outcome.ms, exitCode: outcome.exitCode, log: outcome.log });
+      throw stepFailed(id, outcome.exitCode);
+    case 'leaked':
+      throw secretLeaked(id, definition, outcome.leak);
+  }
+}
+
+function notPassedOf({ notPassed }: ActionResult): { notPassed?: string[] } {
+  return notPassed.length === 0 ? {} : { notPassed: [...notPassed] };
+}
+
+function droppedOf({ dropped, firstDropped }: Omit<KeptOutputs, 'delta'>): { dropped?: { count: number; first: string } } {
+  return firstDropped === undefined ? {} : { dropped: { count: dropped, first: `/${toText(firstDropped)}` } };
 }
 
 /** The image with the project over its working directory, as `COPY . .` would put it, and the directory the user's: steps and services write there. */
@@ -110,6 +161,13 @@ function stepFailed(step: StepId, exitCode: number): HdError {
   return new HdError('STEP_FAILED', `build step ${step.index} of ${step.total} ended with exit code ${exitCode}: ${step.command}`, {
     hint: `see its output above; it ${where}, and runs again with the next \`hd up\``,
     details: { line: step.line, exitCode, command: step.command },
+  });
+}
+
+function secretLeaked(step: StepId, { command }: ActionDefinition, { id, path }: Leak): HdError {
+  return new HdError('SECRET_LEAKED', `build step ${step.index} of ${step.total} wrote the secret ${id} to /${path}; nothing that it wrote was stored`, {
+    hint: `let the tool read the secret where it is mounted, or remove the file before the step ends (hd.toml:${step.line})`,
+    details: { line: step.line, secret: id, path: `/${path}`, command },
   });
 }
 

@@ -29,6 +29,8 @@ import { hostPassthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
 import { makePlan, userOf } from './plan.ts';
 import { registryConfig } from './registries.ts';
+import type { SecretHost } from './secrets.ts';
+import { readSecrets, secretExclusions } from './secrets.ts';
 import { ServiceSet } from './service-set.ts';
 import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
@@ -260,6 +262,7 @@ export class Supervisor {
   #build(plan: Plan, ingested: Ingested, onFirstRun?: () => void): Promise<Build> {
     return build({
       plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, envId: this.#options.paths.id,
+      readSecrets: (uses) => readSecrets(plan.spec.secrets, uses, this.#secretHost),
       emit: (event) => this.#emit(event), ...(onFirstRun === undefined ? {} : { onFirstRun }),
     });
   }
@@ -292,11 +295,11 @@ export class Supervisor {
     void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch())).catch((error: unknown) => this.#warn(error));
   }
 
-  /** A home inside the project is no part of it: it would hold itself. */
+  /** A home inside the project is no part of it: it would hold itself. Nor are files of secrets: they must not be stored. */
   #filter(spec: EnvSpec, include: string[]): Filter {
     const home = relative(this.#options.project.dir, this.#options.home.dir);
     const own = home === '' || home.startsWith('..') ? [] : [home];
-    return createFilter({ include, exclude: [...spec.files.exclude, ...own] });
+    return createFilter({ include, exclude: [...spec.files.exclude, ...own, ...secretExclusions(spec.secrets, this.#secretHost)] });
   }
 
   /** What is in a batch is a hint: the files are compared with what is known of them, so nothing is missed and a touch does nothing. */
@@ -412,7 +415,17 @@ export class Supervisor {
       this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
       return;
     }
-    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.fail(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
+    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
+  }
+
+  /** A step that runs on files that nobody serves any more is not waited for. */
+  #failForGood(error: HdError): void {
+    this.fail(error);
+    this.#abort.abort(error);
+  }
+
+  get #secretHost(): SecretHost {
+    return { env: this.#options.hostEnv, projectDir: this.#options.project.dir };
   }
 
   #projector() {
@@ -420,7 +433,7 @@ export class Supervisor {
   }
 
   #stepContext(plan: Plan): StepContext {
-    return { ...this.#projector(), runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, signal: this.#abort.signal };
+    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, signal: this.#abort.signal };
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
