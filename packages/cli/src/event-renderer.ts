@@ -147,6 +147,8 @@ export class EventRenderer {
         return this.#isBuilt ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] CACHED ${oneLine(step.command)} (saved ${formatDuration(event.savedMs)})`))];
       case 'ran':
         return [...listed(heading), stdout(`${label} ${outPaint('green', 'DONE')} ${formatDuration(event.ms)}${remarks(event).length === 0 ? '' : outPaint('dim', ` (${remarks(event).join(', ')})`)}`)];
+      case 'discarded':
+        return live ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] runs again: a step before it changed what it looks at`))];
       case 'failed':
         return [...listed(heading), ...this.#failedStep(event)];
       default:

@@ -29,7 +29,7 @@ export interface RecordedRun extends Trace { input: TreeDigest; result: ActionRe
 export interface Hit { kind: 'hit'; result: ActionResult; /** How many facts were compared; 0 when the whole tree was the same. */ facts: number }
 export type MissReason =
   | { why: 'never-ran' }
-  /** `by`: the program that looked at the path first, where that is known. */
+  /** `asked`: the questions that are answered otherwise. `by`: the program that looked at the path first, where that is known. */
   | { why: 'changed'; path: string; asked: number; before: string; after: string; by?: string }
   | { why: 'results-gone' }
   /** Something that it looked at: what it saw then is no longer in the store to compare. */
@@ -116,10 +116,10 @@ export function openActionCache(file: string, store: Store): ActionCache {
     const paths = pathSet(last.paths);
     const difference = firstDifference(store, paths, last.input as TreeDigest, input);
     if (difference === undefined) return { why: 'results-gone' };
-    const { path, asked, changed, before, after } = difference;
+    const { path, changed, before, after } = difference;
     const known = last.askers !== null && store.hasNode(last.askers as NodeDigest);
     const by = known ? askerOf(decodeAskers(store.getNode(last.askers as NodeDigest), paths), path, changed) : undefined;
-    return { why: 'changed', path, asked, before: describe(before), after: describe(after), ...(by === undefined ? {} : { by }) };
+    return { why: 'changed', path, asked: changed, before: describe(before), after: describe(after), ...(by === undefined ? {} : { by }) };
   }
 
   return {

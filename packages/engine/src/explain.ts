@@ -4,7 +4,7 @@ import { Asked } from './facts.ts';
 
 /** One part of a definition that is not what it was. Lists are joined by spaces; `name` is that of a variable. */
 export interface DefinitionChange {
-  part: 'command' | 'workdir' | 'user' | 'platform' | 'network' | 'cache' | 'variable';
+  part: 'command' | 'workdir' | 'user' | 'platform' | 'network' | 'cache' | 'inputs' | 'outputs' | 'secrets' | 'variable';
   name?: string;
   before?: string;
   after?: string;
@@ -19,6 +19,9 @@ export function compareDefinitions(before: ActionDefinition, after: ActionDefini
     ['platform', definition.platform],
     ['network', definition.network ? 'yes' : 'no'],
     ['cache', [...definition.cacheDirs].sort().join(' ')],
+    ['inputs', definition.inputs?.join(' ') ?? ''],
+    ['outputs', [...(definition.outputs ?? [])].sort().join(' ')],
+    ['secrets', (definition.secrets ?? []).map(({ id, file, env }) => `${id}:${file}${env === undefined ? '' : `:${env}`}`).sort().join(' ')],
   ];
   const now = new Map(parts(after));
   const changes = parts(before).flatMap(([part, old]): DefinitionChange[] => (old === now.get(part) ? [] : [{ part, before: old, after: now.get(part) ?? '' }]));

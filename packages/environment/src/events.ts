@@ -8,6 +8,8 @@ export type HdEvent =
   | { type: 'step'; status: 'cached'; step: StepId; facts: number; savedMs: number }
   | { type: 'step'; status: 'ran'; step: StepId; ms: number; facts: number; volatile: string[]; notPassed?: string[]; dropped?: DroppedOutputs }
   | { type: 'step'; status: 'failed'; step: StepId; ms: number; exitCode: number; log: string }
+  /** It was run ahead of its turn, on what turned out to be something else. It runs again; what it printed is void. */
+  | { type: 'step'; status: 'discarded'; step: StepId }
   | { type: 'step-output'; step: StepId; text: string }
   | BuiltEvent
   | { type: 'change'; changes: FileChange[]; summary: ChangeSummary; ms: number; ran: number }

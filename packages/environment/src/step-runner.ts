@@ -48,13 +48,15 @@ export interface StepRun {
   /** Of at least the secrets that the definition names. */
   secrets: SecretValues;
   onOutput: (text: string) => void;
+  /** Told while it runs, soon after, what it looks at. */
+  onAsked?: (paths: PathSet) => void;
 }
 
 export type StepOutcome =
-  | { kind: 'done'; result: ActionResult; trace: Trace; outputs: Omit<KeptOutputs, 'delta'> }
-  | { kind: 'failed'; exitCode: number; log: string; ms: number }
+  | { kind: 'done'; result: ActionResult; trace: Trace; outputs: Omit<KeptOutputs, 'delta'>; ms: number }
+  | { kind: 'failed'; exitCode: number; log: string; trace: Trace; ms: number }
   /** It ended well, but what it wrote holds a secret. Nothing of it was stored. */
-  | { kind: 'leaked'; leak: Leak };
+  | { kind: 'leaked'; leak: Leak; ms: number };
 
 let runs = 0;
 
@@ -74,15 +76,15 @@ export async function runStep(context: StepContext, run: StepRun): Promise<StepO
   for (const [path, tree] of caches) start = setPath(store, start, inTree(path), { kind: 'dir', name: '' as ByteString, mode: 0o755, digest: tree });
   store.flush();
   try {
-    await using lower = await mountLower(context, id, start, join(dir, 'lower'), true);
+    await using lower = await mountLower(context, id, start, join(dir, 'lower'), { onAsked: run.onAsked });
     const { spec, exit, log } = await runOver(context, { id, dir, lower: lower.path, run });
     const ms = performance.now() - started;
     // First of all: without a whole trace not even a failure is one.
     const { paths, askers } = await traceOf(lower);
-    if (exit !== 0) return { kind: 'failed', exitCode: exit, log, ms };
+    if (exit !== 0) return { kind: 'failed', exitCode: exit, log, trace: { paths: withoutCaches(paths, [...caches.keys()]), askers }, ms };
     const upper = join(dir, 'upper');
     const leak = findLeak(upper, run.secrets);
-    if (leak !== undefined) return { kind: 'leaked', leak };
+    if (leak !== undefined) return { kind: 'leaked', leak, ms };
     const skip = new Set(mountTargets(spec).map(({ path }) => inTree(path)));
     const carried = new TraceRecorder();
     const captured = captureUpper(store, upper, start, skip, (path, asked) => carried.record(path, asked));
@@ -94,7 +96,7 @@ export async function runStep(context: StepContext, run: StepRun): Promise<StepO
       notPassed: variablesNotPassed(definition.command, definition.env, context.hostEnv),
     };
     const asked = context.fuse === undefined ? new Map() : withoutCaches(joinPaths(paths, carried.finish()), [...caches.keys()]);
-    return { kind: 'done', result, outputs, trace: { paths: asked, askers } };
+    return { kind: 'done', result, outputs, trace: { paths: asked, askers }, ms };
   } finally {
     removeScratch(dir);
   }
@@ -187,13 +189,13 @@ export interface Lower extends AsyncDisposable {
 }
 
 /** A whole tree as a read-only directory. */
-export async function mountLower(projector: Projector, id: string, tree: TreeDigest, mountpoint: string, tracing: boolean): Promise<Lower> {
+export async function mountLower(projector: Projector, id: string, tree: TreeDigest, mountpoint: string, tracing?: { onAsked?: ((paths: PathSet) => void) | undefined }): Promise<Lower> {
   const { fuse } = projector;
   if (fuse === undefined) {
     return { path: materialize(projector.store, tree, projector.materializedDir), release: async () => ({ paths: new Map(), askers: new Map() }), [Symbol.asyncDispose]: async () => {} };
   }
   mkdirSync(mountpoint, { recursive: true });
-  await fuse.mount(id, { tree, mountpoint, storeDir: projector.storeDir, tracing });
+  await fuse.mount(id, { tree, mountpoint, storeDir: projector.storeDir, tracing: tracing !== undefined, ...(tracing?.onAsked === undefined ? {} : { onAsked: tracing.onAsked }) });
   let released = false;
   const release = async (): Promise<Trace> => {
     released = true;
