@@ -1,4 +1,4 @@
-import type { ByteString, TreeDigest } from '@hyperdocker/base';
+import type { ActionDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { HdError, hasher, toText } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
@@ -59,25 +59,41 @@ export async function build(options: BuildOptions): Promise<Build> {
       result = found.result;
       emit({ type: 'step', status: 'cached', step: step.id, facts: found.facts, savedMs: result.durationMs });
     } else {
-      // A step that would want for a secret is not found out after others have run for an hour.
+      // That a later step lacks a secret is said now, not after this one has run for an hour.
       secrets ??= options.readSecrets(plan.steps.slice(step.id.index - 1).flatMap((later) => later.definition.secrets ?? []));
       requireWorkdir(store, input, step);
-      if (ran === 0) options.onFirstRun?.();
-      emit({ type: 'step', status: 'running', step: step.id, reason: explainMiss(found.reason) });
-      const caches = startingCaches(options, step.definition, input);
-      const outcome = await runStep(context, { definition, input, caches, secrets: secretsOf(step, secrets), onOutput: (text) => emit({ type: 'step-output', step: step.id, text }) });
-      const { paths, outputs, ...done } = doneOrThrow(options, step, outcome);
-      result = done.result;
-      actions.record(key, input, paths, result);
-      keepCaches(options, step.definition, result);
-      ran++;
-      emit({ type: 'step', status: 'ran', step: step.id, ms: result.durationMs, facts: paths.size, volatile: [...result.volatile], ...notPassedOf(result), ...droppedOf(outputs) });
-      for (const path of outputs.missing) emit({ type: 'warning', code: 'OUTPUT_MISSING', message: `build step ${step.id.index} of ${step.id.total} has /${toText(path)} in its outputs, which is not there` });
+      if (ran++ === 0) options.onFirstRun?.();
+      result = await runAndRecord(options, { step, definition, key, input, secrets, reason: found.reason });
     }
     results.push(result);
     tree = applyDelta(store, tree, result.delta);
   }
   return { tree, ran, cached: plan.steps.length - ran, results };
+}
+
+interface Missed {
+  step: PlannedStep;
+  definition: ActionDefinition;
+  key: ActionDigest;
+  input: TreeDigest;
+  secrets: SecretValues;
+  reason: MissReason;
+}
+
+async function runAndRecord(options: BuildOptions, { step, definition, key, input, secrets, reason }: Missed): Promise<ActionResult> {
+  const { id } = step;
+  const { emit } = options;
+  emit({ type: 'step', status: 'running', step: id, reason: explainMiss(reason) });
+  const outcome = await runStep(options.context, {
+    definition, input, caches: startingCaches(options, step.definition, input), secrets: secretsOf(step, secrets),
+    onOutput: (text) => emit({ type: 'step-output', step: id, text }),
+  });
+  const { result, paths, outputs } = doneOrThrow(options, step, outcome);
+  options.actions.record(key, input, paths, result);
+  keepCaches(options, step.definition, result);
+  emit({ type: 'step', status: 'ran', step: id, ms: result.durationMs, facts: paths.size, volatile: [...result.volatile], ...notPassedOf(result), ...droppedOf(outputs) });
+  for (const path of outputs.missing) emit({ type: 'warning', code: 'OUTPUT_MISSING', message: `build step ${id.index} of ${id.total} has /${toText(path)} in its outputs, which is not there` });
+  return result;
 }
 
 /** What a step gets to see of the tree that the ones before it left. */

@@ -36,6 +36,8 @@ function serve({ fd, storeDir, tree, tracing }: FuseWorkerData): FuseWorkerResul
     if (answer.kind === 'destroy') break;
     if (answer.kind === 'reply') writeReply(fd, answer.bytes);
   }
+  // A trace says "given these answers": with one that was none, it is worth nothing.
+  if (tracing && server.failure !== undefined) throw server.failure;
   return { paths: encodePathSet(recorder.finish()), requests };
 }
 
