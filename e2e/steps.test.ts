@@ -142,6 +142,11 @@ steps = [
       assert.doesNotMatch(report.output.split(control)[1] ?? '', /TOKEN/);
       for (const secret of [token, key]) assert.doesNotMatch(result.stdout + result.stderr, new RegExp(secret));
       assert.match((await project.hd('exec', '--', 'sh', '-c', 'ls private; ls /run/secrets /root/key 2>&1')).stdout, /^other\n/);
+      // Larger files are compressed in the store: these are read through the file system that it makes.
+      const pattern = (text: string): string => `[${text[0]}]${text.slice(1)}`;
+      const search = (text: string): Promise<{ stdout: string }> => project.hd('exec', '--', 'sh', '-c', `grep -rl '${pattern(text)}' /etc /home /root /tmp /workspace /run 2>/dev/null`);
+      assert.equal((await search(control)).stdout, '/workspace/hd.toml\n');
+      for (const secret of [token, key]) assert.equal((await search(secret)).stdout, '');
       assert.notDeepEqual(holding(control).filter((file) => file.startsWith(rig.world.home)), [], 'the search finds what was printed');
       assert.deepEqual(holding(...forms(token), ...forms(key)), [join(project.dir, 'private/own')]);
       await project.hd('down');
@@ -201,17 +206,16 @@ describe('no way around the trace', { skip }, () => {
   test('a step cannot mount, change namespaces, nor make or open devices of the host', async () => {
     const tries = ['mount -t tmpfs none /mnt', 'mount -o bind /etc /mnt', 'umount /etc/hosts', 'unshare -m true', 'unshare -U true', 'nsenter -t 1 -m true', 'chroot /proc/1/root mount -t proc p /proc', 'cat /dev/fuse', 'mknod /tmp/d c 10 229 && cat /tmp/d', 'mknod /tmp/s b 8 0 && cat /tmp/s', 'echo 0 > /proc/sys/kernel/randomize_va_space'];
     const project = await rig.environment('ways', `[build]\nsteps = [${tries.map((command) => `'mkdir -p /mnt; ! { ${command}; }'`).join(', ')}]\n`);
-    assert.equal((await built(project)).ran.length, tries.length);
+    const said = (await built(project)).output.split('\n').filter((line) => line !== '');
+    assert.equal(said.filter((line) => /not permitted|denied|Read-only|No such file or directory/i.test(line)).length, tries.length);
   });
 
   test('what is read by way of /proc, a link or another name is traced as well', async () => {
-    const ways = ['cat /proc/self/root/workspace/in', 'cat /proc/1/cwd/in', 'ln -s /workspace/in /tmp/l && cat /tmp/l', 'chroot / cat /workspace/in', 'exec 3<in; cat /proc/self/fd/3', 'cp in /tmp/c', 'mv in moved', 'ln in /tmp/hard && cat /tmp/hard'];
-    const project = await rig.environment('reads', `[build]\nsteps = [${ways.map((command) => `"cp -r /workspace /tmp/w; cd /workspace; ${command}"`).join(', ')}]\n`, { in: 'one', unread: '' });
-    project.replace('hd.toml', /cp -r \/workspace \/tmp\/w; /g, '');
-    project.replace('hd.toml', '"cd /workspace; mv in moved", ', '');
-    assert.equal((await built(project)).ran.length, ways.length - 1);
+    const ways = ['cat /proc/self/root/workspace/in', 'cat /proc/1/cwd/in', 'ln -s /workspace/in /tmp/l && cat /tmp/l', 'chroot / cat /workspace/in', 'exec 3<in; cat /proc/self/fd/3', 'cp in /tmp/c', 'ln in /tmp/hard && cat /tmp/hard'];
+    const project = await rig.environment('reads', `[build]\nsteps = [${ways.map((command) => `"${command}"`).join(', ')}]\n`, { in: 'one', unread: '' });
+    assert.deepEqual((await built(project)).ran, ways);
     project.write('in', 'two');
-    assert.equal((await built(project)).ran.length, ways.length - 1);
+    assert.deepEqual((await built(project)).ran, ways);
     project.write('unread', 'edited');
     assert.deepEqual((await built(project)).ran, []);
   });

@@ -84,7 +84,7 @@ export interface ActionResult {
   durationMs: number;
   /** What each cache directory held at the end, by absolute path. */
   caches: readonly { path: string; tree: TreeDigest }[];
-  /** Reasons why a run on another day might differ, for example that it had the network. */
+  /** Reasons why a run on another day might differ, for example that it could use the network. */
   volatile: readonly string[];
   /** Variables of the host that the command speaks of and was not given, by name. No part of any key: for explanations. */
   notPassed: readonly string[];

@@ -64,6 +64,8 @@ function serve({ fd, storeDir, tree, tracing, reporting, exchange }: FuseWorkerD
     }
   }
   programs.close();
+  // A trace says "given these answers": with one that was none, it is worth nothing.
+  if (tracing && server.failure !== undefined) throw server.failure;
   const paths = recorder.finish();
   return { paths: encodePathSet(paths), askers: encodeAskers({ paths, askers: recorder.askers }), requests };
 }
