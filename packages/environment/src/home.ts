@@ -54,6 +54,8 @@ export interface EnvPaths {
   /** What a later process needs to find or clean up the supervisor. */
   stateFile: string;
   supervisorLog: string;
+  /** What became of each step in the last build. */
+  buildRecord: string;
   statCache: string;
   logsDir: string;
   /** State of the OCI runtime: which containers are this environment's. */
@@ -76,6 +78,7 @@ export function envPaths(home: Home, project: Project): EnvPaths {
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
     supervisorLog: join(dir, 'supervisor.log'),
+    buildRecord: join(dir, 'build.json'),
     statCache: join(dir, 'stat.cache'),
     logsDir: join(dir, 'logs'),
     runtimeRoot: join(dir, 'run'),
