@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -77,6 +78,39 @@ test('a miss names the path, what was asked of it, and both answers', () => {
   const listing = reason({ 'lib/b': '' });
   assert(listing.why === 'changed' && listing.path === 'lib' && listing.before !== listing.after);
   assert.deepEqual(reason({ lib: undefined }), { why: 'changed', path: 'lib', asked: Asked.listing, before: listing.before, after: 'absent' });
+});
+
+test('a miss names the program that looked, where that was recorded; askers are kept through gc', () => {
+  using w = world();
+  const input = treeOf(w.store, START);
+  w.store.setRef('input', { kind: 'tree', digest: input });
+  const askers = new Map([[at('in'), [{ asked: Asked.stat, program: 'sh' }, { asked: Asked.content, program: 'cc1 in' }]]]);
+  w.cache.record(DEFINITION, input, PATHS, w.result('1'), askers);
+  const by = (files: Record<string, string>): unknown => {
+    const found = w.cache.find(DEFINITION, treeOf(w.store, { ...START, ...files }));
+    return found.kind === 'miss' && found.reason.why === 'changed' ? found.reason.by : found;
+  };
+  w.store.gc({ extraRoots: w.cache.roots(0) });
+  assert.equal(by({ in: '2' }), 'cc1 in');
+  assert.equal(by({ config: 'new' }), undefined);
+  w.cache.record(DEFINITION, input, PATHS, w.result('1'));
+  assert.equal(by({ in: '2' }), undefined);
+});
+
+test('a file from before there were askers opens, and its rows work', () => {
+  using w = world();
+  const input = treeOf(w.store, START);
+  const result = w.result('1');
+  w.cache.record(DEFINITION, input, PATHS, result);
+  w.cache[Symbol.dispose]();
+  const db = new DatabaseSync(w.file);
+  db.exec('ALTER TABLE runs DROP COLUMN askers');
+  db.close();
+  using again = openActionCache(w.file, w.store);
+  assertHit(again.find(DEFINITION, input), result, 0);
+  assert.equal(again.roots(0).length, 2);
+  const found = again.find(DEFINITION, treeOf(w.store, { ...START, in: '2' }));
+  assert(found.kind === 'miss' && found.reason.why === 'changed');
 });
 
 test('switching back to an earlier content is a hit', () => {

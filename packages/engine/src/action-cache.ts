@@ -3,8 +3,8 @@ import type { ActionDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import type { RefTarget, Store } from '@hyperdocker/cas';
 import type { ActionResult } from './action.ts';
 import { decodeResult, encodeResult } from './action.ts';
-import type { PathSet } from './facts.ts';
-import { contentKey, decodePathSet, encodePathSet, firstDifference } from './facts.ts';
+import type { Askers, PathSet } from './facts.ts';
+import { askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference } from './facts.ts';
 
 /**
  * Definition key → recorded path sets → content key → result (BuildXL's two-phase look-up). Rows point at nodes of the
@@ -12,7 +12,8 @@ import { contentKey, decodePathSet, encodePathSet, firstDifference } from './fac
  */
 export interface ActionCache extends Disposable {
   find(definition: ActionDigest, input: TreeDigest): Hit | Miss;
-  record(definition: ActionDigest, input: TreeDigest, paths: PathSet, result: ActionResult): void;
+  /** @param askers who asked what the path set says: for explanations */
+  record(definition: ActionDigest, input: TreeDigest, paths: PathSet, result: ActionResult, askers?: Askers): void;
   /** Nodes that GC must keep for rows used since `sinceMs`. */
   roots(sinceMs: number): RefTarget[];
   /** Forgets rows not used since `sinceMs`. */
@@ -22,7 +23,8 @@ export interface ActionCache extends Disposable {
 export interface Hit { kind: 'hit'; result: ActionResult; /** How many facts were compared; 0 when the whole tree was the same. */ facts: number }
 export type MissReason =
   | { why: 'never-ran' }
-  | { why: 'changed'; path: string; asked: number; before: string; after: string }
+  /** `by`: the program that looked at the path first, where that is known. */
+  | { why: 'changed'; path: string; asked: number; before: string; after: string; by?: string }
   | { why: 'results-gone' }
   /** Something that it looked at: what it saw then is no longer in the store to compare. */
   | { why: 'changed-unknown' };
@@ -41,10 +43,11 @@ export function openActionCache(file: string, store: Store): ActionCache {
     CREATE TABLE IF NOT EXISTS exact (
       definition TEXT NOT NULL, input TEXT NOT NULL, content TEXT NOT NULL, used_ms INTEGER NOT NULL,
       PRIMARY KEY (definition, input)) WITHOUT ROWID;`);
+  addColumn(db, 'runs', 'askers'); // null in rows from before it
   const byInput = db.prepare('SELECT runs.* FROM exact JOIN runs USING (definition, content) WHERE exact.definition = ? AND exact.input = ?');
   const byDefinition = db.prepare('SELECT * FROM runs WHERE definition = ? ORDER BY used_ms DESC');
   const byContent = db.prepare('SELECT * FROM runs WHERE definition = ? AND content = ?');
-  const putRun = db.prepare('INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET input = excluded.input, paths = excluded.paths, result = excluded.result, used_ms = excluded.used_ms');
+  const putRun = db.prepare('INSERT INTO runs (definition, content, paths, input, result, used_ms, askers) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET input = excluded.input, paths = excluded.paths, result = excluded.result, used_ms = excluded.used_ms, askers = excluded.askers');
   const putExact = db.prepare('INSERT INTO exact VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET content = excluded.content, used_ms = excluded.used_ms');
   const touch = db.prepare('UPDATE runs SET used_ms = ? WHERE definition = ? AND content = ?');
 
@@ -59,9 +62,13 @@ export function openActionCache(file: string, store: Store): ActionCache {
     if (last === undefined) return { why: 'never-ran' };
     if (!store.hasNode(last.paths as NodeDigest)) return { why: 'results-gone' };
     if (!store.hasTree(last.input as TreeDigest)) return { why: 'changed-unknown' };
-    const difference = firstDifference(store, decodePathSet(store.getNode(last.paths as NodeDigest)), last.input as TreeDigest, input);
+    const paths = decodePathSet(store.getNode(last.paths as NodeDigest));
+    const difference = firstDifference(store, paths, last.input as TreeDigest, input);
     if (difference === undefined) return { why: 'results-gone' };
-    return { why: 'changed', path: difference.path, asked: difference.asked, before: describe(difference.before), after: describe(difference.after) };
+    const { path, asked, changed, before, after } = difference;
+    const known = last.askers !== null && store.hasNode(last.askers as NodeDigest);
+    const by = known ? askerOf(decodeAskers(store.getNode(last.askers as NodeDigest), paths), path, changed) : undefined;
+    return { why: 'changed', path, asked, before: describe(before), after: describe(after), ...(by === undefined ? {} : { by }) };
   }
 
   return {
@@ -89,18 +96,19 @@ export function openActionCache(file: string, store: Store): ActionCache {
       }
       return { kind: 'miss', reason: explain(definition, input) };
     },
-    record(definition, input, paths, result) {
+    record(definition, input, paths, result, askers) {
       const pathsNode = store.putNode(encodePathSet(paths));
+      const askersNode = askers === undefined ? null : store.putNode(encodeAskers({ paths, askers }));
       const resultNode = store.putNode(encodeResult(result));
       const content = contentKey(store, definition, paths, input);
       store.flush();
       const now = Date.now();
-      putRun.run(definition, content, pathsNode, input, resultNode, now);
+      putRun.run(definition, content, pathsNode, input, resultNode, now, askersNode);
       putExact.run(definition, input, content, now);
     },
     roots(sinceMs) {
-      const rows = db.prepare('SELECT paths, result FROM runs WHERE used_ms >= ?').all(sinceMs) as unknown as RunRow[];
-      return rows.flatMap((row) => [{ kind: 'node' as const, digest: row.paths }, { kind: 'node' as const, digest: row.result }]);
+      const rows = db.prepare('SELECT paths, result, askers FROM runs WHERE used_ms >= ?').all(sinceMs) as unknown as RunRow[];
+      return rows.flatMap(({ paths, result, askers }) => [paths, result, askers].filter((digest) => digest !== null).map((digest) => ({ kind: 'node' as const, digest })));
     },
     prune(sinceMs) {
       db.prepare('DELETE FROM runs WHERE used_ms < ?').run(sinceMs);
@@ -112,7 +120,18 @@ export function openActionCache(file: string, store: Store): ActionCache {
   };
 }
 
-interface RunRow { definition: string; content: string; paths: string; input: string; result: string; used_ms: number }
+interface RunRow { definition: string; content: string; paths: string; input: string; result: string; used_ms: number; askers: string | null }
+
+/** Two processes may open a file without the column at the same time: one of them finds it made meanwhile. */
+function addColumn(db: DatabaseSync, table: string, column: string): void {
+  const there = (): boolean => db.prepare(`SELECT 1 FROM pragma_table_info('${table}') WHERE name = ?`).get(column) !== undefined;
+  if (there()) return;
+  try {
+    db.exec(`ALTER TABLE ${table} ADD COLUMN ${column} TEXT`);
+  } catch (error) {
+    if (!there()) throw error;
+  }
+}
 
 function describe(entry: { kind: string; digest?: string; mode: number } | undefined): string {
   if (entry === undefined) return 'absent';

@@ -60,7 +60,7 @@ export async function build(options: BuildOptions): Promise<Build> {
         throw stepFailed(step.id, outcome.exitCode);
       }
       result = outcome.result;
-      actions.record(key, tree, outcome.paths, result);
+      actions.record(key, tree, outcome.paths, result, outcome.askers);
       keepCaches(options, step.definition, result);
       ran++;
       emit({ type: 'step', status: 'ran', step: step.id, ms: result.durationMs, facts: outcome.paths.size, volatile: [...result.volatile] });
@@ -123,7 +123,7 @@ export function explainMiss(reason: MissReason): string {
     case 'changed-unknown':
       return 'something that it looked at changed';
     case 'changed':
-      return `${ASKED_WORDS.find(([bit]) => reason.asked & bit)?.[1] ?? 'what it looked at'} /${reason.path} changed (${reason.before} → ${reason.after})`;
+      return `${ASKED_WORDS.find(([bit]) => reason.asked & bit)?.[1] ?? 'what it looked at'} /${reason.path} changed (${reason.before} → ${reason.after})${reason.by === undefined ? '' : `, which \`${reason.by}\` looked at`}`;
   }
 }
 

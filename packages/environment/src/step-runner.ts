@@ -4,8 +4,8 @@ import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { isErrno, toByteString } from '@hyperdocker/base';
 import type { DirEntry, Store, TreeEntry } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
-import type { ActionDefinition, ActionResult, PathSet } from '@hyperdocker/engine';
-import { ignoring } from '@hyperdocker/engine';
+import type { ActionDefinition, ActionResult, Askers, PathSet, Trace } from '@hyperdocker/engine';
+import { TraceRecorder, ignoring, joinPaths } from '@hyperdocker/engine';
 import type { FuseHost } from '@hyperdocker/mount';
 import { captureUpper, materialize, mountOverlay, unmount } from '@hyperdocker/mount';
 import type { ContainerExit, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
@@ -32,7 +32,7 @@ export interface StepContext extends Projector {
 }
 
 export type StepOutcome =
-  | { ok: true; result: ActionResult; paths: PathSet }
+  | { ok: true; result: ActionResult; paths: PathSet; askers: Askers }
   | { ok: false; exitCode: number; log: string; ms: number };
 
 let runs = 0;
@@ -56,13 +56,14 @@ export async function runStep(context: StepContext, definition: ActionDefinition
     const { spec, exit, log } = await runOver(context, { id, dir, lower: lower.path, definition }, onOutput);
     const ms = performance.now() - started;
     if (exit !== 0) return { ok: false, exitCode: exit, log, ms };
-    const { paths } = await lower.release();
+    const { paths, askers } = await lower.release();
     const skip = new Set(mountTargets(spec).map(({ path }) => inTree(path)));
-    const captured = captureUpper(store, join(dir, 'upper'), start, skip);
+    const carried = new TraceRecorder();
+    const captured = captureUpper(store, join(dir, 'upper'), start, skip, (path, asked) => carried.record(path, asked));
     const after = applyDelta(store, start, captured);
     const { delta, kept } = withCaches(store, captured, after, definition.cacheDirs);
     const result: ActionResult = { delta, log: store.putBlob(Buffer.from(log)) as BlobDigest, durationMs: ms, caches: kept, volatile: volatileReasons(context, definition) };
-    return { ok: true, result, paths: context.fuse === undefined ? new Map() : withoutCaches(paths, [...caches.keys()]) };
+    return { ok: true, result, paths: context.fuse === undefined ? new Map() : withoutCaches(joinPaths(paths, carried.finish()), [...caches.keys()]), askers };
   } finally {
     removeScratch(dir);
   }
@@ -128,19 +129,19 @@ export async function exitUnlessAborted(container: RunningContainer, signal: Abo
 export interface Lower extends AsyncDisposable {
   path: string;
   /** Unmounts, and tells what was asked of it while tracing. Call once nobody uses it any more. */
-  release(): Promise<{ paths: PathSet }>;
+  release(): Promise<Trace>;
 }
 
 /** A whole tree as a read-only directory. */
 export async function mountLower(projector: Projector, id: string, tree: TreeDigest, mountpoint: string, tracing: boolean): Promise<Lower> {
   const { fuse } = projector;
   if (fuse === undefined) {
-    return { path: materialize(projector.store, tree, projector.materializedDir), release: async () => ({ paths: new Map() }), [Symbol.asyncDispose]: async () => {} };
+    return { path: materialize(projector.store, tree, projector.materializedDir), release: async () => ({ paths: new Map(), askers: new Map() }), [Symbol.asyncDispose]: async () => {} };
   }
   mkdirSync(mountpoint, { recursive: true });
   await fuse.mount(id, { tree, mountpoint, storeDir: projector.storeDir, tracing });
   let released = false;
-  const release = (): Promise<{ paths: PathSet }> => {
+  const release = (): Promise<Trace> => {
     released = true;
     return fuse.unmount(id);
   };

@@ -4,8 +4,8 @@ import { accessSync, constants } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError } from '@hyperdocker/base';
-import type { PathSet } from '@hyperdocker/engine';
-import { decodePathSet } from '@hyperdocker/engine';
+import type { Trace } from '@hyperdocker/engine';
+import { decodeAskers, decodePathSet } from '@hyperdocker/engine';
 import type { HostReply, HostRequest } from './fuse-host-main.ts';
 
 /** Why FUSE cannot be used here, or undefined when it can. */
@@ -51,11 +51,12 @@ export class FuseHost {
     await this.#ask({ kind: 'mount', id, ...options });
   }
 
-  /** Every user of the mount must be gone. Returns what was asked of it while tracing. */
-  async unmount(id: string): Promise<{ paths: PathSet; requests: number }> {
+  /** Every user of the mount must be gone. Returns what was asked of it while tracing, and by whom. */
+  async unmount(id: string): Promise<Trace & { requests: number }> {
     const reply = await this.#ask({ kind: 'unmount', id });
     if (reply.kind !== 'unmounted') throw new HdError('FUSE_MOUNT', `unexpected answer ${reply.kind}`);
-    return { paths: decodePathSet(Buffer.from(reply.paths, 'base64')), requests: reply.requests };
+    const paths = decodePathSet(Buffer.from(reply.paths, 'base64'));
+    return { paths, askers: decodeAskers(Buffer.from(reply.askers, 'base64'), paths), requests: reply.requests };
   }
 
   /** Resolves when the host is gone, with all mounts that it still had. */

@@ -3,9 +3,11 @@ import { parentPort } from 'node:worker_threads';
 import { assert, isErrno } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
-import { TraceRecorder, encodePathSet } from '@hyperdocker/engine';
+import { TraceRecorder, encodeAskers, encodePathSet } from '@hyperdocker/engine';
 import { REQUEST_BUFFER_BYTES } from './fuse-protocol.ts';
 import { FuseServer } from './fuse-server.ts';
+import type { ArgumentsQuestion } from './programs.ts';
+import { ArgumentsExchange, ProgramNames } from './programs.ts';
 import { Projection } from './projection.ts';
 
 /** One thread serves one mount, told in its only message: it sleeps in `read` until the kernel asks, and ends when the file system is unmounted. */
@@ -14,17 +16,24 @@ export interface FuseWorkerData {
   storeDir: string;
   tree: TreeDigest;
   tracing: boolean;
+  /** Of an `ArgumentsExchange`: what `arguments` messages are answered through. */
+  exchange: SharedArrayBuffer;
 }
+export type FuseWorkerMessage = ({ kind: 'arguments' } & ArgumentsQuestion) | ({ kind: 'done' } & FuseWorkerResult);
 export interface FuseWorkerResult {
-  /** Encoded `PathSet`; empty when not tracing. */
+  /** Encoded `PathSet` and, beside it, `Askers`; empty when not tracing. */
   paths: Uint8Array;
+  askers: Uint8Array;
   requests: number;
 }
 
-function serve({ fd, storeDir, tree, tracing }: FuseWorkerData): FuseWorkerResult {
+function serve({ fd, storeDir, tree, tracing, exchange }: FuseWorkerData): FuseWorkerResult {
   using store = openStore(storeDir, { readOnly: true });
   const recorder = new TraceRecorder();
-  const projection = new Projection(store, tree, tracing ? (path, asked) => recorder.record(path, asked) : undefined);
+  const others = new ArgumentsExchange(exchange);
+  const programs = new ProgramNames((pid) => others.ask(pid, (question) => send({ kind: 'arguments', ...question })));
+  const asking = (): string | undefined => programs.of(server.askingPid);
+  const projection = new Projection(store, tree, tracing ? (path, asked) => recorder.record(path, asked, asking) : undefined);
   const server = new FuseServer(projection, { tracing });
   const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);
   let requests = 0;
@@ -36,7 +45,9 @@ function serve({ fd, storeDir, tree, tracing }: FuseWorkerData): FuseWorkerResul
     if (answer.kind === 'destroy') break;
     if (answer.kind === 'reply') writeReply(fd, answer.bytes);
   }
-  return { paths: encodePathSet(recorder.finish()), requests };
+  programs.close();
+  const paths = recorder.finish();
+  return { paths: encodePathSet(paths), askers: encodeAskers({ paths, askers: recorder.askers }), requests };
 }
 
 /** 0: unmounted. */
@@ -63,4 +74,8 @@ function writeReply(fd: number, bytes: Buffer): void {
 
 assert(parentPort !== null, 'fuse-worker runs as a worker thread');
 const port = parentPort;
-port.once('message', (data) => port.postMessage(serve(data as FuseWorkerData)));
+port.once('message', (data) => send({ kind: 'done', ...serve(data as FuseWorkerData) }));
+
+function send(message: FuseWorkerMessage): void {
+  port.postMessage(message);
+}
