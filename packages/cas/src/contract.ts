@@ -117,7 +117,12 @@ export interface RefTarget { kind: 'blob' | 'tree' | 'node'; digest: string }
 export interface Ref { target: RefTarget; /** When it moved last. Milliseconds since the epoch. */ atMs: number }
 
 /** Roots under one name, for shares and for size caps: an environment, an image, the results of steps. */
-export interface RootGroup { name: string; roots: readonly RefTarget[] }
+export interface RootGroup {
+  name: string;
+  roots: readonly RefTarget[];
+  /** Refs that are roots of the group, and are deleted when it is given up. */
+  refs?: readonly RefName[];
+}
 
 export interface GcOptions {
   dryRun?: boolean;
@@ -127,11 +132,13 @@ export interface GcOptions {
   waitMs?: number;
   /** Further roots, for example the results in the action cache. Missing ones are passed over. */
   extraRoots?: Iterable<RefTarget>;
+  /** Refs that are deleted with it. */
+  dropRefs?: readonly RefName[];
   /**
    * A cap. `groups` are given up from the last to the first, until what the rest, the refs, the pins and `extraRoots` reach is stored in at most `maxBytes`.
-   * The roots in `groups` must be in neither refs nor `extraRoots`, else giving them up frees nothing: the caller drops those first.
+   * Other roots in `groups` must be in neither refs nor `extraRoots`, else giving them up frees nothing. Both are asked for when no lease is held any more.
    */
-  cap?: { maxBytes: number; groups: readonly RootGroup[] };
+  cap?: { maxBytes: number; groups: Iterable<RootGroup> };
   /** Promoted copies that were not used for so long go. Default one week; 0: all of them that no process uses. */
   demoteAfterMs?: number;
 }

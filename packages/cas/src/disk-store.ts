@@ -19,7 +19,7 @@ import { PromotedFiles } from './promoted-files.ts';
 import { linksOf, markReachable } from './reach.ts';
 import type { ObjectKind, Reachable } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
-import { openIndex, openRefs, prepareDirectory, setFormat } from './store-directory.ts';
+import { openIndex, openRefs, prepareDirectory, removeIndex, setFormat } from './store-directory.ts';
 import { decodeTree, encodeTree } from './tree-codec.ts';
 
 /** Weighed in entries. */
@@ -67,13 +67,14 @@ class DiskStore implements Store {
   readonly #packsDir: string;
   readonly #readOnly: boolean;
   readonly #nodeLinks: NodeLinks | undefined;
-  readonly #index: ObjectIndex;
+  #index: ObjectIndex;
   readonly #refs: RefStore;
   readonly #ownPacks: OwnPacks;
   readonly #packReader: PackReader;
-  readonly #objects: PackedObjects;
+  #objects: PackedObjects;
   readonly #files: PromotedFiles;
-  readonly #blobs: Blobs;
+  readonly #chunking: ChunkingProfile;
+  #blobs: Blobs;
   readonly #trees = new Lru<string, Tree>(TREE_CACHE_ENTRIES);
   /** From the first put to the flush, or the ref, that ends the batch: what was there already must not go meanwhile. */
   #batchLease: Disposable | undefined;
@@ -84,25 +85,16 @@ class DiskStore implements Store {
     this.#packsDir = join(dir, 'packs');
     this.#readOnly = readOnly;
     this.#nodeLinks = nodeLinks;
+    this.#chunking = chunking;
     const format = prepareDirectory(dir, readOnly);
     this.#refs = openRefs(dir, { readOnly, strict: durability === 'strict' });
     let index: ObjectIndex | undefined;
     try {
-      this.#index = index = openIndex(dir, readOnly);
       this.#ownPacks = new OwnPacks(this.#packsDir, (pack) => this.#refs.holdPack(pack));
       this.#packReader = new PackReader(this.#packsDir);
-      this.#objects = new PackedObjects(index, this.#ownPacks, this.#packReader);
       this.#files = new PromotedFiles(dir);
-      const profile = PROFILES[chunking];
-      this.#blobs = new Blobs({
-        objects: this.#objects,
-        files: this.#files,
-        cutting: { profile, chunker: new Chunker(profile) },
-        readOnly,
-        beginBatch: () => this.#beginBatch(),
-        assertWritable: () => this.#assertWritable(),
-        lease: (why) => this.lease(why),
-      });
+      ({ index: this.#index, objects: this.#objects, blobs: this.#blobs } = this.#openObjects());
+      index = this.#index;
       if (!readOnly) {
         this.#refs.forgetDead();
         this.#files.removeAbandoned();
@@ -220,7 +212,7 @@ class DiskStore implements Store {
 
   pin(target: RefTarget, why: string): Disposable {
     this.#assertWritable();
-    return this.#refs.takePin(target, why);
+    return this.#refs.takePin(target, why, () => this.#assertPresent(target));
   }
 
   gc(options: GcOptions = {}): GcResult {
@@ -229,8 +221,7 @@ class DiskStore implements Store {
       this.flush();
       this.#ownPacks.closeAll();
     }
-    using _lock = options.dryRun === true ? undefined : this.#refs.startGc();
-    if (options.dryRun === true) this.#refs.assertNoLease();
+    using _lock = this.#readOnly ? undefined : this.#refs.startGc(options.waitMs);
     const result = collectGarbage(
       {
         dir: this.#dir,
@@ -238,33 +229,69 @@ class DiskStore implements Store {
         index: this.#index,
         refs: this.#refs,
         files: this.#files,
-        mark: (roots, marked) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked),
+        mark: (roots, marked, onMark) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked, onMark),
         copyRecords: (rows) => this.#objects.copyRecords(rows),
+        closePacks: () => this.#ownPacks.closeAll(),
         forgetPack: (pack) => this.#packReader.forget(pack),
       },
       options,
     );
-    this.#trees.clear();
-    this.#blobs.clearCaches();
+    this.#clearCaches();
     return result;
   }
 
-  stats(_options: StatsOptions = {}): StoreStats {
+  stats(options: StatsOptions = {}): StoreStats {
     if (!this.#readOnly) this.#flushObjects();
-    return storeStats({ dir: this.#dir, index: this.#index, files: this.#files, chunks: (digest) => this.#blobs.chunks(digest) ?? [] });
-  }
-
-  fsck(options: FsckOptions = {}): FsckResult {
-    if (!this.#readOnly) this.#flushObjects();
-    return checkStore(
+    return storeStats(
       {
+        dir: this.#dir,
         index: this.#index,
         refs: this.#refs,
-        verify: (row) => this.#verify(row),
-        mark: (roots, marked) => markReachable(this.#reachable, roots, this.#nodeLinks, marked),
+        files: this.#files,
+        reachable: this.#reachable,
+        nodeLinks: this.#nodeLinks,
+        mark: (roots, marked) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked),
+        chunks: (digest) => this.#blobs.chunks(digest) ?? [],
+        stream: (digest) => this.#blobs.stream(digest),
+        chunking: this.#chunking,
       },
       options,
     );
+  }
+
+  fsck(options: FsckOptions = {}): FsckResult {
+    if (options.repair === true) this.#assertWritable();
+    if (!this.#readOnly) this.flush();
+    // A repair moves objects, as a collection does.
+    if (options.repair === true) this.#ownPacks.closeAll();
+    using _hold = this.#readOnly ? undefined : options.repair === true ? this.#refs.startGc() : this.#refs.takeLease('fsck');
+    const indexDamage = this.#index.damage();
+    if (indexDamage !== undefined && options.repair === true) this.#remakeIndex();
+    const result = checkStore(
+      {
+        packsDir: this.#packsDir,
+        index: this.#index,
+        refs: this.#refs,
+        files: this.#files,
+        reachable: this.#reachable,
+        nodeLinks: this.#nodeLinks,
+        verify: (row) => this.#verify(row),
+        readRecipe: ({ digest, location }) => this.#objects.readRecipe(digest, location),
+        putFile: (path) => this.putFile(path),
+        putBlob: (bytes) => this.putBlob(bytes),
+        settle: () => {
+          this.flush();
+          this.#ownPacks.closeAll();
+        },
+        copyRecords: (rows) => this.#objects.copyRecords(rows),
+        forgetPack: (pack) => this.#packReader.forget(pack),
+        dropCaches: () => this.#clearCaches(),
+        indexDamage,
+      },
+      options,
+    );
+    this.#clearCaches();
+    return result;
   }
 
   /** Flushes and closes. */
@@ -283,8 +310,11 @@ class DiskStore implements Store {
 
   rebuild(): { objects: number } {
     using _lease = this.#refs.takeLease('rebuild of the index');
-    this.#updateIndex((edit) => edit.clear());
-    this.#recover({ filesArePrimary: false });
+    if (this.#index.damage() !== undefined) this.#remakeIndex();
+    else {
+      this.#updateIndex((edit) => edit.clear());
+      this.#recover({ filesArePrimary: false });
+    }
     const { blobs, recipes, others } = this.#index.totals();
     return { objects: blobs + recipes + others };
   }
@@ -301,6 +331,36 @@ class DiskStore implements Store {
     tree: (digest) => (this.#objects.locate('tree', digest) === undefined ? undefined : this.getTree(digest as TreeDigest)),
     node: (digest) => (this.#objects.locate('node', digest) === undefined ? undefined : this.#readVerified('node', digest)),
   };
+
+  /** What reads the index. */
+  #openObjects(): { index: ObjectIndex; objects: PackedObjects; blobs: Blobs } {
+    const index = openIndex(this.#dir, this.#readOnly);
+    const objects = new PackedObjects(index, this.#ownPacks, this.#packReader);
+    const profile = PROFILES[this.#chunking];
+    const blobs = new Blobs({
+      objects,
+      files: this.#files,
+      cutting: { profile, chunker: new Chunker(profile) },
+      readOnly: this.#readOnly,
+      beginBatch: () => this.#beginBatch(),
+      assertWritable: () => this.#assertWritable(),
+      lease: (why) => this.lease(why),
+    });
+    return { index, objects, blobs };
+  }
+
+  /** In place of a file that SQLite cannot read any more. Nothing is pending. */
+  #remakeIndex(): void {
+    this.#index.close();
+    removeIndex(this.#dir);
+    ({ index: this.#index, objects: this.#objects, blobs: this.#blobs } = this.#openObjects());
+    this.#recover({ filesArePrimary: false });
+  }
+
+  #clearCaches(): void {
+    this.#trees.clear();
+    this.#blobs.clearCaches();
+  }
 
   #beginBatch(): void {
     if (!this.#readOnly) this.#batchLease ??= this.#refs.takeLease('writes that are not flushed');

@@ -1,8 +1,11 @@
+import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { StatementSync } from 'node:sqlite';
-import { assert } from '@hyperdocker/base';
+import { assert, describeError } from '@hyperdocker/base';
+import { sqliteCode } from './errors.ts';
 import { RECORD_HEADER_BYTES, kindCode, kindOfCode } from './pack-format.ts';
 import type { Codec, RecordHeader, RecordKind } from './pack-format.ts';
+import type { ObjectKind } from './reach.ts';
 
 /** Where an object lies. `rawBytes` of a recipe: the size of the blob. `loose`: a blob as a file of its own, from a store of format 1. */
 export type Location =
@@ -41,6 +44,12 @@ const SCHEMA = `
   CREATE TABLE packs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, scanned INTEGER NOT NULL);
 `;
 const BUSY_TIMEOUT_MS = 30_000;
+/** A file with a larger part of free pages is written again. */
+const MAX_FREE_SHARE = 0.25;
+const PAGE_ROWS = 10_000;
+const STRANGE_ROWS = `SELECT count(*) AS strange FROM objects LEFT JOIN packs ON packs.number = objects.pack
+  WHERE typeof(digest) <> 'blob' OR length(digest) <> 32 OR kind NOT BETWEEN 1 AND 4 OR typeof(raw) <> 'integer' OR NOT CASE WHEN pack IS NULL
+    THEN kind = 1 ELSE packs.id IS NOT NULL AND typeof(offset) = 'integer' AND typeof(stored) = 'integer' AND codec BETWEEN 0 AND 1 END`;
 /** Read by memory map: with it, and rows as arrays without a join, a look-up takes 4 µs instead of 8. */
 const MMAP_BYTES = 256 << 20;
 
@@ -108,6 +117,57 @@ export class ObjectIndex {
     yield* this.#rows(`WHERE kind = ${kindCode(kind)}`);
   }
 
+  /** Rows of some packs, in the order in which they lie there. */
+  rowsIn(packs: readonly string[]): IndexRow[] {
+    const number = this.#db.prepare('SELECT number FROM packs WHERE id = ?');
+    const numbers = packs.flatMap((pack) => (number.get(pack) as { number: number } | undefined)?.number ?? []);
+    return [...this.#rows(`WHERE pack IN (${numbers.join()}) ORDER BY pack, offset`)];
+  }
+
+  /** Removes rows, some thousand in one transaction. */
+  removeWhere(isGone: (row: IndexRow) => boolean): void {
+    let after: IndexRow | undefined;
+    do {
+      const from = after === undefined ? '' : `WHERE (digest, kind) > (x'${after.digest}', ${kindCode(after.kind)})`;
+      const page = [...this.#rows(`${from} ORDER BY digest, kind LIMIT ${PAGE_ROWS}`)];
+      const gone = page.filter(isGone);
+      if (gone.length > 0) this.update((edit) => gone.forEach(({ kind, digest }) => edit.remove(kind, digest)));
+      after = page.at(-1);
+    } while (after !== undefined);
+  }
+
+  /** What an object takes where it lies, a blob in chunks without these; 0 where it is not. */
+  storedBytes(kind: ObjectKind, digest: string): number {
+    const row = kind === 'blob' ? this.findBlob(digest) : undefined;
+    const location = kind === 'blob' ? row?.location : this.find(kind, digest);
+    return location === undefined ? 0 : storedBytesAt(location);
+  }
+
+  /** What its own files take. */
+  fileBytes(): number {
+    const path = this.#db.location();
+    return path === null ? 0 : ['', '-wal', '-shm'].reduce((sum, suffix) => sum + (statSync(`${path}${suffix}`, { throwIfNoEntry: false })?.size ?? 0), 0);
+  }
+
+  /** Gives space back to the file system, as far as other processes let it. */
+  compact(): void {
+    if (this.#pragma('freelist_count') > this.#pragma('page_count') * MAX_FREE_SHARE) this.#db.exec('VACUUM');
+    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  }
+
+  /** What is wrong with the file, or with rows that no writer can have made; undefined where nothing is. */
+  damage(): string | undefined {
+    try {
+      const [first] = this.#db.prepare('PRAGMA integrity_check(1)').all() as { integrity_check: string }[];
+      if (first?.integrity_check !== 'ok') return first?.integrity_check ?? 'it cannot be read';
+      const { strange } = this.#db.prepare(STRANGE_ROWS).get() as { strange: number };
+      return strange === 0 ? undefined : `${strange} rows of it make no sense`;
+    } catch (error) {
+      if (sqliteCode(error) === undefined) throw error;
+      return describeError(error);
+    }
+  }
+
   /** Pack ids with the length up to which their records are in the index. */
   packs(): Map<string, number> {
     const rows = this.#db.prepare('SELECT id, scanned FROM packs').all() as { id: string; scanned: number }[];
@@ -172,7 +232,11 @@ export class ObjectIndex {
   }
 
   #version(): number {
-    return (this.#db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version;
+    return this.#pragma('user_version');
+  }
+
+  #pragma(name: string): number {
+    return Number(Object.values(this.#db.prepare(`PRAGMA ${name}`).get() ?? {})[0]);
   }
 
   /** Where there are none, or those of another version. Other processes may have the index open. */
@@ -264,6 +328,11 @@ export class IndexEdit {
     }
     return number;
   }
+}
+
+/** What an object takes in its pack, or as a file. */
+export function storedBytesAt(location: Location): number {
+  return location.place === 'pack' ? recordBytes(location) : location.rawBytes;
 }
 
 /** How many bytes a record takes in its pack. */

@@ -104,9 +104,13 @@ export function openIndex(dir: string, readOnly: boolean): ObjectIndex {
     const cause = error instanceof HdError ? error.cause : error;
     if (sqliteCode(cause) !== SQLITE_CORRUPT && sqliteCode(cause) !== SQLITE_NOTADB) throw error;
     // It is a cache: a damaged one is made again.
-    for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { force: true });
+    removeIndex(dir);
     return open();
   }
+}
+
+export function removeIndex(dir: string): void {
+  for (const suffix of ['', '-wal', '-shm']) rmSync(join(dir, `index.sqlite${suffix}`), { force: true });
 }
 
 function openIndexForReading(path: string): ObjectIndex {

@@ -155,6 +155,14 @@ if (inMountNamespace(import.meta.filename)) {
     assert.throws(() => readFileSync(join(dir, 'large')), { code: 'EIO' });
     assert.equal(readFileSync(join(dir, 'whole'), 'utf8'), 'whole');
     await host.unmount('d');
+    // Who reads it while being traced may go on as if it were empty: there is no trace of that.
+    await host.mount('t', { tree, mountpoint: dir, storeDir: damagedDir, tracing: true });
+    assert.equal(readFileSync(join(dir, 'whole'), 'utf8'), 'whole');
+    assert.throws(() => readFileSync(join(dir, 'small')), { code: 'EIO' });
+    await assert.rejects(host.unmount('t'), { code: 'FUSE_MOUNT' });
+    await host.mount('again', { tree, mountpoint: dir, storeDir: damagedDir, tracing: true });
+    readFileSync(join(dir, 'whole'));
+    assert.equal((await host.unmount('again')).paths.has(toByteString('whole')), true, 'the host goes on');
   });
 
   test('a mount in use cannot be taken away, and can be later', async () => {
