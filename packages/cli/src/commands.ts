@@ -100,6 +100,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/dag-show.ts'),
   },
   {
+    name: 'dag diff', group: 'Graph and store', summary: 'Show the nodes that differ between two roots.', usage: '[root [root]]', takes: [0, 2], flags: {},
+    examples: [['hd dag diff', 'the previous root and the current one'], ['hd dag diff 3f9a2c current', 'any root that this environment has had']],
+    load: () => import('./commands/dag-diff.ts'),
+  },
+  {
+    name: 'diff', group: 'Graph and store', summary: 'Show what differs in the inputs of two roots: packages, steps, files.', usage: '[root [root]]', takes: [0, 2], flags: {},
+    examples: [['hd diff previous current', ''], ['hd diff 3f9a2c 81d0e7 --json', 'for programs']],
+    load: () => import('./commands/diff.ts'),
+  },
+  {
     name: 'cas stats', group: 'Graph and store', summary: 'Show what the content-addressed store holds.', usage: '', takes: [0, 0], flags: {},
     examples: [['hd cas stats', '']],
     load: () => import('./commands/cas-stats.ts'),

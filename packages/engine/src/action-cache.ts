@@ -18,6 +18,18 @@ export interface ActionCache extends Disposable {
   roots(sinceMs: number): RefTarget[];
   /** Forgets rows not used since `sinceMs`. */
   prune(sinceMs: number): void;
+  /** One for each result used since `sinceMs`, those used last first. */
+  results(sinceMs: number): CachedResult[];
+  /** Forgets single results: their next look-up is a miss. */
+  forget(results: Iterable<Pick<CachedResult, 'definition' | 'content'>>): void;
+}
+
+/** A row of the cache: what GC must keep for it. */
+export interface CachedResult {
+  definition: string;
+  content: string;
+  roots: RefTarget[];
+  usedMs: number;
 }
 
 export interface Hit { kind: 'hit'; result: ActionResult; /** How many facts were compared; 0 when the whole tree was the same. */ facts: number }
@@ -108,16 +120,32 @@ export function openActionCache(file: string, store: Store): ActionCache {
     },
     roots(sinceMs) {
       const rows = db.prepare('SELECT paths, result, askers FROM runs WHERE used_ms >= ?').all(sinceMs) as unknown as RunRow[];
-      return rows.flatMap(({ paths, result, askers }) => [paths, result, askers].filter((digest) => digest !== null).map((digest) => ({ kind: 'node' as const, digest })));
+      return rows.flatMap(rootsOf);
     },
     prune(sinceMs) {
       db.prepare('DELETE FROM runs WHERE used_ms < ?').run(sinceMs);
-      db.exec('DELETE FROM exact WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.definition = exact.definition AND runs.content = exact.content)');
+      db.exec(FORGET_EXACT);
+    },
+    results(sinceMs) {
+      const rows = db.prepare('SELECT * FROM runs WHERE used_ms >= ? ORDER BY used_ms DESC').all(sinceMs) as unknown as RunRow[];
+      return rows.map((row) => ({ definition: row.definition, content: row.content, roots: rootsOf(row), usedMs: row.used_ms }));
+    },
+    forget(results) {
+      const remove = db.prepare('DELETE FROM runs WHERE definition = ? AND content = ?');
+      for (const { definition, content } of results) remove.run(definition, content);
+      db.exec(FORGET_EXACT);
     },
     [Symbol.dispose]() {
       if (db.isOpen) db.close();
     },
   };
+}
+
+/** Inputs whose result is forgotten. */
+const FORGET_EXACT = 'DELETE FROM exact WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.definition = exact.definition AND runs.content = exact.content)';
+
+function rootsOf(row: Pick<RunRow, 'paths' | 'result' | 'askers'>): RefTarget[] {
+  return [row.paths, row.result, row.askers].filter((digest) => digest !== null).map((digest) => ({ kind: 'node', digest }));
 }
 
 interface RunRow { definition: string; content: string; paths: string; input: string; result: string; used_ms: number; askers: string | null }

@@ -1,5 +1,5 @@
 import type { ActionDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import { Decoder, Encoder, HdError, toText, unreachable } from '@hyperdocker/base';
+import { Decoder, Encoder, HdError, assert, toText, unreachable } from '@hyperdocker/base';
 import type { FileEntry, DirEntry, RefTarget, Store } from '@hyperdocker/cas';
 import type { ActionDefinition } from './action.ts';
 import { decodeResult, encodeDefinition } from './action.ts';
@@ -102,6 +102,18 @@ export function viewGraph(store: Store, root: NodeDigest, before?: NodeDigest): 
   const removed = [...gone.values()].map((child): GraphView => ({ label: labelOf(store, child), kind: child.kind, digest: child.digest, status: 'removed', children: [] }));
   const status = old === undefined || root === before ? 'ok' : 'changed';
   return { label: `Env(${now.name})`, kind: 'Env', digest: root, status, children: [...children, ...removed] };
+}
+
+/** The same graph with only the nodes that differ, and those above them. */
+export function withoutUnchanged(view: GraphView): GraphView {
+  return { ...view, children: view.children.filter(({ status }) => status !== 'ok').map(withoutUnchanged) };
+}
+
+/** The project's files in a root, as a source tree. */
+export function filesOf(store: Store, root: NodeDigest): TreeDigest {
+  const files = getEnv(store, root).children.find(({ kind }) => kind === 'Dir');
+  assert(files !== undefined, 'an Env node has the tree of its files');
+  return files.digest as TreeDigest;
 }
 
 /** Children by what identifies them from one root to the next. Of several steps with one command, the first is paired with the first. */

@@ -76,7 +76,7 @@ export function envPaths(home: Home, project: Project): EnvPaths {
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
     supervisorLog: join(dir, 'supervisor.log'),
-    statCache: join(dir, 'stat.sqlite'),
+    statCache: join(dir, 'stat.cache'),
     logsDir: join(dir, 'logs'),
     runtimeRoot: join(dir, 'run'),
     liveDir: join(dir, 'live'),
@@ -87,4 +87,4 @@ export function envPaths(home: Home, project: Project): EnvPaths {
 }
 
 /** GC roots of an environment. */
-export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'live' | 'source' | 'scanned'): string => `env/${id}/${what}`;
+export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'live' | 'source' | 'scanned' | 'projected'): string => `env/${id}/${what}`;

@@ -5,6 +5,8 @@ export * from './doctor.ts';
 export type * from './events.ts';
 export { envPaths, envRef, findProject, openHome } from './home.ts';
 export type { EnvPaths, Home, Project } from './home.ts';
+export { Ingest } from './ingest.ts';
+export type { IngestOptions, Ingested } from './ingest.ts';
 export * from './lock.ts';
 export { readSpecFile, specOrThrow } from './spec-file.ts';
 export type { SpecFile } from './spec-file.ts';

@@ -136,7 +136,7 @@ export interface Lower extends AsyncDisposable {
 export async function mountLower(projector: Projector, id: string, tree: TreeDigest, mountpoint: string, tracing: boolean): Promise<Lower> {
   const { fuse } = projector;
   if (fuse === undefined) {
-    return { path: materialize(projector.store, tree, projector.materializedDir), release: async () => ({ paths: new Map(), askers: new Map() }), [Symbol.asyncDispose]: async () => {} };
+    return { path: materialize(projector.store, tree, projector.materializedDir, projector.storeDir), release: async () => ({ paths: new Map(), askers: new Map() }), [Symbol.asyncDispose]: async () => {} };
   }
   mkdirSync(mountpoint, { recursive: true });
   await fuse.mount(id, { tree, mountpoint, storeDir: projector.storeDir, tracing });

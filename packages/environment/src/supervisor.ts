@@ -10,7 +10,7 @@ import { FuseHost, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
 import { OciRuntime, findRuntime, writeBundle } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
-import type { Filter, TreeWatcher } from '@hyperdocker/watch';
+import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { createFilter, createMatcher, watchTree } from '@hyperdocker/watch';
 import type { ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
 import { build } from './build.ts';
@@ -203,22 +203,17 @@ export class Supervisor {
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: this.#platform, base: spec.environment.base });
-    // Without the tree of the last scan the store has lost what the stat cache speaks of.
-    const scanned = this.#store.getRef(envRef(paths.id, 'scanned'))?.target.digest;
-    if (scanned === undefined || !this.#store.hasTree(scanned as TreeDigest)) for (const suffix of ['', '-wal', '-shm']) rmSync(`${paths.statCache}${suffix}`, { force: true });
-    const ingest = new Ingest({ store: this.#store, projectDir: project.dir, filter: this.#filter(spec, spec.files.include), statCacheFile: paths.statCache, owner: { uid: plan.user.uid, gid: plan.user.gid } });
-    try {
-      const ingested = this.#scan(ingest);
-      const built = await this.#build(plan, ingested);
-      const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
-      const root = this.#commit(plan, ingested, built);
-      const session = { spec, text, plan, ingest, ingested, build: built, root };
-      this.#emitBuilt(session, previous, performance.now() - started);
-      return session;
-    } catch (error) {
-      ingest[Symbol.dispose]();
-      throw error;
-    }
+    const ingest = new Ingest({
+      store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter: this.#filter(spec, spec.files.include), statCacheFile: paths.statCache,
+      owner: { uid: plan.user.uid, gid: plan.user.gid },
+    });
+    const ingested = this.#ingest(ingest, 'rescan');
+    const built = await this.#build(plan, ingested);
+    const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
+    const root = this.#commit(plan, ingested, built);
+    const session = { spec, text, plan, ingest, ingested, build: built, root };
+    this.#emitBuilt(session, previous, performance.now() - started);
+    return session;
   }
 
   /** Mounts the root and makes the services, not yet started. */
@@ -246,14 +241,15 @@ export class Supervisor {
     await session?.live?.unmount();
     this.#session = undefined;
     this.#store.deleteRef(envRef(this.#options.paths.id, 'live'));
-    session?.ingest[Symbol.dispose]();
   }
 
   /** What the stat cache speaks of stays in the store, also where the build that follows fails. */
-  #scan(ingest: Ingest): Ingested {
-    const ingested = ingest.scan();
-    const ref = envRef(this.#options.paths.id, 'scanned');
-    if (this.#store.getRef(ref)?.target.digest !== ingested.source) this.#store.setRef(ref, { kind: 'tree', digest: ingested.source });
+  #ingest(ingest: Ingest, batch: Batch): Ingested {
+    const ingested = batch === 'rescan' ? ingest.scan() : ingest.update(batch);
+    for (const [name, digest] of [['scanned', ingested.source], ['projected', ingested.projected]] as const) {
+      const ref = envRef(this.#options.paths.id, name);
+      if (this.#store.getRef(ref)?.target.digest !== digest) this.#store.setRef(ref, { kind: 'tree', digest });
+    }
     return ingested;
   }
 
@@ -285,11 +281,11 @@ export class Supervisor {
     this.#watcher?.close();
     this.#watcher = watchTree(project.dir, {
       filter,
-      onBatch: () => void this.#enqueue(() => this.#applyBatch()).catch((error: unknown) => this.#warn(error)),
+      onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch((error: unknown) => this.#warn(error)),
       onError: (error) => this.#warn(error),
     });
     // What was edited between the scan and the first watch has sent no event.
-    void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch())).catch((error: unknown) => this.#warn(error));
+    void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch('rescan'))).catch((error: unknown) => this.#warn(error));
   }
 
   /** A home inside the project is no part of it: it would hold itself. */
@@ -299,14 +295,14 @@ export class Supervisor {
     return createFilter({ include, exclude: [...spec.files.exclude, ...own] });
   }
 
-  /** What is in a batch is a hint: the files are compared with what is known of them, so nothing is missed and a touch does nothing. */
-  async #applyBatch(): Promise<void> {
+  /** What is in a batch is a hint: its files are compared with what is known of them, so a touch does nothing. What no batch told is found by the next rescan. */
+  async #applyBatch(batch: Batch): Promise<void> {
     const session = this.#session;
     if (this.#phase !== 'up' || session?.live === undefined || session.services === undefined) return;
     if (await this.#reloadSpec(session)) return;
     const started = performance.now();
     using _lease = this.#store.lease(`hd edit ${this.#options.paths.id}`);
-    const ingested = this.#scan(session.ingest);
+    const ingested = this.#ingest(session.ingest, batch);
     if (ingested.projected === session.ingested.projected) return;
     const edits = [...diffTrees(this.#store, session.ingested.source, ingested.source)];
     const shown = [...diffTrees(this.#store, session.ingested.projected, ingested.projected)];
