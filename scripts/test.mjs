@@ -26,7 +26,8 @@ if (files.length === 0) {
   console.error(`no tests under ${paths.join(' ')}`);
   process.exit(1);
 }
-const args = ['--test', '--test-reporter=spec', '--test-concurrency=2', `--test-timeout=${TEST_TIMEOUT_MS}`, ...flags];
+const reporters = ['spec', join(root, 'scripts/closing-line.mjs')].flatMap((reporter) => [`--test-reporter=${reporter}`, '--test-reporter-destination=stdout']);
+const args = ['--test', ...reporters, '--test-concurrency=2', `--test-timeout=${TEST_TIMEOUT_MS}`, ...flags];
 process.exitCode = run(pinnedNode(), [...args, ...files.map((file) => relative(root, file))], { cwd: root });
 
 function allTests() {

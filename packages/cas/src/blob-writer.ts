@@ -21,7 +21,7 @@ export interface PieceSink {
   /** A chunk that may be there already. */
   putChunk(bytes: Uint8Array): ChunkRef;
   putRecipe(digest: string, chunks: readonly ChunkRef[]): void;
-  /** The first chunk goes out before the whole is known: from here on, nothing that is there may go. */
+  /** Before the first chunk of a blob that does not fit the window: from here on, nothing that is there may go. */
   begin(): void;
 }
 

@@ -1,11 +1,11 @@
-import { fstatSync, readSync } from 'node:fs';
-import { HdError, hasher } from '@hyperdocker/base';
+import { fstatSync } from 'node:fs';
+import { HdError, assert, hasher } from '@hyperdocker/base';
 import type { BlobDigest } from '@hyperdocker/base';
 import { BlobCutter, WINDOW_BYTES } from './blob-writer.ts';
 import type { Cutting, PieceSink } from './blob-writer.ts';
 import type { BlobWriter, PutFile } from './contract.ts';
 import { fileChanged, objectCorrupt, objectMissing } from './errors.ts';
-import { fillFrom, withFile } from './files.ts';
+import { fillFrom, readAt, withFile } from './files.ts';
 import { Lru } from './lru.ts';
 import type { BlobRow } from './object-index.ts';
 import type { PackedObjects } from './packed-objects.ts';
@@ -65,9 +65,8 @@ export class Blobs {
     return withFile(path, (fd) => {
       const { size } = fstatSync(fd);
       this.#window ??= Buffer.allocUnsafeSlow(WINDOW_BYTES);
-      using lease = new LaterLease(() => this.#space.lease('a file that is being read'));
       this.#space.beginBatch();
-      const cutter = new BlobCutter(this.#sink(lease), this.#space.cutting, this.#window);
+      const cutter = new BlobCutter(this.#sink(), this.#space.cutting, this.#window);
       for (let done = 0; done < size; ) {
         const space = cutter.space();
         const got = fillFrom(fd, space.subarray(0, size - done), done);
@@ -75,23 +74,33 @@ export class Blobs {
         cutter.filled(got);
         done += got;
       }
-      if (readSync(fd, Buffer.allocUnsafe(1), 0, 1, size) !== 0) throw fileChanged(path);
+      if (readAt(fd, size, 1).length !== 0) throw fileChanged(path);
       return cutter.finish();
     });
   }
 
+  /** From its first chunk on it holds a lease of its own, since flushes, which end the batch, may come between its parts. */
   writer(): BlobWriter {
-    const lease = new LaterLease(() => this.#space.lease('a blob that is being written'));
-    const cutter = new BlobCutter(this.#sink(lease), this.#space.cutting);
+    let lease: Disposable | undefined;
+    let isOpen = true;
+    const close = (): void => {
+      isOpen = false;
+      lease?.[Symbol.dispose]();
+    };
+    const cutter = new BlobCutter(this.#sink(() => (lease = this.#space.lease('a blob that is being written'))), this.#space.cutting);
     return {
-      write: (bytes) => cutter.write(bytes),
+      write: (bytes) => {
+        assert(isOpen, 'a blob that is finished takes no more');
+        cutter.write(bytes);
+      },
       finish: () => {
+        assert(isOpen, 'a blob is finished once');
         this.#space.beginBatch();
         const put = cutter.finish();
-        lease[Symbol.dispose]();
+        close();
         return put;
       },
-      [Symbol.dispose]: () => lease[Symbol.dispose](),
+      [Symbol.dispose]: close,
     };
   }
 
@@ -177,7 +186,7 @@ export class Blobs {
     return row;
   }
 
-  #sink(lease?: LaterLease): PieceSink {
+  #sink(begin?: () => void): PieceSink {
     return {
       isKnown: (digest) => this.#isSound(digest),
       putWhole: (digest, bytes) => this.#putWhole(digest, bytes),
@@ -191,7 +200,7 @@ export class Blobs {
         this.#recipes.delete(digest);
         this.#objects.appendRecipe(digest, recipe);
       },
-      begin: () => lease?.take(),
+      begin: () => begin?.(),
     };
   }
 
@@ -285,24 +294,5 @@ export class Blobs {
   #forget(digest: string): void {
     this.#objects.noteDamage('blob', digest);
     this.#recipes.delete(digest);
-  }
-}
-
-/** A lease that is taken when it is first needed. */
-class LaterLease {
-  readonly #take: () => Disposable;
-  #lease: Disposable | undefined;
-
-  constructor(take: () => Disposable) {
-    this.#take = take;
-  }
-
-  take(): void {
-    this.#lease ??= this.#take();
-  }
-
-  [Symbol.dispose](): void {
-    this.#lease?.[Symbol.dispose]();
-    this.#lease = undefined;
   }
 }

@@ -10,7 +10,7 @@ import type { Readable, Writable } from 'node:stream';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
-import { removed, sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
+import { chunkingConformance, removed, sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
 import type { Store } from './contract.ts';
 import { PROMOTE_BYTES } from './blobs.ts';
 import { openStore, rebuildIndex } from './disk-store.ts';
@@ -23,6 +23,8 @@ const newDir = (): string => join(root, String(count++));
 const open = (dir: string): Store => openStore(dir, { nodeLinks: testNodeLinks });
 
 storeConformance('disk', (nodeLinks) => openStore(newDir(), { nodeLinks }));
+storeConformance('disk, fine chunks, strict', (nodeLinks) => openStore(newDir(), { nodeLinks, chunking: 'fine', durability: 'strict' }));
+for (const [name, dirOf] of [['one store', () => join(root, 'cut')], ['a store each', newDir]] as const) chunkingConformance(name, (chunking) => openStore(dirOf(), { chunking }));
 
 const files = (dir: string, suffix = ''): string[] => (existsSync(dir) ? readdirSync(dir, { recursive: true, encoding: 'utf8' }) : []).map((name) => join(dir, name)).filter((path) => path.endsWith(suffix) && statSync(path).isFile());
 

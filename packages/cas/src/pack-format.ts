@@ -1,6 +1,7 @@
-import { crc32, zstdCompressSync, zstdDecompressSync, constants } from 'node:zlib';
+import { crc32 } from 'node:zlib';
 import { assert } from '@hyperdocker/base';
 import type { ObjectKind } from './reach.ts';
+import { compressZstd, decompressZstd } from './zstd.ts';
 
 /**
  * A pack: this header, then records one after another, only ever appended. Each record describes itself, so that the index can be made
@@ -20,8 +21,6 @@ const KINDS: readonly (RecordKind | undefined)[] = [undefined, 'blob', 'tree', '
 export type Codec = 0 | 1;
 export const CODEC_RAW: Codec = 0;
 export const CODEC_ZSTD: Codec = 1;
-/** The least that zlib takes. */
-const MIN_CHUNK_BYTES = 64;
 /** Below this, compression gains less than it costs. */
 const MIN_COMPRESSED_BYTES = 512;
 /** From here on, a sample must shrink before the whole is compressed: zstd takes 4 ms for a MiB that it cannot make smaller. */
@@ -32,7 +31,6 @@ const SAMPLE_PART_BYTES = 4 << 10;
 const WORTHWHILE_RATIO = 0.97;
 /** Longer objects are refused, so that no header makes a reader ask for the whole memory. */
 export const MAX_OBJECT_BYTES = 1 << 30;
-const ZSTD_PARAMS = { [constants.ZSTD_c_compressionLevel]: 3 };
 
 export interface RecordHeader {
   kind: RecordKind;
@@ -88,8 +86,7 @@ export function decodeRecordHeader(bytes: Buffer): RecordHeader | undefined {
 export function decodePayload(header: RecordHeader, payload: Buffer): Buffer {
   const { codec, rawBytes } = header;
   if (rawBytes > MAX_OBJECT_BYTES) throw new RangeError(`an object of ${rawBytes} bytes`);
-  // A buffer that the output just fills makes zlib ask for another one, to see that nothing comes: 3-10 µs.
-  const bytes = codec === CODEC_RAW ? payload : zstdDecompressSync(payload, { maxOutputLength: Math.max(rawBytes, 1), chunkSize: Math.max(rawBytes + 1, MIN_CHUNK_BYTES) });
+  const bytes = codec === CODEC_RAW ? payload : decompressZstd(payload, rawBytes);
   if (bytes.length !== rawBytes) throw new RangeError(`${bytes.length} bytes where the header says ${rawBytes}`);
   return bytes;
 }
@@ -115,16 +112,17 @@ export function* scanRecords(pack: Buffer, from: number): Generator<{ offset: nu
 function compress(bytes: Uint8Array): Buffer | undefined {
   if (bytes.byteLength <= MIN_COMPRESSED_BYTES) return undefined;
   if (bytes.byteLength >= SAMPLED_BYTES && !shrinks(sampleOf(bytes))) return undefined;
-  const compressed = zstdOf(bytes);
-  return compressed.byteLength < bytes.byteLength * WORTHWHILE_RATIO ? compressed : undefined;
+  const compressed = compressZstd(bytes);
+  return compressed !== undefined && isWorthwhile(compressed, bytes) ? compressed : undefined;
 }
 
 function shrinks(sample: Uint8Array): boolean {
-  return zstdOf(sample).byteLength < sample.byteLength * WORTHWHILE_RATIO;
+  const compressed = compressZstd(sample);
+  return compressed !== undefined && isWorthwhile(compressed, sample);
 }
 
-function zstdOf(bytes: Uint8Array): Buffer {
-  return zstdCompressSync(bytes, { params: ZSTD_PARAMS, chunkSize: bytes.byteLength });
+function isWorthwhile(compressed: Uint8Array, bytes: Uint8Array): boolean {
+  return compressed.byteLength < bytes.byteLength * WORTHWHILE_RATIO;
 }
 
 /** Parts from all over, since archives and images begin with headers that do shrink. */

@@ -60,14 +60,16 @@ const ownHolders = new Set<string>();
  */
 export class RefStore {
   readonly #db: DatabaseSync;
+  readonly #synchronous: 'FULL' | 'NORMAL';
   readonly #file: string;
   readonly #held = new Set<Disposable>();
 
   /** @param options.strict a ref that was moved is on the disk, not only on its way there */
   constructor(path: string | URL, options: { readOnly: boolean; strict?: boolean }) {
     this.#db = new DatabaseSync(path, { readOnly: options.readOnly, timeout: BUSY_TIMEOUT_MS });
+    this.#synchronous = options.strict === true ? 'FULL' : 'NORMAL';
     try {
-      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${options.strict === true ? 'FULL' : 'NORMAL'}; ${SCHEMA}`);
+      if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${this.#synchronous}; ${SCHEMA}`);
       if (!options.readOnly) this.#addChecksums();
       // Tells now, not at the first use, whether it can be read.
       this.#db.prepare('SELECT 1 FROM refs').get();
@@ -104,8 +106,20 @@ export class RefStore {
     });
   }
 
+  /** Waits for a collection to end, as `set` does: until then a power cut could bring the ref back. @throws HdError STORE_BUSY, STORE_WRITE */
   delete(name: RefName): boolean {
-    return this.#transaction(`ref ${name}`, () => this.#db.prepare('DELETE FROM refs WHERE name = ?').run(name).changes === 1);
+    return this.#whileNoGc(`ref ${name}`, () => this.#db.prepare('DELETE FROM refs WHERE name = ?').run(name).changes === 1);
+  }
+
+  /** All of them, onto the disk, for a collection that is about to remove what they name. @throws HdError STORE_WRITE */
+  drop(names: readonly RefName[]): void {
+    if (names.length === 0) return;
+    this.#durably(() =>
+      this.#transaction('refs', () => {
+        const remove = this.#db.prepare('DELETE FROM refs WHERE name = ?');
+        for (const name of names) remove.run(name);
+      }),
+    );
   }
 
   list(prefix: string): { name: RefName; ref: Ref }[] {
@@ -155,7 +169,8 @@ export class RefStore {
   }
 
   /**
-   * Waits for all leases to end, while new ones wait. At once for what this thread itself holds: it would not end.
+   * Waits for all leases to end, while new ones wait. At once for what this thread itself holds: it would not end. Brings all moves of refs so far onto
+   * the disk: were one undone after the collection, it would name what is gone.
    * @throws HdError STORE_BUSY with the name of a holder, after `waitMs`
    */
   startGc(waitMs = LEASE_WAIT_MS): Disposable {
@@ -165,7 +180,7 @@ export class RefStore {
       if (own !== undefined) throw storeBusy(`${own.what} (this process, ${own.pid})`);
       return found[0] ?? holders.find(({ id, role }) => (role === 'waiting' || role === 'gc-wanted') && id < ticket);
     };
-    return this.#once('garbage collection', 'gc-wanted', inTheWay, () => this.#hold('gc', 'garbage collection'), waitMs);
+    return this.#durably(() => this.#once('garbage collection', 'gc-wanted', inTheWay, () => this.#hold('gc', 'garbage collection'), waitMs));
   }
 
   /** Rows of ended processes go. */
@@ -316,6 +331,16 @@ export class RefStore {
       }
     } finally {
       ticket?.[Symbol.dispose]();
+    }
+  }
+
+  /** What is committed, and was before, is on the disk when it returns. */
+  #durably<T>(change: () => T): T {
+    this.#db.exec('PRAGMA synchronous = FULL');
+    try {
+      return change();
+    } finally {
+      this.#db.exec(`PRAGMA synchronous = ${this.#synchronous}`);
     }
   }
 

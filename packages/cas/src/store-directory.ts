@@ -1,18 +1,19 @@
 import { accessSync, constants, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { HdError, isErrno } from '@hyperdocker/base';
 import { sqliteCode, storeWrite } from './errors.ts';
 import { syncPath } from './files.ts';
 import { ObjectIndex } from './object-index.ts';
+import { ownProcess } from './process-id.ts';
 import { RefStore } from './ref-store.ts';
 
 /** Packs of format 1 are valid in format 2; docs/format/cas.md tells what changed. */
 type FormatVersion = 1 | 2;
 const FORMAT_VERSION: FormatVersion = 2;
-/** What a crash may have left of a store that was just being made. */
-const MADE_BEFORE_FORMAT = new Set(['packs', 'objects', 'tmp']);
+/** Made before the format file: a crash may have left them alone. */
+const DIRECTORIES = ['packs', 'objects', 'tmp'];
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
 
@@ -24,19 +25,30 @@ const SQLITE_NOTADB = 26;
 export function prepareDirectory(dir: string, readOnly: boolean): FormatVersion {
   const path = join(dir, 'format');
   if (existsSync(path) || readOnly) checkFormat(path);
-  else if (existsSync(dir) && readdirSync(dir).some((name) => !MADE_BEFORE_FORMAT.has(name) && !name.startsWith('format.'))) {
-    throw new HdError('STORE_FORMAT', `${dir} is not empty and is no store`, { hint: 'choose another directory for the store' });
-  }
+  else if (!isVacant(dir)) throw new HdError('STORE_FORMAT', `${dir} is no store, and no empty directory`, { hint: 'choose another directory for the store' });
   if (!readOnly) {
     try {
-      for (const part of MADE_BEFORE_FORMAT) mkdirSync(join(dir, part), { recursive: true, mode: 0o755 });
+      for (const part of DIRECTORIES) mkdirSync(join(dir, part), { recursive: true, mode: 0o755 });
       accessSync(dir, constants.W_OK);
-      if (!existsSync(path)) writeFormat(dir);
+      if (!existsSync(path)) {
+        // A store with a format file has a name of its own that lasts.
+        syncPath(dirname(resolve(dir)));
+        writeFormat(dir);
+      }
     } catch (error) {
       throw storeWrite(dir, error);
     }
   }
   return checkFormat(path);
+}
+
+/** May a store be made here? */
+function isVacant(dir: string): boolean {
+  try {
+    return readdirSync(dir).every((name) => DIRECTORIES.includes(name) || name.startsWith('format.') || name === 'lost+found');
+  } catch (error) {
+    return isErrno(error, 'ENOENT');
+  }
 }
 
 /** After an index of today's version is there: a store of an earlier format becomes one of today's. @throws HdError STORE_WRITE */
@@ -51,7 +63,9 @@ export function setFormat(dir: string, present: FormatVersion): void {
 
 /** All or nothing, and on the disk when it returns: what comes later may rely on it. */
 function writeFormat(dir: string): void {
-  const temporary = join(dir, `format.${randomBytes(8).toString('hex')}`);
+  const { pid, startTicks } = ownProcess();
+  // Where the next open removes it, should this process end half way.
+  const temporary = join(dir, 'tmp', `${pid}-${startTicks}-${randomBytes(8).toString('hex')}`);
   writeFileSync(temporary, `hd.store/${FORMAT_VERSION}\n`, { flush: true });
   renameSync(temporary, join(dir, 'format'));
   syncPath(dir);

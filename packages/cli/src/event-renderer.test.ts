@@ -59,6 +59,25 @@ test('a step that runs: its reason, its output in whole lines, its time', () => 
 `);
 });
 
+test('on a terminal, steps that run are shown in a region and leave their line and time', () => {
+  const plain = makePaint(false);
+  const renderer = new EventRenderer({ services: [], specText, outPaint: plain, errPaint: plain, quiet: false, live: true });
+  const second = { ...step, index: 2, command: 'make' };
+  const show = (event: HdEvent): string[] => renderer.render(event).map(({ text }) => text);
+  const region = (columns: number): string[] => renderer.region(performance.now(), columns).map((line) => line.replace(/\d+\.\dms$/, 'T'));
+  assert.deepEqual(show({ type: 'step', status: 'running', step, reason: 'it has never run' }), []);
+  assert.deepEqual(show({ type: 'step-output', step, text: `${Array.from({ length: 9 }, (_, i) => `line ${i}`).join('\n')}\nhalf` }), []);
+  assert.deepEqual(region(80), ['[1/2] RUN pip install -r requirements.txt T', ...[3, 4, 5, 6, 7, 8].map((i) => `  | line ${i}`)]);
+  show({ type: 'step', status: 'running', step: second, reason: 'it has never run' });
+  show({ type: 'step-output', step: second, text: 'cc -c a.c\ncc -c b.c\nin colour \u001b[31mred\n' });
+  assert.deepEqual(region(80), ['[1/2] RUN pip install -r requirements.txt T', '  | line 7', '  | line 8', '[2/2] RUN make T', '  | cc -c b.c', '  | in colour red']);
+  assert(region(24).every((line) => line.length <= 24), region(24).join('\n'));
+  assert.deepEqual(show({ type: 'step', status: 'ran', step, ms: 3200, facts: 10, volatile: [] }), ['[1/2] RUN pip install -r requirements.txt (hd.toml:6): it has never run', '[1/2] DONE 3.2s']);
+  assert.deepEqual(region(80), ['[2/2] RUN make T', '  | cc -c a.c', '  | cc -c b.c', '  | in colour red']);
+  assert.deepEqual(show({ type: 'step', status: 'failed', step: second, ms: 5, exitCode: 2, log: 'no rule\n' }).slice(0, 3), ['[2/2] RUN make (hd.toml:6): it has never run', '[2/2] FAILED with exit code 2 after 5.0ms', '  | no rule']);
+  assert.deepEqual(region(80), []);
+});
+
 test('a step that fails: the end of its log, and its place in hd.toml', () => {
   const { out, err } = render([
     { type: 'step', status: 'failed', step, ms: 812, exitCode: 3, log: `${Array.from({ length: 30 }, (_, i) => `line ${i}`).join('\n')}\n` },

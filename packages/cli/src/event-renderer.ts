@@ -3,6 +3,7 @@ import type { BuiltEvent, ChangeSummary, FileChange, HdEvent, StepId } from '@hy
 import { renderDiagnostic } from '@hyperdocker/spec';
 import { formatBytes, formatCount, formatDuration, oneLine, plural } from './format.ts';
 import { LogPrefix } from './log-prefix.ts';
+import { StepProgress } from './step-progress.ts';
 import type { Paint } from './terminal.ts';
 import { printable } from './terminal.ts';
 
@@ -20,6 +21,8 @@ export interface EventRendererOptions {
   errPaint: Paint;
   /** Leave out progress: only logs, warnings and errors remain. */
   quiet: boolean;
+  /** Steps that run are shown by `region`, in lines that go when they are done, instead of all that they print. */
+  live?: boolean;
   /** Nothing is going to be up: its beginning and end are not worth a line. */
   buildOnly?: boolean;
   /** Paths in the project that what is printed here goes to, as in `hd up > log`: telling of their changes would never end. */
@@ -32,15 +35,18 @@ const FAILED_STEP_LINES = 20;
 type ServiceEvent = Extract<HdEvent, { type: 'service' }>;
 type StepEvent = Extract<HdEvent, { type: 'step' }>;
 
-/** Events to lines of text: each event once, in order, nothing drawn over. Keeps what later lines need of earlier events. */
+/** Events to lines of text: each event once, in order. Keeps what later lines need of earlier events. */
 export class EventRenderer {
   readonly #options: EventRendererOptions;
   readonly #prefix: LogPrefix;
   readonly #nameWidth: number;
   #savedMs = 0;
   #imageDetail: string | undefined;
-  /** Of a step's output: the end that is not a whole line yet. */
-  #partial = '';
+  readonly #progress = new StepProgress();
+  /** By step, while it runs in the region: the line that says what it is and why it runs. */
+  readonly #headings = new Map<number, Line>();
+  /** Of each step's output: the end that is not a whole line yet. */
+  readonly #partial = new Map<number, string>();
   /** What each restart that is under way was caused by. */
   readonly #restarts = new Map<string, string>();
   readonly #seen = new Set<string>();
@@ -59,6 +65,11 @@ export class EventRenderer {
     this.#isBuilt = true;
   }
 
+  /** What to show below all lines for now. Nothing unless `live`. */
+  region(nowMs: number, columns: number): string[] {
+    return this.#progress.lines(nowMs, columns).map((line) => this.#options.outPaint('dim', line));
+  }
+
   render(event: HdEvent): Line[] {
     const lines = this.#lines(event);
     return this.#options.quiet ? lines.filter(({ stream }) => stream === 'stderr' || event.type === 'log') : lines;
@@ -71,9 +82,9 @@ export class EventRenderer {
       case 'image':
         return this.#image(event);
       case 'step':
-        return [...this.#endOutput(), ...this.#step(event)];
+        return [...this.#endOutput(event.step), ...this.#step(event)];
       case 'step-output':
-        return this.#output(event.text);
+        return this.#output(event.step, event.text);
       case 'built':
         return this.#built(event).map(stdout);
       case 'change':
@@ -88,7 +99,7 @@ export class EventRenderer {
         return this.#up(event);
       case 'failed':
         this.#hasFailed = true;
-        return this.#endOutput();
+        return [];
       case 'stopped':
         return this.#hasFailed || this.#options.buildOnly === true ? [] : [stdout('Stopped.')];
       default:
@@ -115,19 +126,31 @@ export class EventRenderer {
   }
 
   #step(event: StepEvent): Line[] {
-    const { outPaint } = this.#options;
+    const { outPaint, live = false } = this.#options;
     const { step } = event;
     const label = outPaint('bold', `[${step.index}/${step.total}]`);
+    const heading = this.#headings.get(step.index);
+    if (event.status !== 'running') {
+      this.#progress.end(step);
+      this.#headings.delete(step.index);
+    }
     switch (event.status) {
-      case 'running':
-        return [stdout(`${label} RUN ${oneLine(step.command)} (${placeOf(step)}): ${event.reason}`)];
+      case 'running': {
+        const line = stdout(`${label} RUN ${oneLine(step.command)} (${placeOf(step)}): ${event.reason}`);
+        if (!live) return [line];
+        this.#headings.set(step.index, line);
+        this.#progress.start(step, performance.now());
+        return [];
+      }
       case 'cached':
         this.#savedMs += event.savedMs;
         return this.#isBuilt ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] CACHED ${oneLine(step.command)} (saved ${formatDuration(event.savedMs)})`))];
       case 'ran':
-        return [stdout(`${label} ${outPaint('green', 'DONE')} ${formatDuration(event.ms)}${event.volatile.length === 0 ? '' : outPaint('dim', ` (${event.volatile.join(', ')})`)}`)];
+        return [...listed(heading), stdout(`${label} ${outPaint('green', 'DONE')} ${formatDuration(event.ms)}${remarks(event).length === 0 ? '' : outPaint('dim', ` (${remarks(event).join(', ')})`)}`)];
+      case 'discarded':
+        return live ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] runs again: a step before it changed what it looks at`))];
       case 'failed':
-        return this.#failedStep(event);
+        return [...listed(heading), ...this.#failedStep(event)];
       default:
         return unreachable(event);
     }
@@ -144,21 +167,26 @@ export class EventRenderer {
     ];
   }
 
-  #output(text: string): Line[] {
-    const lines = (this.#partial + text).split('\n');
-    this.#partial = lines.pop() ?? '';
-    return lines.map((line) => this.#outputLine(line));
+  #output(step: StepId, text: string): Line[] {
+    const lines = ((this.#partial.get(step.index) ?? '') + text).split('\n');
+    this.#partial.set(step.index, lines.pop() ?? '');
+    return lines.flatMap((line) => this.#outputLine(step, line));
   }
 
-  #endOutput(): Line[] {
-    const rest = this.#partial;
-    this.#partial = '';
-    return rest === '' ? [] : [this.#outputLine(rest)];
+  #endOutput(step: StepId): Line[] {
+    const rest = this.#partial.get(step.index) ?? '';
+    this.#partial.delete(step.index);
+    return rest === '' ? [] : this.#outputLine(step, rest);
   }
 
-  #outputLine(line: string): Line {
-    const { outPaint } = this.#options;
-    return stdout(`${outPaint('dim', '  |')} ${printable(lastState(line), outPaint.enabled)}`.trimEnd());
+  #outputLine(step: StepId, text: string): Line[] {
+    const { outPaint, live = false } = this.#options;
+    const line = lastState(text);
+    if (live) {
+      this.#progress.output(step, line);
+      return [];
+    }
+    return [stdout(`${outPaint('dim', '  |')} ${printable(line, outPaint.enabled)}`.trimEnd())];
   }
 
   #built(event: BuiltEvent): string[] {
@@ -248,9 +276,18 @@ function stderr(text: string): Line {
   return { stream: 'stderr', text };
 }
 
+function listed<T>(value: T | undefined): T[] {
+  return value === undefined ? [] : [value];
+}
+
 /** What is left on a terminal of a line that was written over with carriage returns. */
 function lastState(line: string): string {
   return line.replace(/\r+$/, '').split('\r').at(-1) ?? '';
+}
+
+function remarks({ volatile, dropped }: Extract<StepEvent, { status: 'ran' }>): string[] {
+  if (dropped === undefined) return volatile;
+  return [...volatile, `dropped ${plural(dropped.count, 'path')} outside of its outputs: ${printable(dropped.first)}${dropped.count === 1 ? '' : ' …'}`];
 }
 
 function placeOf(step: StepId): string {

@@ -1,6 +1,7 @@
 import type { WriteStream } from 'node:tty';
+import type { LiveOutput } from './live-region.ts';
 
-/** Where a command writes: data and progress to `out`, diagnostics to `err`. No cursor movement, ever. */
+/** Where a command writes: data and progress to `out`, diagnostics to `err`. */
 export interface Terminal {
   out(text: string): void;
   err(text: string): void;
@@ -8,6 +9,8 @@ export interface Terminal {
   errPaint: Paint;
   /** Both ends of a conversation are a person's. */
   isInteractive: boolean;
+  /** Where lines may be drawn over for a while (live-region.ts): `out` and `err` are one terminal that understands it. */
+  live: LiveOutput | undefined;
   /** Aborts when nobody reads the output any more, as in `hd logs | head`. */
   closed: AbortSignal;
 }
@@ -55,9 +58,14 @@ export function processTerminal(mode: ColorMode, env: NodeJS.ProcessEnv): Termin
     err: (text) => write(process.stderr, text),
     outPaint: makePaint(wantsColor(mode, process.stdout.isTTY, env)),
     errPaint: makePaint(wantsColor(mode, process.stderr.isTTY, env)),
+    live: drawsOver(env) ? { write: (text) => write(process.stdout, text), columns: () => process.stdout.columns } : undefined,
     isInteractive: process.stdin.isTTY && process.stdout.isTTY,
     closed: closed.signal,
   };
+}
+
+function drawsOver(env: NodeJS.ProcessEnv): boolean {
+  return process.stdout.isTTY && process.stderr.isTTY && (env['TERM'] ?? 'dumb') !== 'dumb' && (env['CI'] ?? '') === '';
 }
 
 /** What a program printed, safe to show: no escape codes or control characters but tabs. Colours may stay where colour is wanted. */

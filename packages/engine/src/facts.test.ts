@@ -6,7 +6,7 @@ import { TreeBuilder, openMemoryStore } from '@hyperdocker/cas';
 import fc from 'fast-check';
 import { definitionKey } from './action.ts';
 import type { AskedMask, PathSet } from './facts.ts';
-import { Asked, TraceRecorder, contentKey, decodePathSet, encodePathSet, firstDifference } from './facts.ts';
+import { Asked, TraceRecorder, askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, joinPaths, sameFacts } from './facts.ts';
 import { at, edit, file, metaOf, treeOf } from './tree-fixture.ts';
 
 const DEFINITION = definitionKey({ command: 'make', workdir: '/w', env: {}, user: '', platform: 'linux/amd64', network: false, cacheDirs: [] });
@@ -26,6 +26,7 @@ function changes(start: Record<string, string | BuilderEntry>, questions: Record
   const paths = asked(questions);
   const changed = contentKey(store, DEFINITION, paths, before) !== contentKey(store, DEFINITION, paths, after);
   assert.equal(firstDifference(store, paths, before, after) !== undefined, changed, 'explanation and key agree');
+  assert.equal(sameFacts(store, paths, before, after), !changed, 'comparison and key agree');
   return changed;
 }
 
@@ -95,6 +96,38 @@ test('a trace is one set: sorted by bytes, questions of one path joined, cache d
   assert.deepEqual([...paths], [['a', 3], ['a/\xc3\xbc', 1], ['a/\xff', 4], ['b', 1], ['cached', 1]]);
   assert.deepEqual([...decodePathSet(encodePathSet(paths))], [...paths]);
   assert.throws(() => decodePathSet(Buffer.concat([encodePathSet(paths), Buffer.from([0])])), { code: 'CORRUPT_OBJECT' });
+});
+
+test('askers: each question has the program that put it first, and the path set keeps its bytes', () => {
+  const recorder = new TraceRecorder();
+  const ask = (path: string, mask: AskedMask, program: string | undefined): void => recorder.record(at(path), mask, () => program);
+  ask('in', Asked.stat, 'sh');
+  ask('in', Asked.stat | Asked.content, 'cat in');
+  ask('in', Asked.xattrs, 'cat in');
+  ask('in', Asked.content, 'late');
+  ask('dir', Asked.listing, 'ls');
+  ask('nobody', Asked.stat, undefined);
+  recorder.record(at('in'), Asked.content, () => assert.fail('nothing new'));
+  const paths = recorder.finish();
+  const askers = decodeAskers(encodeAskers({ paths, askers: recorder.askers }), paths);
+  assert.deepEqual(Object.fromEntries(askers), { in: [{ asked: Asked.stat, program: 'sh' }, { asked: Asked.content | Asked.xattrs, program: 'cat in' }], dir: [{ asked: Asked.listing, program: 'ls' }] });
+  assert.deepEqual([Asked.stat, Asked.content, Asked.stat | Asked.content, Asked.target].map((mask) => askerOf(askers, at('in'), mask)), ['sh', 'cat in', 'cat in', undefined]);
+  assert.deepEqual(encodePathSet(paths), encodePathSet(asked({ in: Asked.stat | Asked.content | Asked.xattrs, dir: Asked.listing, nobody: Asked.stat })));
+  const fewer = recorder.finish([at('dir')]);
+  assert.deepEqual([...decodeAskers(encodeAskers({ paths: fewer, askers }), fewer).keys()], ['in']);
+  assert.throws(() => decodeAskers(encodeAskers({ paths, askers }), fewer), { code: 'CORRUPT_OBJECT' });
+});
+
+test('the questions of two sets are joined', () => {
+  const joined = joinPaths(asked({ b: Asked.stat, c: Asked.stat }), asked({ a: Asked.listing, b: Asked.content }));
+  assert.deepEqual([...joined], [['a', Asked.listing], ['b', Asked.stat | Asked.content], ['c', Asked.stat]]);
+});
+
+test('a difference says which of the answers differ', () => {
+  const store = openMemoryStore();
+  const [before, after] = [treeOf(store, { in: 'one' }), treeOf(store, { in: 'two' })];
+  assert.equal(firstDifference(store, asked({ in: Asked.stat | Asked.content }), before, after)?.changed, Asked.content);
+  assert.equal(firstDifference(store, asked({ in: Asked.stat | Asked.content }), before, treeOf(store, {}))?.changed, Asked.stat | Asked.content);
 });
 
 test('the bytes of a path set are frozen', () => {
@@ -186,6 +219,7 @@ test('property: two trees have one content key exactly when they answer all that
       else different++;
       assert.equal(contentKey(memory, DEFINITION, set, old) === contentKey(memory, DEFINITION, set, now), same);
       assert.equal(firstDifference(memory, set, old, now)?.path, differing[0]?.[0]);
+      assert.equal(sameFacts(memory, set, old, now), same);
     }),
     { numRuns: 1500 },
   );

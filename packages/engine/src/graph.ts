@@ -1,8 +1,8 @@
 import type { ActionDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import { Decoder, Encoder, HdError, toText, unreachable } from '@hyperdocker/base';
+import { Decoder, Encoder, HdError, assert, toText, unreachable } from '@hyperdocker/base';
 import type { FileEntry, DirEntry, RefTarget, Store } from '@hyperdocker/cas';
 import type { ActionDefinition } from './action.ts';
-import { decodeResult, encodeDefinition } from './action.ts';
+import { RESULT_DOMAINS, decodeResult, encodeDefinition } from './action.ts';
 
 /**
  * The graph of an environment. Five kinds of node: `Env`, the root; `Package`, something resolved from outside; `BuildStep`,
@@ -104,6 +104,18 @@ export function viewGraph(store: Store, root: NodeDigest, before?: NodeDigest): 
   return { label: `Env(${now.name})`, kind: 'Env', digest: root, status, children: [...children, ...removed] };
 }
 
+/** The same graph with only the nodes that differ, and those above them. */
+export function withoutUnchanged(view: GraphView): GraphView {
+  return { ...view, children: view.children.filter(({ status }) => status !== 'ok').map(withoutUnchanged) };
+}
+
+/** The project's files in a root, as a source tree. */
+export function filesOf(store: Store, root: NodeDigest): TreeDigest {
+  const files = getEnv(store, root).children.find(({ kind }) => kind === 'Dir');
+  assert(files !== undefined, 'an Env node has the tree of its files');
+  return files.digest as TreeDigest;
+}
+
 /** Children by what identifies them from one root to the next. Of several steps with one command, the first is paired with the first. */
 function byKey(store: Store, children: readonly EnvChild[]): Map<string, EnvChild> {
   const keyed = new Map<string, EnvChild>();
@@ -170,7 +182,7 @@ export function nodeLinks(encoded: Uint8Array): RefTarget[] {
   if (domain === 'hd.env/1') {
     return decodeEnv(encoded).children.map((child) => ({ kind: child.kind === 'Dir' ? 'tree' : 'node', digest: child.digest }));
   }
-  if (domain === 'hd.result/1') {
+  if (RESULT_DOMAINS.includes(domain)) {
     const result = decodeResult(encoded);
     return [{ kind: 'tree', digest: result.delta }, { kind: 'blob', digest: result.log }, ...result.caches.map(({ tree }) => ({ kind: 'tree' as const, digest: tree }))];
   }

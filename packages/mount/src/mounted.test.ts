@@ -12,10 +12,11 @@ import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { hostPath, sys, toByteString } from '@hyperdocker/base';
 import type { BuilderEntry, Meta, Store } from '@hyperdocker/cas';
 import { PROMOTE_BYTES, TreeBuilder, applyDelta, lookupPath, openStore } from '@hyperdocker/cas';
+import { inMountNamespace } from '@hyperdocker/testkit';
 import { captureUpper } from './capture.ts';
 import { FuseHost } from './fuse-host.ts';
 import { materialize } from './materialize.ts';
-import { inMountNamespace, seenInTree, seenOnHost } from './mount-fixture.ts';
+import { seenInTree, seenOnHost } from './mount-fixture.ts';
 import { mountOverlay, unmount } from './overlay.ts';
 import { FIXED_MTIME_NS } from './projection.ts';
 import { randomOperations, seedOf } from './random-operations.ts';
@@ -154,6 +155,14 @@ if (inMountNamespace(import.meta.filename)) {
     assert.throws(() => readFileSync(join(dir, 'large')), { code: 'EIO' });
     assert.equal(readFileSync(join(dir, 'whole'), 'utf8'), 'whole');
     await host.unmount('d');
+    // Who reads it while being traced may go on as if it were empty: there is no trace of that.
+    await host.mount('t', { tree, mountpoint: dir, storeDir: damagedDir, tracing: true });
+    assert.equal(readFileSync(join(dir, 'whole'), 'utf8'), 'whole');
+    assert.throws(() => readFileSync(join(dir, 'small')), { code: 'EIO' });
+    await assert.rejects(host.unmount('t'), { code: 'FUSE_MOUNT' });
+    await host.mount('again', { tree, mountpoint: dir, storeDir: damagedDir, tracing: true });
+    readFileSync(join(dir, 'whole'));
+    assert.equal((await host.unmount('again')).paths.has(toByteString('whole')), true, 'the host goes on');
   });
 
   test('a mount in use cannot be taken away, and can be later', async () => {

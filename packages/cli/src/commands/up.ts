@@ -6,6 +6,8 @@ import type { Invocation } from '../command.ts';
 import { EventRenderer } from '../event-renderer.ts';
 import { EXIT } from '../exit-code.ts';
 import { Interrupts } from '../interrupts.ts';
+import type { LiveRegion } from '../live-region.ts';
+import { openLiveRegion } from '../live-region.ts';
 import { LogPrefix } from '../log-prefix.ts';
 import { loadSpec, locateProject } from '../project.ts';
 import type { Session, StartOptions } from '../session.ts';
@@ -18,6 +20,7 @@ export async function run(invocation: Invocation): Promise<number> {
     refreshImage: flags.bool('pull'),
     watch: !flags.bool('no-watch'),
     buildOnly: false,
+    noCache: flags.bool('no-cache'),
     until: flags.bool('detach') || flags.bool('wait') || timeoutSeconds !== undefined ? 'up' : 'stopped',
     ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
   });
@@ -34,11 +37,14 @@ export async function start(invocation: Invocation, options: FollowOptions): Pro
   const { terminal, args, quiet, json } = invocation;
   const place = locateProject(invocation, args[0]);
   const { text, spec } = loadSpec(place.project, terminal);
+  const drawn = json || quiet ? undefined : terminal.live;
   const renderer = new EventRenderer({
     services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet,
-    buildOnly: options.buildOnly, ownOutputs: ownOutputs(place.project.dir),
+    buildOnly: options.buildOnly, ownOutputs: ownOutputs(place.project.dir), live: drawn !== undefined,
   });
-  const follower = new Follower(invocation, options, renderer);
+  using region = drawn === undefined ? undefined : openLiveRegion(drawn, (columns) => renderer.region(performance.now(), columns));
+  using _ticks = region === undefined ? undefined : ticks(() => region.refresh());
+  const follower = new Follower(invocation, options, renderer, region);
   using _interrupts = new Interrupts((count) => follower.interrupt(count));
   terminal.closed.addEventListener('abort', () => follower.interrupt(1));
   const session = await attachOrLaunch(place, spec, options, invocation);
@@ -54,6 +60,12 @@ export async function start(invocation: Invocation, options: FollowOptions): Pro
   return await follower.follow(session);
 }
 
+/** The times of what runs go on while nothing happens. */
+function ticks(tick: () => void): Disposable {
+  const timer = setInterval(tick, TICK_MS);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
 /** Files of the project that this process prints to. */
 function ownOutputs(projectDir: string): string[] {
   return [1, 2].flatMap((fd) => {
@@ -67,12 +79,14 @@ function ownOutputs(projectDir: string): string[] {
 }
 
 const FAILED_SERVICE_LINES = 20;
+const TICK_MS = 200;
 
 /** Shows the events of one supervisor and turns Ctrl-C into stopping it. */
 class Follower {
   readonly #invocation: Invocation;
   readonly #options: FollowOptions;
   readonly #renderer: EventRenderer;
+  readonly #region: LiveRegion | undefined;
   #client: SupervisorClient | undefined;
   #interrupted = 0;
   #isUp = false;
@@ -83,10 +97,11 @@ class Follower {
   /** The latest lines of each service, for those that fail where logs are not shown. */
   readonly #tails = new Map<string, string[]>();
 
-  constructor(invocation: Invocation, options: FollowOptions, renderer: EventRenderer) {
+  constructor(invocation: Invocation, options: FollowOptions, renderer: EventRenderer, region: LiveRegion | undefined) {
     this.#invocation = invocation;
     this.#options = options;
     this.#renderer = renderer;
+    this.#region = region;
   }
 
   /** The first asks for a stop, any further one for an immediate one. Before there is anything to stop it is remembered. */
@@ -94,12 +109,8 @@ class Follower {
     const { terminal } = this.#invocation;
     this.#interrupted = Math.max(this.#interrupted, count);
     if (this.#client === undefined) return;
-    if (count === 1) {
-      const hint = this.#attached ? ' To leave it running, use `hd up -d` and `hd logs -f`.' : '';
-      terminal.err(`Stopping… (press Ctrl-C again to kill)${hint}\n`);
-    } else {
-      terminal.err('Killing…\n');
-    }
+    const hint = this.#attached ? ' To leave it running, use `hd up -d` and `hd logs -f`.' : '';
+    this.#print(() => terminal.err(count === 1 ? `Stopping… (press Ctrl-C again to kill)${hint}\n` : 'Killing…\n'));
     this.#stop(count > 1);
   }
 
@@ -158,7 +169,15 @@ class Follower {
     const { terminal, json } = this.#invocation;
     if (json) return terminal.out(`${JSON.stringify(event)}\n`);
     if (this.#options.until === 'up' && event.type === 'log') return this.#remember(event.service, event.text);
-    for (const { stream, text } of this.#renderer.render(event)) terminal[stream === 'stdout' ? 'out' : 'err'](`${text}\n`);
+    const lines = this.#renderer.render(event);
+    this.#print(() => {
+      for (const { stream, text } of lines) terminal[stream === 'stdout' ? 'out' : 'err'](`${text}\n`);
+    });
+  }
+
+  #print(write: () => void): void {
+    if (this.#region === undefined) write();
+    else this.#region.print(write);
   }
 
   #remember(service: string, text: string): void {

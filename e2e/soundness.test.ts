@@ -1,0 +1,74 @@
+/**
+ * The result of an incremental build is that of a clean one, whatever the steps do and whatever changes; and no step runs that nothing calls for.
+ *
+ *   HD_SOUNDNESS_SEED=…    the same scenarios again
+ *   HD_SOUNDNESS_ROUNDS=N  so many edits, each followed by an incremental and a clean build
+ *   HD_SOUNDNESS_JOBS=N    how many steps a build may run at once
+ *   HD_SOUNDNESS_REPLAY=F  plays the scenario in a file, as a failure prints it, and nothing else
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import type { World } from '@hyperdocker/testkit';
+import { tempWorld } from '@hyperdocker/testkit';
+import { inMountNamespace } from '../packages/mount/src/mount-fixture.ts';
+import { noBusybox } from './busybox.ts';
+import type { Played, Scenario, Tally } from './soundness/scenario.ts';
+import { nothingYet, playRandom, replay } from './soundness/scenario.ts';
+import { shrink } from './soundness/shrink.ts';
+import type { Executor } from './soundness/workshop.ts';
+import { Workshop } from './soundness/workshop.ts';
+
+const SEED = Number(process.env['HD_SOUNDNESS_SEED'] ?? Date.now() % 1_000_000);
+const ROUNDS = Number(process.env['HD_SOUNDNESS_ROUNDS'] ?? 100);
+const JOBS = Number(process.env['HD_SOUNDNESS_JOBS'] ?? 1);
+const REPLAY = process.env['HD_SOUNDNESS_REPLAY'];
+const ROUNDS_PER_SCENARIO = 15;
+const SHRINK_MS = 60_000;
+
+if (inMountNamespace(import.meta.filename)) {
+  for (const [executor, share] of [['chroot', 1], ['container', 0.1]] as const) describe(`in a ${executor}`, { skip: noBusybox }, () => soundness(executor, share));
+}
+
+function soundness(executor: Executor, share: number): void {
+  let world: World;
+  let workshop: Workshop;
+  before(async () => {
+    world = tempWorld();
+    workshop = await Workshop.open({ dir: world.dir, executor, jobs: JOBS });
+  });
+  after(async () => {
+    await workshop[Symbol.asyncDispose]();
+    await world[Symbol.asyncDispose]();
+  });
+
+  test('incremental is clean, after every edit', { skip: REPLAY !== undefined && 'HD_SOUNDNESS_REPLAY is set' }, async (t) => {
+    const tally = nothingYet();
+    for (let scenario = 0; tally.rounds < ROUNDS * share; scenario++) {
+      const seed = SEED + scenario;
+      const played = await playRandom(workshop, join(world.dir, `scenario-${scenario}`), seed, Math.min(ROUNDS_PER_SCENARIO, ROUNDS * share - tally.rounds));
+      for (const key of Object.keys(tally) as (keyof Tally)[]) tally[key] += played.tally[key];
+      if (played.problem !== undefined) await report(t, played, seed);
+    }
+    t.diagnostic(`HD_SOUNDNESS_SEED=${SEED}: ${JSON.stringify(tally)}`);
+  });
+
+  test('a printed scenario', { skip: REPLAY === undefined && 'HD_SOUNDNESS_REPLAY names no scenario' }, async () => {
+    const { problem } = await play(JSON.parse(readFileSync(REPLAY ?? '', 'utf8')) as Scenario);
+    assert.equal(problem, undefined);
+  });
+
+  let plays = 0;
+  async function play(scenario: Scenario): Promise<Played> {
+    return await replay(workshop, join(world.dir, `play-${++plays}`), scenario);
+  }
+
+  async function report(t: TestContext, { scenario, problem }: Played, seed: number): Promise<void> {
+    t.diagnostic(`HD_SOUNDNESS_SEED=${seed}: ${problem}\nThis is being shortened.`);
+    const short = await shrink(scenario, async (candidate) => (await play(candidate)).problem !== undefined, SHRINK_MS);
+    const { problem: shown = problem } = await play(short);
+    assert.fail(`HD_SOUNDNESS_SEED=${seed}: ${shown}\nA shorter scenario, for HD_SOUNDNESS_REPLAY:\n${JSON.stringify(short, undefined, 1)}`);
+  }
+}
