@@ -20,7 +20,7 @@ import { shrink } from './soundness/shrink.ts';
 import type { Executor } from './soundness/workshop.ts';
 import { Workshop } from './soundness/workshop.ts';
 
-const SEED = Number(process.env['HD_SOUNDNESS_SEED'] ?? Date.now() % 1_000_000);
+const SEED = Number(process.env['HD_SOUNDNESS_SEED'] ?? 1);
 const ROUNDS = Number(process.env['HD_SOUNDNESS_ROUNDS'] ?? 100);
 const JOBS = Number(process.env['HD_SOUNDNESS_JOBS'] ?? 2);
 const REPLAY = process.env['HD_SOUNDNESS_REPLAY'];
