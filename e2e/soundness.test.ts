@@ -21,7 +21,7 @@ import type { Executor } from './soundness/workshop.ts';
 import { Workshop } from './soundness/workshop.ts';
 
 const SEED = Number(process.env['HD_SOUNDNESS_SEED'] ?? 1);
-const ROUNDS = Number(process.env['HD_SOUNDNESS_ROUNDS'] ?? 100);
+const ROUNDS = Number(process.env['HD_SOUNDNESS_ROUNDS'] ?? 30);
 const JOBS = Number(process.env['HD_SOUNDNESS_JOBS'] ?? 2);
 const REPLAY = process.env['HD_SOUNDNESS_REPLAY'];
 const ROUNDS_PER_SCENARIO = 15;
