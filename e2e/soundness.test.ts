@@ -12,8 +12,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import type { World } from '@hyperdocker/testkit';
-import { tempWorld } from '@hyperdocker/testkit';
-import { inMountNamespace } from '../packages/mount/src/mount-fixture.ts';
+import { inMountNamespace, tempWorld } from '@hyperdocker/testkit';
 import { noBusybox } from './busybox.ts';
 import type { Played, Scenario, Tally } from './soundness/scenario.ts';
 import { nothingYet, playRandom, replay } from './soundness/scenario.ts';
@@ -23,7 +22,7 @@ import { Workshop } from './soundness/workshop.ts';
 
 const SEED = Number(process.env['HD_SOUNDNESS_SEED'] ?? Date.now() % 1_000_000);
 const ROUNDS = Number(process.env['HD_SOUNDNESS_ROUNDS'] ?? 100);
-const JOBS = Number(process.env['HD_SOUNDNESS_JOBS'] ?? 1);
+const JOBS = Number(process.env['HD_SOUNDNESS_JOBS'] ?? 2);
 const REPLAY = process.env['HD_SOUNDNESS_REPLAY'];
 const ROUNDS_PER_SCENARIO = 15;
 const SHRINK_MS = 60_000;

@@ -38,11 +38,11 @@ export async function faultyDisk(): Promise<FaultyDisk> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./server.child.ts', import.meta.url)), path], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
-  const [first] = (await once(child, 'message')) as [DiskReply];
-  if (first.kind !== 'mounted') {
+  const problem = await firstWord(child);
+  if (problem !== undefined) {
     child.kill('SIGKILL');
     rmdirSync(path);
-    throw new HdError('DISK_MOUNT', `the faulty disk cannot be mounted: ${first.kind === 'failed' ? first.message : first.kind}`);
+    throw new HdError('DISK_MOUNT', `the faulty disk cannot be mounted: ${problem}`);
   }
   const ask = asker(child);
   return {
@@ -61,6 +61,17 @@ export async function faultyDisk(): Promise<FaultyDisk> {
       rmdirSync(path);
     },
   };
+}
+
+/** Why it is not mounted. */
+function firstWord(child: ChildProcess): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    child.once('exit', () => resolve('its process ended'));
+    child.once('message', (message) => {
+      const reply = message as DiskReply;
+      resolve(reply.kind === 'mounted' ? undefined : reply.kind === 'failed' ? reply.message : reply.kind);
+    });
+  });
 }
 
 function readLog(path: string | undefined): Operation[] {

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, openSync, read, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -63,6 +64,20 @@ function fail(error: unknown): void {
   leave();
 }
 
+/** Nothing can be read from `fd` before it is done. @returns what went wrong */
+async function mount(fd: number): Promise<string | undefined> {
+  const options = 'noatime,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other';
+  const child = spawn('mount', ['-i', '-t', 'fuse', '-o', options, 'hd-faulty-disk', mountpoint], { stdio: ['ignore', 'ignore', 'pipe', fd] });
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  try {
+    const [status] = (await once(child, 'close')) as [number | null];
+    return status === 0 ? undefined : stderr.trim();
+  } catch (error) {
+    return describeError(error);
+  }
+}
+
 /** Until unmounted. */
 async function serve(fd: number): Promise<void> {
   const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);
@@ -90,13 +105,6 @@ function write(fd: number, bytes: Buffer): void {
   }
 }
 
-const fd = openSync('/dev/fuse', 'r+');
-const options = 'noatime,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other';
-const mount = spawn('mount', ['-i', '-t', 'fuse', '-o', options, 'hd-faulty-disk', mountpoint], { stdio: ['ignore', 'ignore', 'pipe', fd] });
-let stderr = '';
-mount.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-mount.once('error', (error) => reply({ kind: 'failed', message: describeError(error) }));
-mount.once('close', (status) => reply(status === 0 ? { kind: 'mounted' } : { kind: 'failed', message: stderr.trim() }));
 process.on('message', (message) => {
   const request = message as DiskRequest;
   reply({ kind: 'done', id: request.id, ...answer(request) });
@@ -105,4 +113,11 @@ process.on('disconnect', leave);
 process.on('uncaughtException', fail);
 // Ctrl-C in a terminal reaches the whole process group; the parent decides what it means.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-await serve(fd).catch(fail);
+const fd = openSync('/dev/fuse', 'r+');
+const problem = await mount(fd);
+if (problem === undefined) {
+  reply({ kind: 'mounted' });
+  await serve(fd).catch(fail);
+} else {
+  reply({ kind: 'failed', message: problem });
+}

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { BlobDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import type { OpenOptions, RefTarget, Store } from '@hyperdocker/cas';
@@ -17,8 +16,7 @@ export function checkStore(dir: string, options: OpenOptions, expected: { refs: 
     assert.deepEqual(store.fsck().problems, [], 'fsck');
     const refs = Object.fromEntries(store.listRefs().map(({ name, ref }) => [name, ref.target]));
     assert(expected.refs.some((moment) => isSame(moment, refs)), `the refs are as they never were: ${JSON.stringify(refs)}`);
-    for (const target of Object.values(refs)) readAll(store, options, target);
-    for (const target of expected.objects) readAll(store, options, target);
+    readStore(store, options, [...Object.values(refs), ...expected.objects]);
     const blob = store.putBlob(Buffer.from('after the crash'));
     store.putBlob(Buffer.alloc(70_000, 'after the crash'));
     assert(store.setRef('after', { kind: 'blob', digest: blob }));
@@ -29,6 +27,11 @@ export function checkStore(dir: string, options: OpenOptions, expected: { refs: 
     assert.deepEqual(store.fsck().problems, [], 'fsck at the end');
   });
   assert.deepEqual(litter(dir), [], 'litter');
+}
+
+/** Reads all that the targets reach. */
+export function readStore(store: Store, options: OpenOptions, targets: readonly RefTarget[]): void {
+  for (const target of targets) readAll(store, options, target);
 }
 
 function useStore<T>(dir: string, options: OpenOptions, use: (store: Store) => T): T {

@@ -10,14 +10,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { describeError } from '@hyperdocker/base';
 import { faultyDisk } from '../faulty-disk/faulty-disk.ts';
 import type { Operation } from '../faulty-disk/operation.ts';
 import { PowerCuts, imageDigest, randomNumbers, writeImage } from '../faulty-disk/power-cut.ts';
 import type { Survival } from '../faulty-disk/power-cut.ts';
 import { inMountNamespace } from '../mount-namespace.ts';
 import { checkStore } from './check-store.ts';
-import { STEPS, Session, WAYS } from './workload.ts';
+import { addFailure, rehearse } from './rehearse.ts';
+import type { Failure } from './rehearse.ts';
+import { STEPS, WAYS } from './workload.ts';
 import type { Expectation, Way } from './workload.ts';
 
 const seed = Number(process.env['HD_TEST_SEED'] ?? Date.now() % 1_000_000);
@@ -48,17 +49,6 @@ if (inMountNamespace(import.meta.filename)) {
   }
 }
 
-/** What must hold after each step; at 0, before the first. */
-function rehearse(dir: string, way: Way): Expectation[] {
-  const session = new Session(join(dir, 'store'), join(dir, 'host'), WAYS[way]);
-  const history = [session.expectation];
-  for (const step of STEPS) {
-    step.run(session);
-    history.push(session.expectation);
-  }
-  return history;
-}
-
 async function recordLife(dir: string, way: Way): Promise<Operation[]> {
   await using disk = await faultyDisk();
   await disk.record();
@@ -73,10 +63,8 @@ interface Outcome {
   images: number;
   possible: number;
   repeated: number;
-  /** Each kind of failure once, with how often it came. */
   failures: Failure[];
 }
-interface Failure { message: string; count: number; first: string }
 
 function checkCuts(root: string, way: Way, log: Operation[], history: Expectation[]): Outcome {
   const survivals = (position: number): Survival[] => [
@@ -109,20 +97,12 @@ function checkCuts(root: string, way: Way, log: Operation[], history: Expectatio
         checkStore(join(dir, 'store'), WAYS[way], expectationAt(history, steps, survival.kind === 'all' || way === 'strict'));
       } catch (error) {
         const first = `operation ${cuts.position} (${describe(operation)}), after ${steps} steps (next: ${STEPS[steps]?.name}), survival ${JSON.stringify(survival)}`;
-        addFailure(outcome.failures, describeError(error), first);
+        addFailure(outcome.failures, error, first);
       }
       rmSync(dir, { recursive: true });
     }
   }
   return outcome;
-}
-
-function addFailure(failures: Failure[], message: string, first: string): void {
-  // Digests and names of files differ from run to run.
-  const kind = message.replaceAll(/[0-9a-f]{10,}(?:-[0-9a-f]+)?/g, '…');
-  const known = failures.find((failure) => failure.message === kind);
-  if (known === undefined) failures.push({ message: kind, count: 1, first });
-  else known.count++;
 }
 
 /** In the step after `steps`. Of what a step adds or takes away, either may be seen; without durability, refs may be as they were any time ago. */

@@ -83,6 +83,10 @@ export class Session {
     return this.#store as Store;
   }
 
+  get isOpen(): boolean {
+    return this.#store !== undefined;
+  }
+
   open(): void {
     this.#store ??= openStore(this.dir, this.options);
   }
