@@ -7,7 +7,7 @@
  *   HD_SOUNDNESS_REPLAY=F  plays the scenario in a file, as a failure prints it, and nothing else
  */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -15,10 +15,13 @@ import type { World } from '@hyperdocker/testkit';
 import { tempWorld } from '@hyperdocker/testkit';
 import { inMountNamespace } from '../packages/mount/src/mount-fixture.ts';
 import { noBusybox } from './busybox.ts';
+import { applyEdit } from './soundness/edits.ts';
+import { EVERYTHING, EVERYTHING_PROJECT, LIST_EVERYTHING } from './soundness/everything.ts';
 import type { Played, Scenario, Tally } from './soundness/scenario.ts';
 import { nothingYet, playRandom, replay } from './soundness/scenario.ts';
 import { shrink } from './soundness/shrink.ts';
-import type { Executor } from './soundness/workshop.ts';
+import { KNOWN_TRAPS } from './soundness/traps.ts';
+import type { Environment, Executor, Recipe } from './soundness/workshop.ts';
 import { Workshop } from './soundness/workshop.ts';
 
 const SEED = Number(process.env['HD_SOUNDNESS_SEED'] ?? Date.now() % 1_000_000);
@@ -59,6 +62,31 @@ function soundness(executor: Executor, share: number): void {
     const { problem } = await play(JSON.parse(readFileSync(REPLAY ?? '', 'utf8')) as Scenario);
     assert.equal(problem, undefined);
   });
+
+  test('what a step leaves is what the next one sees, when it has run and when it is replayed', async () => {
+    const project = join(world.dir, 'everything');
+    mkdirSync(project);
+    for (const [path, content] of Object.entries(EVERYTHING_PROJECT)) applyEdit(project, { kind: 'write', path, content });
+    using environment = workshop.environment();
+    const recipe: Recipe = { project, workdir: '/workspace', user: '', steps: [`${EVERYTHING}\n${LIST_EVERYTHING}`, LIST_EVERYTHING] };
+    const [ran, seen] = await logsOf(environment, recipe, 2);
+    assert.equal(seen, ran);
+    assert.match(ran ?? '', /hole regular file 300000 1 /);
+    assert.match(ran ?? '', /hard-3 regular file 2 3 /);
+    const [replayed, seenOfReplay] = await logsOf(environment, { ...recipe, steps: recipe.steps.with(1, `# another text\n${LIST_EVERYTHING}`) }, 1);
+    assert.deepEqual([replayed, seenOfReplay], [ran, ran]);
+  });
+
+  async function logsOf(environment: Environment, recipe: Recipe, ran: number): Promise<string[]> {
+    const { outcome, needless } = await environment.build(recipe);
+    assert(outcome.ok, JSON.stringify(outcome));
+    assert.deepEqual([outcome.ran, needless], [ran, []]);
+    return outcome.results.map(({ log }) => workshop.store.getBlob(log).toString('latin1'));
+  }
+
+  for (const [name, scenario] of executor === 'container' ? Object.entries(KNOWN_TRAPS) : []) {
+    test(name, async () => assert.equal((await play(scenario)).problem, undefined));
+  }
 
   let plays = 0;
   async function play(scenario: Scenario): Promise<Played> {
