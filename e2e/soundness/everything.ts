@@ -14,7 +14,7 @@ ln -s hard-1 link; ln -s nowhere dangling; ln -s /etc/app.conf absolute; ln -s .
 mkdir -m 1777 sticky; mkdir -m 700 private; echo s > setuid; chmod 4755 setuid; mkdir -m 2775 setgid
 echo o > owned; chown 12:34 owned; chown -h 56 dangling; chown 7:8 links
 mkfifo pipe
-setfattr -n user.note -v value hard-1; setfattr -n user.note -v dir sticky
+if command -v setfattr > /dev/null; then setfattr -n user.note -v value hard-1; setfattr -n user.note -v dir sticky; fi
 truncate -s 300000 hole; printf end | dd of=hole bs=1 seek=200000 conv=notrunc 2> /dev/null
 : > empty; mkdir hollow
 touch -d '2001-02-03 04:05:06' old; touch -h -d '2002-02-03 04:05:06' link 2> /dev/null || true; touch -d '2003-02-03 04:05:06' sticky
