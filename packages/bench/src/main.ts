@@ -7,17 +7,20 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { hasher } from '@hyperdocker/base';
 import type { Scenario } from './scenario.ts';
+import { chunkingScenarios } from './scenarios/chunking.ts';
 import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
+import { profileScenarios } from './scenarios/profiles.ts';
 import { storeScenarios } from './scenarios/store.ts';
+import { tracingScenarios } from './scenarios/tracing.ts';
 import type { Summary } from './stats.ts';
 import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
 import { Workshop } from './workshop.ts';
 
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
-interface Result { scenario: string; what: string; rounds: number; sides: SideResult[] }
+interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[] }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 
@@ -71,7 +74,7 @@ async function measure(workshop: Workshop, scenario: Scenario, noiseMs: number[]
     const samplesMs = samples[index]?.map(({ ms }) => ms) ?? [];
     return { side: side.name, ms: summarize(samplesMs), samplesMs, againstFirst: ratio(samplesMs, reference), work: [...new Set(samples[index]?.map(({ work }) => work))] };
   });
-  return { scenario: name, what, rounds, sides };
+  return { scenario: name, what, rounds, sides, absent: race.absent ?? [] };
 }
 
 function table(results: readonly Result[]): string {
@@ -79,7 +82,7 @@ function table(results: readonly Result[]): string {
     sides.map(({ side, ms, againstFirst, work }, index) =>
       [index === 0 ? `\`${scenario}\`` : '', side, formatMs(ms.median), `${formatMs(ms.min)} – ${formatMs(ms.max)}`, index === 0 ? '1' : formatRatio(againstFirst), work[0] ?? '', index === 0 ? String(rounds) : ''].join(' | ')),
   );
-  const notes = results.map(({ scenario, what }) => `- \`${scenario}\`: ${what}.`);
+  const notes = results.map(({ scenario, what, absent }) => `- \`${scenario}\`: ${what}.${absent.length === 0 ? '' : ` Left out, not installed here: ${absent.join(', ')}.`}`);
   return ['| Scenario | Side | Median | Min – max | × first (spread) | Work | Rounds |', '|---|---|---|---|---|---|---|', ...rows.map((row) => `| ${row} |`), '', ...notes].join('\n');
 }
 

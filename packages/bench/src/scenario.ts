@@ -14,6 +14,8 @@ export interface Scenario {
 export interface Race extends AsyncDisposable {
   /** The first is the one that the others are compared with. */
   sides: Side[];
+  /** Tools that should have a side and are not installed here. */
+  absent?: readonly string[];
 }
 
 export interface Side {

@@ -6,7 +6,7 @@ import { TreeBuilder, openMemoryStore } from '@hyperdocker/cas';
 import fc from 'fast-check';
 import { definitionKey } from './action.ts';
 import type { AskedMask, PathSet } from './facts.ts';
-import { Asked, TraceRecorder, askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, joinPaths } from './facts.ts';
+import { Asked, TraceRecorder, askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, joinPaths, sameFacts } from './facts.ts';
 import { at, edit, file, metaOf, treeOf } from './tree-fixture.ts';
 
 const DEFINITION = definitionKey({ command: 'make', workdir: '/w', env: {}, user: '', platform: 'linux/amd64', network: false, cacheDirs: [] });
@@ -26,6 +26,7 @@ function changes(start: Record<string, string | BuilderEntry>, questions: Record
   const paths = asked(questions);
   const changed = contentKey(store, DEFINITION, paths, before) !== contentKey(store, DEFINITION, paths, after);
   assert.equal(firstDifference(store, paths, before, after) !== undefined, changed, 'explanation and key agree');
+  assert.equal(sameFacts(store, paths, before, after), !changed, 'comparison and key agree');
   return changed;
 }
 
@@ -228,6 +229,7 @@ test('property: two trees have one content key exactly when they answer all that
       else different++;
       assert.equal(contentKey(memory, DEFINITION, set, old) === contentKey(memory, DEFINITION, set, now), same);
       assert.equal(firstDifference(memory, set, old, now)?.path, differing[0]?.[0]);
+      assert.equal(sameFacts(memory, set, old, now), same);
     }),
     { numRuns: 1500 },
   );

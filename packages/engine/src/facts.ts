@@ -1,6 +1,7 @@
 import type { ActionDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { Decoder, Encoder, HdError, hasher } from '@hyperdocker/base';
 import type { DirEntry, Store, TreeEntry } from '@hyperdocker/cas';
+import { diffTrees } from '@hyperdocker/cas';
 
 /**
  * What a step looked at, path by path. A `PathSet` says only *what was asked* of each path; the answers are read from a
@@ -136,18 +137,40 @@ export function contentKey(store: Store, definition: ActionDigest, paths: PathSe
   return hasher.hash(encoder.finish()) as ActionDigest;
 }
 
+/**
+ * Is every question answered alike in two trees? Reads only where they differ: 5,000 facts against an edit of one file take as long as against one of none.
+ * The same as equal content keys.
+ */
+export function sameFacts(store: Store, paths: PathSet, before: TreeDigest, after: TreeDigest): boolean {
+  if (before === after) return true;
+  const [old, now] = [new PathWalker(store, before), new PathWalker(store, after)];
+  const same = (path: ByteString): boolean => {
+    const asked = paths.get(path);
+    return asked === undefined || answer(store, path, asked, old.find(path)).equals(answer(store, path, asked, now.find(path)));
+  };
+  for (const { path } of diffTrees(store, before, after)) {
+    if (!same(path) || !same(path.slice(0, Math.max(0, path.lastIndexOf('/'))) as ByteString)) return false;
+  }
+  return true;
+}
+
 /** One path whose answers differ between two trees. `changed`: the questions of `asked` that are answered otherwise now. */
 export interface Difference { path: ByteString; asked: AskedMask; changed: AskedMask; before: TreeEntry | undefined; after: TreeEntry | undefined }
 
 /** The first question whose answer differs between two trees, for explanations. */
 export function firstDifference(store: Store, paths: PathSet, before: TreeDigest, after: TreeDigest): Difference | undefined {
+  return differences(store, paths, before, after).next().value ?? undefined;
+}
+
+/** All questions whose answers differ between two trees, in path order. Lazy. */
+export function* differences(store: Store, paths: PathSet, before: TreeDigest, after: TreeDigest): Generator<Difference, undefined> {
   const [old, now] = [new PathWalker(store, before), new PathWalker(store, after)];
   for (const [path, asked] of paths) {
     const [a, b] = [old.find(path), now.find(path)];
     const differs = (mask: AskedMask): boolean => !answer(store, path, mask, a).equals(answer(store, path, mask, b));
     if (!differs(asked)) continue;
     const changed = Object.values(Asked).filter((bit) => asked & bit && differs(bit)).reduce((mask, bit) => mask | bit, 0);
-    return { path, asked, changed, before: a, after: b };
+    yield { path, asked, changed, before: a, after: b };
   }
   return undefined;
 }

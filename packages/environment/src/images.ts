@@ -47,6 +47,11 @@ export async function resolveImage(text: string, options: ImageOptions): Promise
   return image;
 }
 
+/** The base image if it is here. */
+export function findImage(text: string, options: Pick<ImageOptions, 'store' | 'platform' | 'projectDir'>): Image | undefined {
+  return cachedImage(options.store, imageRef(parseBase(text), options));
+}
+
 function cachedImage(store: Store, ref: string): Image | undefined {
   const found = store.getRef(`${ref}/image`);
   if (found === undefined) return undefined;
@@ -55,7 +60,7 @@ function cachedImage(store: Store, ref: string): Image | undefined {
 }
 
 /** One cache entry for each source. Local files count with their size and time, so that a new archive is a new image. */
-function imageRef(base: Base, { platform, projectDir }: ImageOptions): string {
+function imageRef(base: Base, { platform, projectDir }: Pick<ImageOptions, 'platform' | 'projectDir'>): string {
   let local = '';
   if (base.kind === 'oci-dir') local = stamp(join(resolve(projectDir, base.path), 'index.json'));
   if (base.kind === 'docker-archive') local = stamp(resolve(projectDir, base.path));

@@ -12,12 +12,14 @@ import { ArgumentsExchange } from './programs.ts';
  * be killed at any moment, and nothing that it started may outlive it.
  */
 export type HostRequest =
-  | { kind: 'mount'; id: string; tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean }
+  | { kind: 'mount'; id: string; tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean; reporting: boolean }
   | { kind: 'unmount'; id: string }
   | { kind: 'exit' };
 export type HostReply =
   | { kind: 'mounted'; id: string }
   | { kind: 'unmounted'; id: string; paths: string; askers: string; requests: number }
+  /** Not an answer: what a mount that reports was asked since it reported last. Pairs of a path, as latin1, and a mask. */
+  | { kind: 'asked'; id: string; paths: [path: string, asked: number][] }
   | { kind: 'failed'; id: string; message: string };
 
 interface Mount { fd: number; mountpoint: string; result: Promise<FuseWorkerResult> }
@@ -52,10 +54,10 @@ async function handle(request: HostRequest): Promise<void> {
   }
 }
 
-async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostRequest, { kind: 'mount' }>): Promise<Mount> {
+async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Extract<HostRequest, { kind: 'mount' }>): Promise<Mount> {
   const fd = openSync('/dev/fuse', 'r+');
   const exchange = new ArgumentsExchange();
-  const data: FuseWorkerData = { fd, storeDir, tree, tracing, exchange: exchange.shared };
+  const data: FuseWorkerData = { fd, storeDir, tree, tracing, reporting, exchange: exchange.shared };
   // The server must be reading before mount(8) returns to anybody who looks: INIT is answered by it.
   // Without ro and noatime each read ages the attributes, and the kernel asks for them again: 11 k GETATTRs on the way through /usr.
   const options = `ro,noatime,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${1 << 20}`;
@@ -69,7 +71,11 @@ async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostReques
   spare = newWorker();
   worker.postMessage(data);
   const result = new Promise<FuseWorkerResult>((resolve, reject) => {
-    worker.on('message', (message: FuseWorkerMessage) => (message.kind === 'done' ? resolve(message) : exchange.answer(message)));
+    worker.on('message', (message: FuseWorkerMessage) => {
+      if (message.kind === 'done') resolve(message);
+      else if (message.kind === 'asked') reply({ kind: 'asked', id, paths: [...message.paths] });
+      else exchange.answer(message);
+    });
     worker.once('error', reject);
   });
   result.catch((error: unknown) => {

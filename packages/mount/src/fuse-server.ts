@@ -18,6 +18,8 @@ export class FuseServer {
   #askingPid = 0;
   /** Requests answered, by opcode: tests and benchmarks count with it. */
   readonly counts = new Map<number, number>();
+  /** Why a question was answered by an error instead of by the tree, for the first that was. Who asked has seen what no tree says. */
+  failure: HdError | undefined;
 
   constructor(projection: Projection, options: { tracing: boolean }) {
     this.#projection = projection;
@@ -45,8 +47,9 @@ export class FuseServer {
       return this.#dispatch(request);
     } catch (error) {
       // A corrupt or missing object must never be served as something else.
-      if (error instanceof HdError) return Errno.EIO;
-      throw error;
+      if (!(error instanceof HdError)) throw error;
+      this.failure ??= error;
+      return Errno.EIO;
     }
   }
 

@@ -11,10 +11,9 @@ import type { Store } from '@hyperdocker/cas';
 import { TreeBuilder, openStore } from '@hyperdocker/cas';
 import { Asked, TraceRecorder, askerOf, definitionKey, contentKey, joinPaths } from '@hyperdocker/engine';
 import type { PathSet, Trace } from '@hyperdocker/engine';
-import { checkout } from '@hyperdocker/testkit';
+import { checkout, inMountNamespace } from '@hyperdocker/testkit';
 import { captureUpper } from './capture.ts';
 import { FuseHost } from './fuse-host.ts';
-import { inMountNamespace } from './mount-fixture.ts';
 import { mountOverlay, unmount } from './overlay.ts';
 
 const PROGRAMS = join(checkout, 'packages/testkit/src/trace-programs');
