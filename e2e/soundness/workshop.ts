@@ -87,11 +87,11 @@ export class Workshop implements AsyncDisposable {
     const plan = this.#plan(recipe);
     let ran = 0;
     let failed: { step: number; exitCode: number; log: string } | undefined;
-    const options: BuildOptions & { jobs: number } = {
-      plan, projected: ingest.scan().projected, actions, jobs, envId: 'soundness',
+    const options: BuildOptions = {
+      plan, projected: ingest.scan().projected, actions, jobs, envId: 'soundness', readSecrets: () => new Map(),
       context: {
         store: this.store, storeDir: join(dir, 'cas'), fuse: this.#fuse, materializedDir: join(dir, 'materialized'), runtime: this.#runtime, stepsDir: join(dir, 'steps'),
-        passthrough: { env: {}, mounts: [] }, user: plan.user, signal: AbortSignal.timeout(BUILD_TIMEOUT_MS),
+        passthrough: { env: {}, mounts: [] }, user: plan.user, hostEnv: {}, signal: AbortSignal.timeout(BUILD_TIMEOUT_MS),
       },
       emit(event) {
         if (event.type === 'step' && event.status === 'ran') ran++;
@@ -111,9 +111,14 @@ export class Workshop implements AsyncDisposable {
   /** Undefined where the steps are to run in containers: what is compared then is what containers do. */
   async plain(recipe: Recipe): Promise<PlainOutcome | undefined> {
     if (this.#options.executor !== 'chroot') return undefined;
-    using ingest = this.ingest(recipe, ':memory:');
+    const ingest = this.freshIngest(recipe);
     const plan = this.#plan(recipe);
     return await plainBuild(this.store, plan, layProject(this.store, plan, ingest.scan().projected), join(this.#options.dir, `plain-${++this.#count}`));
+  }
+
+  /** Without a memory. */
+  freshIngest(recipe: Recipe): Ingest {
+    return this.ingest(recipe, join(this.#options.dir, `stat-${++this.#count}`));
   }
 
   ingest(recipe: Recipe, statCacheFile: string): Ingest {
@@ -158,13 +163,13 @@ export class Environment implements Disposable {
     this.#workshop = workshop;
     this.#dir = dir;
     mkdirSync(dir, { recursive: true });
-    this.#actions = watched(openActionCache(join(dir, 'actions.sqlite'), workshop.store), (definition, input, paths) => this.#recorded(definition, input, paths));
+    this.#actions = watched(openActionCache(join(dir, 'actions.sqlite'), workshop.store), (definition, input, { paths }) => this.#recorded(definition, input, paths));
   }
 
   /** @returns what came of it, and every run that nothing called for. */
   async build(recipe: Recipe): Promise<{ outcome: Outcome; needless: string[] }> {
     this.#needless = [];
-    this.#ingest ??= this.#workshop.ingest(recipe, join(this.#dir, 'stat.sqlite'));
+    this.#ingest ??= this.#workshop.ingest(recipe, join(this.#dir, 'stat'));
     const outcome = await this.#workshop.build(recipe, this.#ingest, this.#actions);
     return { outcome, needless: this.#needless };
   }
@@ -181,7 +186,6 @@ export class Environment implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#ingest?.[Symbol.dispose]();
     this.#actions[Symbol.dispose]();
   }
 }
@@ -189,7 +193,7 @@ export class Environment implements Disposable {
 /** A build of the same project that remembers nothing: no result, and no digest of any file. The store is the same, to be fast. */
 export async function cleanBuild(workshop: Workshop, recipe: Recipe): Promise<Outcome> {
   using actions = openActionCache(':memory:', workshop.store);
-  using ingest = workshop.ingest(recipe, ':memory:');
+  const ingest = workshop.freshIngest(recipe);
   return await workshop.build(recipe, ingest, actions);
 }
 

@@ -12,6 +12,7 @@ import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
 import { profileScenarios } from './scenarios/profiles.ts';
 import { storeScenarios } from './scenarios/store.ts';
+import { tracingScenarios } from './scenarios/tracing.ts';
 import type { Summary } from './stats.ts';
 import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
 import { Workshop } from './workshop.ts';
@@ -19,7 +20,7 @@ import { Workshop } from './workshop.ts';
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
 interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[] }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 

@@ -80,8 +80,21 @@ export class Workshop implements AsyncDisposable {
     return tree;
   }
 
-  hd(projectDir: string): Hd {
-    return new Hd(this.#options.hdBin, this.hdHome, projectDir);
+  /** @param env further variables for it */
+  hd(projectDir: string, env: NodeJS.ProcessEnv = {}): Hd {
+    return new Hd(this.#options.hdBin, this.hdHome, projectDir, env);
+  }
+
+  /** A directory that is filled once, and used again by the next run in the same work directory. */
+  async kept(name: string, fill: (dir: string) => Promise<unknown>): Promise<string> {
+    const dir = join(this.#workDir, name);
+    if (existsSync(dir)) return dir;
+    this.#options.say(`fetching ${name}`);
+    rmSync(`${dir}.new`, { recursive: true, force: true });
+    mkdirSync(`${dir}.new`);
+    await fill(`${dir}.new`);
+    renameSync(`${dir}.new`, dir);
+    return dir;
   }
 
   /** The base as a tar: what `hd` makes of `apt://…` by itself. */

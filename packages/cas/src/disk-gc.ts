@@ -75,7 +75,7 @@ export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
   const gone = [...(options.dropRefs ?? []), ...plan.evicted.flatMap(({ refs = [] }) => refs)];
   const isIdle = gone.length === 0 && plan.dead + plan.emptyPacks.length + plan.deadFiles.length + plan.demoted.length === 0;
   if (isIdle) return { ...result, bytesFreed: 0, storedBytes: before };
-  for (const name of gone) space.refs.delete(name);
+  space.refs.drop(gone);
   sweep(space, plan);
   space.index.compact();
   const storedBytes = diskUsage(space.dir);

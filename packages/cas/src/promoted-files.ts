@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, futimesSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, futimesSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isDigest, isErrno } from '@hyperdocker/base';
 import { objectCorrupt, objectMissing, storeWrite } from './errors.ts';
@@ -83,6 +83,8 @@ export class PromotedFiles {
     try {
       fd = writing(temporary, () => openSync(temporary, 'wx', 0o444));
       for (const part of parts) writeAll(fd, part, temporary);
+      // What has a name here is whole, also after a power cut.
+      writing(temporary, () => fsyncSync(fd!));
       const fact = factOf(fd);
       writing(target, () => {
         mkdirSync(dirname(target), { recursive: true });

@@ -37,9 +37,9 @@ export interface DamagedRef { name: string; digest: string; problem: string; rep
 
 /**
  * `lease`: writes are in progress. `pack`: a pack that someone still appends to. `pin`: a target in use. `gc`: a collection is running.
- * `gc-wanted`: one waits for leases to end, and new ones wait for it.
+ * `gc-wanted` and `waiting`: a collection waits for leases, or a lease, pin or ref for a collection. Who came first is first: neither can starve the other.
  */
-type Role = 'lease' | 'pack' | 'pin' | 'gc' | 'gc-wanted';
+type Role = 'lease' | 'pack' | 'pin' | 'gc' | 'gc-wanted' | 'waiting';
 interface Holder {
   id: number;
   role: Role;
@@ -111,6 +111,17 @@ export class RefStore {
     return this.#whileNoGc(`ref ${name}`, () => this.#db.prepare('DELETE FROM refs WHERE name = ?').run(name).changes === 1);
   }
 
+  /** All of them, onto the disk, for a collection that is about to remove what they name. @throws HdError STORE_WRITE */
+  drop(names: readonly RefName[]): void {
+    if (names.length === 0) return;
+    this.#durably(() =>
+      this.#transaction('refs', () => {
+        const remove = this.#db.prepare('DELETE FROM refs WHERE name = ?');
+        for (const name of names) remove.run(name);
+      }),
+    );
+  }
+
   list(prefix: string): { name: RefName; ref: Ref }[] {
     const rows = this.#db.prepare('SELECT * FROM refs WHERE substr(name, 1, length(?)) = ? ORDER BY name').all(prefix, prefix) as unknown as RefRow[];
     return rows.map((row) => ({ name: row.name, ref: toRef(row) }));
@@ -126,9 +137,9 @@ export class RefStore {
    * @throws HdError STORE_BUSY
    */
   takeLease(why: string): Disposable {
-    const inTheWay = (holders: Holder[]): Holder | undefined =>
-      this.#gcOfOthers(holders) ?? (holders.some((holder) => holder.role === 'lease' && isOwn(holder)) ? undefined : holders.find(({ role }) => role === 'gc-wanted'));
-    return this.#once('a lease', inTheWay, () => this.#hold('lease', why));
+    const inTheWay = (holders: Holder[], ticket: number): Holder | undefined =>
+      this.#gcOfOthers(holders) ?? (holders.some((holder) => holder.role === 'lease' && isOwn(holder)) ? undefined : holders.find(({ id, role }) => role === 'gc-wanted' && id < ticket));
+    return this.#once('a lease', 'waiting', inTheWay, () => this.#hold('lease', why));
   }
 
   /** `check` runs inside the transaction, once no collection is running. @throws HdError STORE_BUSY, and what `check` throws */
@@ -163,21 +174,13 @@ export class RefStore {
    * @throws HdError STORE_BUSY with the name of a holder, after `waitMs`
    */
   startGc(waitMs = LEASE_WAIT_MS): Disposable {
-    let wanted: Disposable | undefined;
-    this.#db.exec('PRAGMA synchronous = FULL');
-    try {
-      const inTheWay = (holders: Holder[]): Holder | undefined => {
-        const found = holders.find(({ role }) => role === 'lease' || role === 'gc');
-        const own = holders.find((holder) => (holder.role === 'lease' || holder.role === 'gc') && ownHolders.has(this.#ownKey(holder.id)));
-        if (own !== undefined) throw storeBusy(`${own.what} (this process, ${own.pid})`);
-        if (found !== undefined) wanted ??= this.#hold('gc-wanted', 'garbage collection waits');
-        return found;
-      };
-      return this.#once('the lock of gc', inTheWay, () => this.#hold('gc', 'garbage collection'), waitMs);
-    } finally {
-      wanted?.[Symbol.dispose]();
-      this.#db.exec(`PRAGMA synchronous = ${this.#synchronous}`);
-    }
+    const inTheWay = (holders: Holder[], ticket: number): Holder | undefined => {
+      const found = holders.filter(({ role }) => role === 'lease' || role === 'gc');
+      const own = found.find(({ id }) => ownHolders.has(this.#ownKey(id)));
+      if (own !== undefined) throw storeBusy(`${own.what} (this process, ${own.pid})`);
+      return found[0] ?? holders.find(({ id, role }) => (role === 'waiting' || role === 'gc-wanted') && id < ticket);
+    };
+    return this.#durably(() => this.#once('garbage collection', 'gc-wanted', inTheWay, () => this.#hold('gc', 'garbage collection'), waitMs));
   }
 
   /** Rows of ended processes go. */
@@ -218,15 +221,17 @@ export class RefStore {
     return found;
   }
 
-  #hold(role: Role, what: string): Disposable {
+  #hold(role: Role, what: string): Disposable & { id: number } {
     const { pid, startTicks } = ownProcess();
     const { lastInsertRowid } = this.#db.prepare('INSERT INTO holders (role, pid, start_ticks, what) VALUES (?, ?, ?, ?)').run(role, pid, startTicks, what);
-    const key = this.#ownKey(Number(lastInsertRowid));
+    const id = Number(lastInsertRowid);
+    const key = this.#ownKey(id);
     const held = {
+      id,
       [Symbol.dispose]: () => {
         if (!this.#held.delete(held)) return;
         ownHolders.delete(key);
-        this.#db.prepare('DELETE FROM holders WHERE id = ?').run(lastInsertRowid);
+        this.#db.prepare('DELETE FROM holders WHERE id = ?').run(id);
       },
     };
     this.#held.add(held);
@@ -300,20 +305,42 @@ export class RefStore {
 
   /** Runs in a transaction in which no collection is running, and none can start. */
   #whileNoGc<T>(what: string, change: () => T): T {
-    return this.#once(what, (holders) => this.#gcOfOthers(holders), change);
+    return this.#once(what, 'waiting', (holders) => this.#gcOfOthers(holders), change);
   }
 
-  /** Runs `change` in the first transaction in which nobody alive is `inTheWay`. @throws HdError STORE_BUSY after `waitMs` */
-  #once<T>(what: string, inTheWay: (holders: Holder[]) => Holder | undefined, change: () => T, waitMs = GC_WAIT_MS): T {
+  /**
+   * Runs `change` in the first transaction in which nobody alive is `inTheWay`, and stands in line meanwhile.
+   * @throws HdError STORE_BUSY after `waitMs`
+   */
+  #once<T>(what: string, role: 'waiting' | 'gc-wanted', inTheWay: (holders: Holder[], ticket: number) => Holder | undefined, change: () => T, waitMs = GC_WAIT_MS): T {
     const deadline = Date.now() + waitMs;
-    for (;;) {
-      const outcome = this.#transaction(what, () => {
-        const holder = inTheWay(this.#living());
-        return holder === undefined ? { done: change() } : { holder };
-      });
-      if ('done' in outcome) return outcome.done;
-      if (Date.now() >= deadline) throw storeBusy(`${outcome.holder.what} (process ${outcome.holder.pid})`);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+    let ticket: { id: number } & Disposable | undefined;
+    try {
+      for (;;) {
+        const outcome = this.#transaction(what, () => {
+          const holder = inTheWay(this.#living(), ticket?.id ?? Infinity);
+          if (holder === undefined) return { done: change() };
+          ticket ??= this.#hold(role, what);
+          return { holder };
+        });
+        if ('done' in outcome) return outcome.done;
+        do {
+          if (Date.now() >= deadline) throw storeBusy(`${outcome.holder.what} (process ${outcome.holder.pid})`);
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+        } while (inTheWay(this.#living(), ticket?.id ?? Infinity) !== undefined);
+      }
+    } finally {
+      ticket?.[Symbol.dispose]();
+    }
+  }
+
+  /** What is committed, and was before, is on the disk when it returns. */
+  #durably<T>(change: () => T): T {
+    this.#db.exec('PRAGMA synchronous = FULL');
+    try {
+      return change();
+    } finally {
+      this.#db.exec(`PRAGMA synchronous = ${this.#synchronous}`);
     }
   }
 

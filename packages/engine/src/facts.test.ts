@@ -65,6 +65,16 @@ test('mode, owner, link count and attributes count where they were asked for; ti
   assert.equal(changes({ a: '1' }, { a: Asked.stat | Asked.content }, attributes('v')), false);
 });
 
+test('which names are one inode counts, also where their number stays', () => {
+  const pairs = (a: number, b: number) => (store: Store) => {
+    const linked = (linkGroup: number): BuilderEntry => file(store, '1', 0o644, { linkGroup, links: 2 });
+    return { a: linked(7), b: linked(8), c: linked(a), d: linked(b) };
+  };
+  const before = pairs(7, 8)(openMemoryStore());
+  assert.equal(changes(before, { a: Asked.stat, c: Asked.stat }, pairs(8, 7)), true);
+  assert.equal(changes(before, { a: Asked.content, c: Asked.content }, pairs(8, 7)), false);
+});
+
 test('links and devices', () => {
   const link = (target: string): BuilderEntry => ({ kind: 'symlink', mode: 0o777, target: at(target) });
   assert.equal(changes({ a: link('x') }, { a: Asked.target }, () => ({ a: link('y') })), true);
@@ -135,7 +145,7 @@ test('the bytes of a path set are frozen', () => {
   assert.equal(encoded.toString('hex'), '0c68642e706174687365742f310203657463020a7573722f62696e2f636305');
   const store = openMemoryStore();
   const tree = treeOf(store, { 'usr/bin/cc': 'ELF', 'etc/passwd': 'root' });
-  assert.equal(contentKey(store, DEFINITION, decodePathSet(encoded), tree), 'ff550c7a75a496397ee6810f4cb52fca677d68eafe18de33caf5fbfe9318eeb6');
+  assert.equal(contentKey(store, DEFINITION, decodePathSet(encoded), tree), '5f399a46e5e5789a6aa162cfb536391ba735a1273391f737027d6a5ed24af455');
 });
 
 /** A naive tree, and naive answers, to hold the keys against. */

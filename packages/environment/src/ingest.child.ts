@@ -9,4 +9,4 @@ const [projectDir, dir] = process.argv.slice(2) as [string, string];
 const storeDir = join(dir, 'store');
 using store = openStore(storeDir);
 new Ingest({ store, storeDir, projectDir, filter: createFilter({ include: [], exclude: [] }), statCacheFile: join(dir, 'stat.cache'), owner: { uid: 0, gid: 0 } }).scan();
-console.log(Number(/^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024);
+process.stdout.write(`${Number(/^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024}\n`);

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { BlobDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import type { OpenOptions, RefTarget, Store } from '@hyperdocker/cas';

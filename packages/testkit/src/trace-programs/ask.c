@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -77,7 +78,11 @@ static int map_shared(void) {
 
 static int beneath(void) {
     struct open_how how = {.flags = O_RDONLY, .resolve = RESOLVE_IN_ROOT};
-    return show(syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how));
+    int fd;
+    do { /* refused while anything is being mounted or renamed anywhere */
+        fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+    } while (fd < 0 && errno == EAGAIN);
+    return show(fd);
 }
 
 int main(int argc, char **argv) {
