@@ -18,6 +18,8 @@ export interface ActionCache extends Disposable {
   recorded(definition: ActionDigest, input: TreeDigest): RecordedRun | undefined;
   /** The newest run of this definition on whatever input. */
   newest(definition: ActionDigest): RecordedRun | undefined;
+  /** The runs of this definition whose facts a look-up compares, those used last first. Lazy. */
+  runs(definition: ActionDigest): Iterable<RecordedRun>;
   /** Nodes that GC must keep for rows used since `sinceMs`. */
   roots(sinceMs: number): RefTarget[];
   /** Forgets rows not used since `sinceMs`. */
@@ -101,6 +103,15 @@ class StoredActionCache implements ActionCache {
 
   newest(definition: ActionDigest): RecordedRun | undefined {
     return this.#toRecorded(this.#rows.newest(definition));
+  }
+
+  *runs(definition: ActionDigest): Generator<RecordedRun, void> {
+    const pathSets = new Set<string>();
+    for (const row of this.#rows.byDefinition(definition)) {
+      if (pathSets.add(row.paths).size > MAX_PATH_SETS) return;
+      const run = this.#toRecorded(row);
+      if (run !== undefined) yield run;
+    }
   }
 
   roots(sinceMs: number): RefTarget[] {
