@@ -74,6 +74,8 @@ test('reasons in words, of what is and of what was', () => {
     [{ why: 'changed-unknown' }, 'something that it looked at changed', 'something that it looked at changed'],
     [changed, 'the content of /w/a changed (file 1 → absent)', 'the content of /w/a changed (file 1 → absent)'],
     [{ ...changed, asked: Asked.listing, by: 'ls w' }, 'the list of /w/a changed (file 1 → absent), which `ls w` looked at', 'the list of /w/a changed (file 1 → absent), which `ls w` looked at'],
+    [{ ...changed, asked: Asked.stat }, 'the presence of /w/a changed (file 1 → absent)', 'the presence of /w/a changed (file 1 → absent)'],
+    [{ ...changed, asked: Asked.stat, after: 'file 2' }, 'the kind, size, mode or owner of /w/a changed (file 1 → file 2)', 'the kind, size, mode or owner of /w/a changed (file 1 → file 2)'],
     [{ why: 'definition', changes: [{ part: 'variable', name: 'A', before: '1' }] }, 'the variable A is gone', 'the variable A is gone'],
     [{ why: 'asked' }, 'you asked for it', 'you asked for it'],
   ];
