@@ -1,10 +1,11 @@
 /** What a build is going to do, what it did and why, and what differs: asked of real builds. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { openStore } from '@hyperdocker/cas';
+import type { TreeDigest } from '@hyperdocker/base';
+import { toByteString } from '@hyperdocker/base';
+import { lookupPath, openStore } from '@hyperdocker/cas';
 import { nodeLinks } from '@hyperdocker/engine';
 import { envPaths, envRef, findProject, openHome } from '@hyperdocker/environment';
-import { waitUntil } from '@hyperdocker/testkit';
 import { BusyboxRig, noBusybox } from './busybox.ts';
 import type { ProjectRig } from './rig.ts';
 import { BuildReport, noFuse, unable } from './rig.ts';
@@ -193,9 +194,13 @@ describe('one step, run by two builds at once', { skip: unable || noFuse || noBu
     assert.deepEqual(second.map(({ ran }) => ran), [[], []]);
     const home = openHome(rig.world.env);
     using store = openStore(home.storeDir, { nodeLinks, readOnly: true });
-    const trees = projects.map(({ dir }) => store.getRef(envRef(envPaths(home, findProject(dir)).id, 'tree'))?.target.digest);
-    assert(trees[0] !== undefined);
-    assert.equal(trees[0], trees[1]);
-    await waitUntil('the store is whole', async () => ((await projects[0]?.hd('cas', 'fsck'))?.code === 0 ? true : undefined));
+    const outs = projects.map(({ dir }) => {
+      const tree = store.getRef(envRef(envPaths(home, findProject(dir)).id, 'tree'))?.target.digest as TreeDigest;
+      const out = lookupPath(store, tree, toByteString('workspace/out'));
+      return out?.kind === 'file' ? out.digest : undefined;
+    });
+    assert(outs[0] !== undefined);
+    assert.equal(outs[0], outs[1]);
+    assert.equal((await projects[0]?.hd('cas', 'fsck'))?.code, 0);
   });
 });
