@@ -22,7 +22,9 @@ export function storeBusy(holder: string): HdError {
   return new HdError('STORE_BUSY', `the store is in use: ${holder}`, { hint: 'try again when it has ended', details: { holder } });
 }
 
+/** What is told already stays as it is. */
 export function storeWrite(what: string, cause: unknown): HdError {
+  if (cause instanceof HdError) return cause;
   const full = isErrno(cause, 'ENOSPC', 'EDQUOT') || sqliteCode(cause) === 13;
   const readOnly = isErrno(cause, 'EROFS', 'EACCES', 'EPERM') || sqliteCode(cause) === 8;
   return new HdError('STORE_WRITE', `cannot write ${what}: ${full ? 'the disk is full' : readOnly ? 'the store is read-only' : describeError(cause)}`, {
