@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
 import type { GcOptions, GcResult, RefTarget, RootGroup } from './contract.ts';
 import { diskUsage } from './disk-usage.ts';
-import { storeWrite } from './errors.ts';
+import { storeIncomplete, storeWrite } from './errors.ts';
 import { storedBytesAt } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER } from './pack-format.ts';
 import type { PromotedFile, PromotedFiles } from './promoted-files.ts';
-import { keyOfRow, markWithinCap, targetOfKey } from './reach.ts';
+import { keyOfRow, markWithinCap, objectKey, targetOfKey } from './reach.ts';
 import type { ObjectKey } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
 
@@ -29,8 +29,8 @@ interface GcSpace {
   index: ObjectIndex;
   refs: RefStore;
   files: PromotedFiles;
-  /** Adds all that the roots reach; `onMark` hears of each key that is new. */
-  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void;
+  /** Adds all that the roots reach, and tells what of it is not there; `onMark` hears of each key that is new. */
+  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): RefTarget[];
   copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> };
   /** Packs that were copied into are full enough. */
   closePacks(): void;
@@ -87,10 +87,12 @@ function makePlan(space: GcSpace, options: GcOptions, usedBytes: number): Plan {
   const files = [...space.files.list()];
   const groups = [...(options.cap?.groups ?? [])];
   const marked = new Set<ObjectKey>();
-  space.mark(space.refs.pins(), marked);
+  for (const { why, ...target } of space.refs.pins()) markWhole(space, { name: why, target }, marked);
   // Copies of what is pinned are in use, however long ago they were asked for.
   const inUse = new Set(files.flatMap(({ digest }) => (marked.has(`blob:${digest}`) ? [digest] : [])));
-  space.mark(baseRoots(space, options, groups, packs), marked);
+  const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
+  for (const { name, ref } of space.refs.list('')) if (!ofGroups.has(name)) markWhole(space, { name, target: ref.target }, marked);
+  markPresent(space, otherRoots(space, options, packs), marked);
   const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups, marked);
   const isAboveCap = options.cap !== undefined && usedBytes > options.cap.maxBytes;
 
@@ -116,9 +118,28 @@ function isYoung(mtimeMs: number, graceMs: number): boolean {
   return graceMs > 0 && mtimeMs > Date.now() - graceMs;
 }
 
-function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups: readonly RootGroup[], packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
-  const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
-  for (const { name, ref } of refs.list('')) if (!ofGroups.has(name)) yield ref.target;
+/**
+ * Marks from a ref or a pin. What it reaches was all there when it was made: if something is missing, or cannot be read, damage has taken it, and with it the way to what
+ * lies below, which may still be there and be of use to a repair.
+ * @throws HdError STORE_INCOMPLETE
+ */
+function markWhole({ mark }: GcSpace, { name, target }: { name: string; target: RefTarget }, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void {
+  let missing: RefTarget | undefined;
+  try {
+    [missing] = mark([target], marked, onMark);
+  } catch (error) {
+    if (error instanceof HdError && error.code === 'OBJECT_CORRUPT') throw storeIncomplete(name, error.message, error);
+    throw error;
+  }
+  if (missing !== undefined) throw storeIncomplete(name, `the store has no ${missing.kind} ${missing.digest}`);
+}
+
+/** Marks what is there, and leaves what is missing to be found by `markWhole`. */
+function markPresent({ mark }: GcSpace, roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void {
+  for (const { kind, digest } of mark(roots, marked, onMark)) marked.delete(objectKey(kind, digest));
+}
+
+function* otherRoots({ index, files }: GcSpace, options: GcOptions, packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
   yield* options.extraRoots ?? [];
   if ([...packs.values()].some(({ young }) => young)) {
     for (const row of index.all()) if (row.location.place === 'pack' && packs.get(row.location.pack)?.young === true) yield targetOfKey(keyOfRow(row));
@@ -127,11 +148,18 @@ function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups:
 }
 
 /** Gives up what does not fit. The databases count as they are. */
-function applyCap({ index, refs, mark }: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
+function applyCap(space: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
+  const { index, refs } = space;
   let usedBytes = index.fileBytes();
   for (const row of index.all()) if (isMarked(index, marked, row)) usedBytes += storedBytesAt(row.location);
-  const whole = groups.map((group) => ({ ...group, roots: [...group.roots, ...(group.refs ?? []).flatMap((name) => refs.get(name)?.target ?? [])] }));
-  return markWithinCap({ groups: whole, maxBytes, usedBytes, marked, mark, sizeOf: (key) => sizeOfKey(index, key) });
+  const mark = (group: RootGroup, onMark: (key: ObjectKey) => void): void => {
+    for (const name of group.refs ?? []) {
+      const target = refs.get(name)?.target;
+      if (target !== undefined) markWhole(space, { name, target }, marked, onMark);
+    }
+    markPresent(space, group.roots, marked, onMark);
+  };
+  return markWithinCap({ groups, maxBytes, usedBytes, marked, mark, sizeOf: (key) => sizeOfKey(index, key) });
 }
 
 function sizeOfKey(index: ObjectIndex, key: ObjectKey): number {
