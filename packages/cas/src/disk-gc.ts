@@ -14,7 +14,7 @@ import type { RefStore } from './ref-store.ts';
 
 /** Packs with a smaller part of live bytes are written again without the dead. */
 const MIN_LIVE_SHARE = 0.5;
-/** The same while the store is above its cap. */
+/** The same while the store would be above its cap, those with the most dead bytes first. */
 const MIN_LIVE_SHARE_ABOVE_CAP = 0.95;
 /** A file in `objects` that the index does not know may be one that a process is just publishing. */
 const UNKNOWN_FILE_GRACE_MS = 3_600_000;
@@ -93,13 +93,13 @@ function makePlan(space: GcSpace, options: GcOptions, usedBytes: number): Plan {
   const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
   for (const { name, ref } of space.refs.list('')) if (!ofGroups.has(name)) markWhole(space, { name, target: ref.target }, marked);
   markPresent(space, otherRoots(space, options, packs), marked);
-  const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups, marked);
-  const isAboveCap = options.cap !== undefined && usedBytes > options.cap.maxBytes;
+  const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups.map((group) => ({ ...group, refs: (group.refs ?? []).filter((name) => options.dropRefs?.includes(name) !== true) })), marked);
+  const isAboveCap = usedBytes > (options.cap?.maxBytes ?? Infinity);
 
   const plan: Plan = { marked, evicted, dead: 0, manifests: 0, chunks: 0, emptyPacks: [], thinPacks: [], deadFiles: [], demoted: [], freedBytes: 0 };
   const primary = countRows(space, plan, packs);
-  for (const [id, pack] of packs) planPack(plan, id, pack, isAboveCap ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE);
   planFiles(space, plan, files, primary, inUse, options.graceMs ?? 0, isAboveCap ? 0 : (options.demoteAfterMs ?? DEMOTE_AFTER_MS));
+  planPacks(plan, packs, usedBytes - (options.cap?.maxBytes ?? Infinity));
   return plan;
 }
 
@@ -192,15 +192,21 @@ function countRows({ index }: GcSpace, plan: Plan, packs: ReadonlyMap<string, Pa
   return primary;
 }
 
-function planPack(plan: Plan, id: string, pack: PackState, minLiveShare: number): void {
-  if (pack.held) return;
-  const contentBytes = pack.sizeBytes - PACK_HEADER.length;
-  if (pack.live === 0) {
-    plan.emptyPacks.push(id);
-    plan.freedBytes += pack.sizeBytes;
-  } else if (pack.liveBytes < contentBytes * minLiveShare) {
+/** @param excessBytes by how much the store has to shrink: copying what lives costs time, so no more is copied than that takes. */
+function planPacks(plan: Plan, packs: ReadonlyMap<string, PackState>, excessBytes: number): void {
+  const mixed: { id: string; pack: PackState; liveShare: number }[] = [];
+  for (const [id, pack] of packs) {
+    if (pack.held) continue;
+    if (pack.live > 0) mixed.push({ id, pack, liveShare: pack.liveBytes / (pack.sizeBytes - PACK_HEADER.length) });
+    else {
+      plan.emptyPacks.push(id);
+      plan.freedBytes += pack.sizeBytes;
+    }
+  }
+  for (const { id, pack, liveShare } of mixed.sort((a, b) => a.liveShare - b.liveShare)) {
+    if (liveShare >= (plan.freedBytes < excessBytes ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE)) break;
     plan.thinPacks.push({ ...pack, id });
-    plan.freedBytes += contentBytes - pack.liveBytes;
+    plan.freedBytes += pack.sizeBytes - PACK_HEADER.length - pack.liveBytes;
   }
 }
 
