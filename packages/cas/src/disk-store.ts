@@ -229,7 +229,7 @@ class DiskStore implements Store {
         index: this.#index,
         refs: this.#refs,
         files: this.#files,
-        mark: (roots, marked, onMark) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked, onMark),
+        mark: (roots, marked, onMark) => markReachable(this.#reachable, roots, this.#nodeLinks, marked, onMark).missing,
         copyRecords: (rows) => this.#objects.copyRecords(rows),
         closePacks: () => this.#ownPacks.closeAll(),
         forgetPack: (pack) => this.#packReader.forget(pack),
