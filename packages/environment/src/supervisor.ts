@@ -17,7 +17,7 @@ import { build } from './build.ts';
 import type { LaunchOptions } from './client.ts';
 import type { Build, BuildOptions } from './build.ts';
 import type { StepRecord } from './build-record.ts';
-import { readBuildRecord, writeBuildRecord } from './build-record.ts';
+import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts';
 import { applyEdits } from './edits.ts';
 import { EventLog } from './event-log.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
@@ -278,17 +278,18 @@ export class Supervisor {
   async #build(plan: Plan, ingested: Ingested, lease: WriteLease, options: Pick<BuildOptions, 'onFirstRun' | 'noCache'> = {}): Promise<Build> {
     const { jobs } = plan.spec.build;
     const { id, buildRecord } = this.#options.paths;
+    const previous = readBuildRecord(buildRecord);
     const steps: StepRecord[] = [];
     try {
       return await build({
         plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, lease, envId: id,
         readSecrets: (uses) => readSecrets(plan.spec.secrets, uses, this.#secretHost),
-        previous: readBuildRecord(buildRecord), onStep: (step) => void steps.push(step),
+        previous, onStep: (step) => void steps.push(step),
         emit: (event) => this.#emit(event), ...(jobs === undefined ? {} : { jobs }), ...options,
       });
     } finally {
       // Of a build that failed too: what it ran, and why, is asked for then most of all.
-      writeBuildRecord(buildRecord, plan.workdir, steps);
+      writeBuildRecord(buildRecord, plan.workdir, [...steps, ...unreached(plan.steps, steps.length, previous)]);
     }
   }
 
@@ -437,7 +438,7 @@ export class Supervisor {
     const edits = previous === undefined ? undefined : [...diffTrees(this.#store, previous, ingested.source)];
     this.#emit({
       type: 'built', name: spec.environment.name, root, ms, files: ingested.files, bytes: ingested.bytes, services: spec.services.map(({ name }) => name),
-      ran: built.ran, cached: built.cached, hashed: ingested.hashed,
+      ran: built.ran, cached: built.cached, discarded: built.discarded, hashed: ingested.hashed,
       ...(edits === undefined ? {} : { changes: edits.filter(isFileChange).map(fileChange), summary: summarise(edits, ingested.files) }),
     });
   }

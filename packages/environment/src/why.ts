@@ -67,14 +67,14 @@ function withRuns<T>({ home, project, paths }: Place, use: (atMs: number, runs: 
   if (record === undefined || !existsSync(home.storeDir)) throw new HdError('NOT_BUILT', `${project.dir} has not been built yet`, { hint: 'run `hd up` or `hd build` first' });
   using store = openStore(home.storeDir, { nodeLinks, readOnly: true });
   using actions = openActionCache(home.actionsFile, store);
-  const runs = record.steps.map((step) => ({ record: step, run: step.outcome === 'failed' ? undefined : actions.recorded(step.key, step.input) }));
+  const runs = record.steps.map((step) => ({ record: step, run: step.outcome === 'failed' || step.outcome === 'not reached' || step.input === undefined ? undefined : actions.recorded(step.key, step.input) }));
   return use(record.atMs, runs, record.workdir);
 }
 
 function stepWhy({ step, outcome, lastRun }: StepRecord, run: RecordedRun | undefined): StepWhy {
   return {
     step, outcome,
-    ...(lastRun === undefined ? {} : { lastRun: { ...lastRun, why: reasonText(lastRun.reason) } }),
+    ...(lastRun === undefined ? {} : { lastRun: { ...lastRun, why: reasonText(lastRun.reason, 'then') } }),
     ...(run === undefined ? {} : { facts: countFacts(run.paths), savedMs: run.result.durationMs }),
     volatile: run?.result.volatile ?? [],
     notPassed: run?.result.notPassed ?? [],
