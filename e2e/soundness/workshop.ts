@@ -17,6 +17,7 @@ import type { Build, BuildOptions } from '../../packages/environment/src/build.t
 import { build, layProject } from '../../packages/environment/src/build.ts';
 import { Ingest } from '../../packages/environment/src/ingest.ts';
 import { makePlan } from '../../packages/environment/src/plan.ts';
+import { WriteLease } from '../../packages/environment/src/write-lease.ts';
 import { makeBusyboxRoot, writeOciDir } from '../busybox.ts';
 import { ChrootRuntime } from './chroot-runtime.ts';
 import type { PlainOutcome } from './plain.ts';
@@ -83,12 +84,12 @@ export class Workshop implements AsyncDisposable {
 
   async build(recipe: Recipe, ingest: Ingest, actions: ActionCache): Promise<Outcome> {
     const { dir, jobs } = this.#options;
-    using _lease = this.store.lease('soundness');
+    using lease = new WriteLease(this.store, 'soundness');
     const plan = this.#plan(recipe);
     let ran = 0;
     let failed: { step: number; exitCode: number; log: string } | undefined;
     const options: BuildOptions = {
-      plan, projected: ingest.scan().projected, actions, jobs, envId: 'soundness', readSecrets: () => new Map(),
+      plan, projected: ingest.scan().projected, actions, lease, jobs, envId: 'soundness', readSecrets: () => new Map(),
       context: {
         store: this.store, storeDir: join(dir, 'cas'), fuse: this.#fuse, materializedDir: join(dir, 'materialized'), runtime: this.#runtime, stepsDir: join(dir, 'steps'),
         passthrough: { env: {}, mounts: [] }, user: plan.user, hostEnv: {}, signal: AbortSignal.timeout(BUILD_TIMEOUT_MS),

@@ -25,12 +25,11 @@ export interface PackCheck {
 
 /**
  * Compares the bytes of a pack with what the index has of it. Every byte belongs to the pack's header or to a record, and each record has a checksum over all of
- * itself. Only the end of a pack may be something else, as long as no row claims it: an interrupted write.
+ * itself. Only what comes after the last record that a row claims may be something else: writes that were never synced, of which a power cut leaves any part.
  */
 export function checkPack(bytes: Buffer, rows: readonly IndexRow[]): PackCheck {
   const result: PackCheck = { records: [], damaged: [], wrong: [], stray: [], hasGap: false };
-  const isCutOff = bytes.length < PACK_HEADER.length && rows.length === 0;
-  if (!isCutOff && !bytes.subarray(0, PACK_HEADER.length).equals(PACK_HEADER)) {
+  if (rows.length > 0 && !bytes.subarray(0, PACK_HEADER.length).equals(PACK_HEADER)) {
     result.hasGap = true;
     result.stray.push('its header is damaged');
   }
@@ -46,9 +45,10 @@ export function checkPack(bytes: Buffer, rows: readonly IndexRow[]): PackCheck {
   if (end < bytes.length) gaps.push({ start: end, end: bytes.length });
   result.hasGap ||= gaps.length > 0;
   compareRows(result, rows);
+  const lastClaimed = rows.reduce((last, { location }) => (location.place === 'pack' ? Math.max(last, location.offset) : last), -1);
   for (const { start, end: stop } of gaps) {
     const isClaimed = rows.some(({ location }) => location.place === 'pack' && location.offset >= start && location.offset < stop);
-    if (!isClaimed && stop < bytes.length) result.stray.push(`bytes ${start} to ${stop} are damaged`);
+    if (!isClaimed && start < lastClaimed) result.stray.push(`bytes ${start} to ${stop} are damaged`);
   }
   return result;
 }

@@ -63,6 +63,8 @@ export class RefStore {
   readonly #synchronous: 'FULL' | 'NORMAL';
   readonly #file: string;
   readonly #held = new Set<Disposable>();
+  /** Rows of what this store no longer holds, and could not remove. */
+  readonly #ended = new Set<number>();
 
   /** @param options.strict a ref that was moved is on the disk, not only on its way there */
   constructor(path: string | URL, options: { readOnly: boolean; strict?: boolean }) {
@@ -231,12 +233,26 @@ export class RefStore {
       [Symbol.dispose]: () => {
         if (!this.#held.delete(held)) return;
         ownHolders.delete(key);
-        this.#db.prepare('DELETE FROM holders WHERE id = ?').run(id);
+        this.#ended.add(id);
+        this.#removeEnded();
       },
     };
     this.#held.add(held);
     ownHolders.add(key);
     return held;
+  }
+
+  /** The end of a claim is no place to fail: a row that cannot be removed now goes before the next change, or with the process. */
+  #removeEnded(): void {
+    if (this.#db.isTransaction) return;
+    try {
+      for (const id of this.#ended) {
+        this.#db.prepare('DELETE FROM holders WHERE id = ?').run(id);
+        this.#ended.delete(id);
+      }
+    } catch (error) {
+      if (sqliteCode(error) === undefined) throw error;
+    }
   }
 
   #putRow(row: RefRow): void {
@@ -345,6 +361,7 @@ export class RefStore {
   }
 
   #transaction<T>(what: string, change: () => T): T {
+    this.#removeEnded();
     try {
       this.#db.exec('BEGIN IMMEDIATE');
       const result = change();

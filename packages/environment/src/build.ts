@@ -17,6 +17,7 @@ import type { SecretValues } from './secrets.ts';
 import type { StepContext, StepOutcome } from './step-runner.ts';
 import { inTree } from './step-runner.ts';
 import { StepRuns } from './step-runs.ts';
+import type { WriteLease } from './write-lease.ts';
 
 export interface BuildOptions {
   plan: Plan;
@@ -24,6 +25,8 @@ export interface BuildOptions {
   projected: TreeDigest;
   context: StepContext;
   actions: ActionCache;
+  /** From before the project's files were stored until after the refs are moved; given back while steps run. */
+  lease: WriteLease;
   /** Cache directories belong to one environment. */
   envId: string;
   emit: Emit;
@@ -85,9 +88,10 @@ export async function build(options: BuildOptions): Promise<Build> {
 }
 
 async function runInTurn(options: BuildOptions, runs: StepRuns, prepared: PreparedStep, reason: RunReason, tree: TreeDigest): Promise<ActionResult> {
-  const { actions, context: { store }, emit, envId } = options;
+  const { actions, context: { store }, emit, envId, lease } = options;
   const { step: { id, definition }, key, input } = prepared;
-  const outcome = await runs.take(prepared, reasonText(reason), tree);
+  const inUse = [tree, input].map((digest) => ({ kind: 'tree' as const, digest }));
+  const outcome = await lease.apart(inUse, () => runs.take(prepared, reasonText(reason), tree));
   options.onStep?.(recordOf(options, prepared, outcome.kind === 'done' ? 'ran' : 'failed', { reason, durationMs: outcome.ms }));
   const { trace, outputs, result } = doneOrThrow(options, prepared.step, outcome);
   actions.record(key, input, trace, result);

@@ -90,4 +90,4 @@ export function envPaths(home: Home, project: Project): EnvPaths {
 }
 
 /** GC roots of an environment. */
-export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'live' | 'source' | 'scanned' | 'projected'): string => `env/${id}/${what}`;
+export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'source' | 'scanned' | 'projected'): string => `env/${id}/${what}`;

@@ -15,6 +15,8 @@ const BYTES_A_THREAD = 8 << 20;
 const FILES_A_THREAD = 500;
 const MAX_THREADS = 8;
 const UNIT_BYTES = 1 << 20;
+/** From here on the store may cut a file into chunks. */
+const LARGE_BYTES = 2 << 20;
 const UNIT_FILES = 128;
 
 /** What the threads share beside the claims; a file's size below 0: not stored. */
@@ -83,27 +85,39 @@ function countHelpers(bytes: number, files: number): number {
 }
 
 /**
- * Into units of about the same size, the largest files first, else in the given order. Files of equal size come together, with the first of them: equal files
- * are then met by one thread, which stores them once.
+ * Into units of about the same size, the largest files first, else in the given order. One thread stores once what it meets twice, two threads may not: so files
+ * of equal size come together, since they may be equal, and large ones of one name, since these are often versions of each other and share chunks.
  */
 function divide(files: readonly FileToPut[]): { order: Int32Array; starts: Int32Array } {
-  const bySize = Map.groupBy(files.keys(), (index) => files[index]?.size ?? 0);
-  const groups = [...bySize].sort(([a], [b]) => (a < UNIT_BYTES && b < UNIT_BYTES ? 0 : b - a));
+  const groups = [...Map.groupBy(files.keys(), (index) => kinship(files[index])).values()].map((indices) => ({ indices, bytes: sizeOf(files, indices) }));
+  groups.sort((a, b) => (a.bytes < LARGE_BYTES && b.bytes < LARGE_BYTES ? 0 : b.bytes - a.bytes));
   const order = new Int32Array(files.length);
   const starts = [0];
   let length = 0;
   let [unitBytes, unitFiles] = [0, 0];
-  for (const [size, indices] of groups) {
-    for (const index of indices) {
-      if (unitBytes >= UNIT_BYTES || unitFiles >= UNIT_FILES) {
+  for (const { indices, bytes } of groups) {
+    // A group of large ones stays whole; one of small ones may be most of all files.
+    const isWhole = indices.length < UNIT_FILES;
+    for (const [nth, index] of indices.entries()) {
+      if ((nth === 0 || !isWhole) && (unitBytes >= UNIT_BYTES || unitFiles >= UNIT_FILES || (nth === 0 && length > 0 && bytes >= LARGE_BYTES))) {
         starts.push(length);
         [unitBytes, unitFiles] = [0, 0];
       }
       order[length++] = index;
-      unitBytes += size;
+      unitBytes += files[index]?.size ?? 0;
       unitFiles++;
     }
   }
   starts.push(length);
   return { order, starts: Int32Array.from(starts) };
+}
+
+function kinship(file: FileToPut | undefined): number | string {
+  if (file === undefined || file.size < LARGE_BYTES) return file?.size ?? 0;
+  const path = typeof file.host === 'string' ? file.host : file.host.toString('latin1');
+  return path.slice(path.lastIndexOf('/'));
+}
+
+function sizeOf(files: readonly FileToPut[], indices: readonly number[]): number {
+  return indices.reduce((sum, index) => sum + (files[index]?.size ?? 0), 0);
 }

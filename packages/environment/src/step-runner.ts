@@ -2,7 +2,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { HdError, isErrno, toByteString } from '@hyperdocker/base';
-import type { Store } from '@hyperdocker/cas';
+import type { RefTarget, Store } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
 import type { ActionDefinition, ActionResult, PathSet, Trace } from '@hyperdocker/engine';
 import { TraceRecorder, ignoring, joinPaths, variablesNotPassed } from '@hyperdocker/engine';
@@ -50,6 +50,8 @@ export interface StepRun {
   onOutput: (text: string) => void;
   /** Told while it runs, soon after, what it looks at. */
   onAsked?: (paths: PathSet) => void;
+  /** Keeps what it runs on, and what it leaves, from `gc` for as long as the caller needs it. While the command runs, there is no lease. */
+  keep: (target: RefTarget) => void;
 }
 
 export type StepOutcome =
@@ -74,6 +76,7 @@ export async function runStep(context: StepContext, run: StepRun): Promise<StepO
   const { store } = context;
   let start = run.input;
   for (const [path, tree] of caches) start = setPath(store, start, inTree(path), { kind: 'dir', name: '' as ByteString, mode: 0o755, digest: tree });
+  run.keep({ kind: 'tree', digest: start });
   store.flush();
   try {
     await using lower = await mountLower(context, id, start, join(dir, 'lower'), { onAsked: run.onAsked });
@@ -85,6 +88,7 @@ export async function runStep(context: StepContext, run: StepRun): Promise<StepO
     const upper = join(dir, 'upper');
     const leak = findLeak(upper, run.secrets);
     if (leak !== undefined) return { kind: 'leaked', leak, ms };
+    using _lease = store.lease('the outputs of a step');
     const skip = new Set(mountTargets(spec).map(({ path }) => inTree(path)));
     const carried = new TraceRecorder();
     const captured = captureUpper(store, upper, start, skip, (path, asked) => carried.record(path, asked));
@@ -95,6 +99,9 @@ export async function runStep(context: StepContext, run: StepRun): Promise<StepO
       delta, log: store.putBlob(Buffer.from(log)) as BlobDigest, durationMs: ms, caches: kept, volatile: volatileReasons(context, definition),
       notPassed: variablesNotPassed(definition.command, definition.env, context.hostEnv),
     };
+    for (const digest of [delta, ...kept.map(({ tree }) => tree)]) run.keep({ kind: 'tree', digest });
+    run.keep({ kind: 'blob', digest: result.log });
+    store.flush();
     const asked = context.fuse === undefined ? new Map() : withoutCaches(joinPaths(paths, carried.finish()), [...caches.keys()]);
     return { kind: 'done', result, outputs, trace: { paths: asked, askers }, ms };
   } finally {

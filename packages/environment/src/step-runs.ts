@@ -1,5 +1,5 @@
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import type { Store } from '@hyperdocker/cas';
+import type { RefTarget, Store } from '@hyperdocker/cas';
 import { applyDelta } from '@hyperdocker/cas';
 import type { ActionCache, PathSet } from '@hyperdocker/engine';
 import { sameFacts } from '@hyperdocker/engine';
@@ -40,6 +40,8 @@ export class StepRuns implements AsyncDisposable {
   readonly #running = new Map<number, StepRun>();
   /** Steps that were guessed wrong once are not run ahead again in this build. */
   readonly #misguessed = new Set<number>();
+  /** The run whose outcome was given out last: it is recorded before the next one is asked for. */
+  #taken: StepRun | undefined;
 
   constructor(options: StepRunsOptions) {
     this.#options = options;
@@ -53,14 +55,20 @@ export class StepRuns implements AsyncDisposable {
   async take(prepared: PreparedStep, reason: string, tree: TreeDigest): Promise<StepOutcome> {
     const { id } = prepared.step;
     requireWorkdir(this.#store, prepared);
+    this.#taken?.release();
     for (;;) {
       const early = await this.#earlyRun(prepared);
       const run = early ?? this.#start(prepared, 'in turn');
       run.announce(reason);
       this.#lookAhead(id, tree);
+      // What was only looked at is written too, and what is written and not flushed keeps collections waiting.
+      this.#store.flush();
       const outcome = await (early === undefined ? run.outcome : this.#watched(run, prepared));
       this.#running.delete(id.index);
-      if (outcome !== undefined && (early === undefined || this.#holds(run, prepared, outcome))) return outcome;
+      if (outcome !== undefined && (early === undefined || this.#holds(run, prepared, outcome))) {
+        this.#taken = run;
+        return outcome;
+      }
       this.#throwAway(run);
     }
   }
@@ -68,6 +76,7 @@ export class StepRuns implements AsyncDisposable {
   /** Ends what was run ahead and is not wanted any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#running.values()].map((run) => run.end()));
+    for (const run of [...this.#running.values(), ...(this.#taken === undefined ? [] : [this.#taken])]) run.release();
     this.#running.clear();
   }
 
@@ -124,6 +133,7 @@ export class StepRuns implements AsyncDisposable {
     const { id } = run.prepared.step;
     this.#misguessed.add(id.index);
     run.retract();
+    run.release();
   }
 
   #lookAhead({ index }: StepId, tree: TreeDigest): void {
@@ -165,6 +175,7 @@ class StepRun {
   readonly outcome: Promise<StepOutcome>;
   readonly #emit: Emit;
   readonly #abort = new AbortController();
+  readonly #pins = new DisposableStack();
   readonly #asked = new Map<ByteString, number>();
   /** What there will be to tell once its turn has come. */
   #untold: HdEvent[] | undefined = [];
@@ -179,8 +190,10 @@ class StepRun {
     const end = (): void => this.#abort.abort(context.signal.reason);
     context.signal.addEventListener('abort', end, { once: true });
     if (context.signal.aborted) end();
+    const keep = (target: RefTarget): void => void this.#pins.use(context.store.pin(target, `build step ${step.id.index}`));
+    keep({ kind: 'tree', digest: input });
     this.outcome = runStep({ ...context, signal: this.#abort.signal }, {
-      definition, input, caches, secrets: own,
+      definition, input, caches, secrets: own, keep,
       onOutput: (text) => this.#tell({ type: 'step-output', step: step.id, text }),
       ...(when === 'ahead' ? { onAsked: (paths: PathSet) => this.#addAsked(paths) } : {}),
     }).finally(() => {
@@ -212,6 +225,11 @@ class StepRun {
   async end(): Promise<void> {
     this.#abort.abort(new Error('what it was run ahead on has changed'));
     await this.outcome.catch(() => {});
+  }
+
+  /** Nobody needs what it ran on, nor what it left, any more. */
+  release(): void {
+    this.#pins.dispose();
   }
 
   #addAsked(paths: PathSet): void {

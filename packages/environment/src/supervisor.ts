@@ -38,6 +38,8 @@ import { ServiceSet } from './service-set.ts';
 import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
 import { exitUnlessAborted, inTree } from './step-runner.ts';
+import { TreePin } from './tree-pin.ts';
+import { WriteLease } from './write-lease.ts';
 
 export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
@@ -72,6 +74,11 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #store: Store;
   readonly #actions: ActionCache;
+  readonly #imagePin: TreePin;
+  /** The mounted root. */
+  readonly #livePin: TreePin;
+  /** What the mounted root was brought to, where no build has come to that. */
+  readonly #shownPin: TreePin;
   readonly #runtime: OciRuntime;
   readonly #runtimePath: string;
   readonly #passthrough: Passthrough;
@@ -93,6 +100,7 @@ export class Supervisor {
     this.#startFuse();
     this.#runtimePath = findRuntime({ configured: options.hostEnv['HD_RUNTIME'] });
     this.#store = openStore(home.storeDir, { nodeLinks });
+    [this.#imagePin, this.#livePin, this.#shownPin] = ['the image of', 'the root of', 'edits in'].map((what) => new TreePin(this.#store, `${what} ${paths.id}`)) as [TreePin, TreePin, TreePin];
     this.#actions = openActionCache(home.actionsFile, this.#store);
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
     this.#passthrough = hostPassthrough(options.hostEnv);
@@ -201,18 +209,19 @@ export class Supervisor {
   async #makeSession({ text, spec }: { text: string; spec: EnvSpec }): Promise<Session> {
     const started = performance.now();
     const { project, home, paths } = this.#options;
-    using _lease = this.#store.lease(`hd up ${paths.id}`);
+    using lease = new WriteLease(this.#store, `hd up ${paths.id}`);
     const image = await resolveImage(spec.environment.base, {
-      store: this.#store, projectDir: project.dir, tempDir: home.tempDir, platform: HOST_PLATFORM, registries: registryConfig(home),
+      store: this.#store, lease, projectDir: project.dir, tempDir: home.tempDir, platform: HOST_PLATFORM, registries: registryConfig(home),
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
+    this.#imagePin.hold(image.tree);
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base: spec.environment.base });
     const ingest = new Ingest({
       store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter: this.#filter(spec), statCacheFile: paths.statCache,
       owner: { uid: plan.user.uid, gid: plan.user.gid },
     });
     const ingested = this.#ingest(ingest, 'rescan');
-    const built = await this.#build(plan, ingested, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
+    const built = await this.#build(plan, ingested, lease, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
     const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
     const root = this.#commit(plan, ingested, built);
     const session = { spec, text, plan, ingest, ingested, build: built, root };
@@ -225,7 +234,7 @@ export class Supervisor {
     const { paths } = this.#options;
     const { plan, spec } = session;
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
-    this.#store.setRef(envRef(paths.id, 'live'), { kind: 'tree', digest: session.build.tree });
+    this.#livePin.hold(session.build.tree);
     session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay });
     session.services = new ServiceSet({
       runtime: this.#runtime,
@@ -244,7 +253,8 @@ export class Supervisor {
     await session?.services?.stop();
     await session?.live?.unmount();
     this.#session = undefined;
-    this.#store.deleteRef(envRef(this.#options.paths.id, 'live'));
+    this.#livePin[Symbol.dispose]();
+    this.#shownPin[Symbol.dispose]();
   }
 
   /** What the stat cache speaks of stays in the store, also where the build that follows fails. */
@@ -257,13 +267,13 @@ export class Supervisor {
     return ingested;
   }
 
-  async #build(plan: Plan, ingested: Ingested, options: Pick<BuildOptions, 'onFirstRun' | 'noCache'> = {}): Promise<Build> {
+  async #build(plan: Plan, ingested: Ingested, lease: WriteLease, options: Pick<BuildOptions, 'onFirstRun' | 'noCache'> = {}): Promise<Build> {
     const { jobs } = plan.spec.build;
     const { id, buildRecord } = this.#options.paths;
     const steps: StepRecord[] = [];
     try {
       return await build({
-        plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, envId: id,
+        plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, lease, envId: id,
         readSecrets: (uses) => readSecrets(plan.spec.secrets, uses, this.#secretHost),
         previous: readBuildRecord(buildRecord), onStep: (step) => void steps.push(step),
         emit: (event) => this.#emit(event), ...(jobs === undefined ? {} : { jobs }), ...options,
@@ -313,7 +323,7 @@ export class Supervisor {
     if (this.#phase !== 'up' || session?.live === undefined || session.services === undefined) return;
     if (await this.#reloadSpec(session)) return;
     const started = performance.now();
-    using _lease = this.#store.lease(`hd edit ${this.#options.paths.id}`);
+    using lease = new WriteLease(this.#store, `hd edit ${this.#options.paths.id}`);
     const ingested = this.#ingest(session.ingest, batch);
     if (ingested.projected === session.ingested.projected) return;
     const edits = [...diffTrees(this.#store, session.ingested.source, ingested.source)];
@@ -322,7 +332,7 @@ export class Supervisor {
     let built: Build;
     try {
       // Where a step has to run, the edits are put in place first: services that reload by themselves need not wait.
-      built = await this.#build(session.plan, ingested, { onFirstRun: () => this.#showEdits(session, shown) });
+      built = await this.#build(session.plan, ingested, lease, { onFirstRun: () => this.#showEdits(session, shown) });
     } catch (error) {
       this.#showEdits(session, shown);
       this.#warn(error, 'the services go on with what was built before');
@@ -331,6 +341,7 @@ export class Supervisor {
     const changes = this.#show(session, session.live, built.tree);
     session.build = built;
     session.root = this.#commit(session.plan, ingested, built);
+    this.#shownPin[Symbol.dispose]();
     this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
     this.#restartConcerned(session, [...shown.filter(isFileChange).map(({ path }) => toText(path)), ...insideWorkdir(changes.filter(isFileChange), session.plan.workdir)]);
   }
@@ -352,7 +363,10 @@ export class Supervisor {
 
   #showEdits(session: Session, edits: readonly TreeChange[]): void {
     if (session.live === undefined) return;
-    this.#show(session, session.live, applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits));
+    const tree = applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits);
+    this.#show(session, session.live, tree);
+    // No ref is going to name it.
+    this.#shownPin.hold(tree);
   }
 
   #show(session: Session, live: LiveRoot, tree: TreeDigest): TreeChange[] {

@@ -18,8 +18,8 @@ export function rehearse(dir: string, way: Way): Expectation[] {
 export interface Failure { message: string; count: number; first: string }
 
 export function addFailure(failures: Failure[], error: unknown, first: string): void {
-  // Digests and names of files differ from run to run.
-  const message = describeError(error).replaceAll(/[0-9a-f]{10,}(?:-[0-9a-f]+)?/g, '…').replaceAll(/\/\S*\/\w+@\d+/g, '…');
+  // Digests, places and names of files differ from case to case.
+  const message = describeError(error).replaceAll(/[0-9a-f]{10,}(?:-[0-9a-f]+)?|\/\S*\/\w+@\d+|\b\d+\b/g, '…');
   const known = failures.find((failure) => failure.message === message);
   if (known === undefined) failures.push({ message, count: 1, first });
   else known.count++;

@@ -30,6 +30,7 @@ export const STEPS: readonly Step[] = [
   { name: 'move it', run: (session) => session.commit('small', graph(session, 'five', 0)) },
   { name: 'move it back', run: (session) => session.commit('small', graph(session, 'four', 0)) },
   { name: 'and collect again', run: (session) => session.gc() },
+  { name: 'collect what a ref held, with the ref', run: (session) => session.gc('other') },
   { name: 'last commit', run: (session) => session.commit('main', graph(session, 'six', 80_000)) },
   { name: 'close for good', run: (session) => session.close() },
 ];
@@ -117,8 +118,10 @@ export class Session {
     this.#keep(objects);
   }
 
-  gc(): void {
-    this.store.gc();
+  /** @param dropRef goes with it */
+  gc(dropRef?: string): void {
+    this.store.gc({ demoteAfterMs: 0, ...(dropRef === undefined ? {} : { dropRefs: [dropRef] }) });
+    if (dropRef !== undefined) this.#refs.delete(dropRef);
     this.#safe = new Map();
     for (const { digest } of this.#refs.values()) this.#keep(this.#below.get(digest)!);
   }
