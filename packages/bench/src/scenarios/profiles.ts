@@ -10,8 +10,9 @@ import { Restic } from '../restic.ts';
 import type { Race, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 
-/** What a record in a pack costs beside its payload, and what a chunk costs in the list of its blob (docs/format/cas.md). */
+/** What a record in a pack costs beside its payload, a recipe beside its chunks, and each of these (docs/format/cas.md). */
 const RECORD_BYTES = 52;
+const RECIPE_BYTES = 48;
 const LISTED_BYTES = 36;
 const COMPRESS_OVER_BYTES = 512;
 
@@ -97,7 +98,7 @@ class Space {
       this.#store(bytes);
       return;
     }
-    this.#cost = { ...this.#cost, objects: this.#cost.objects + 1, storedBytes: this.#cost.storedBytes + RECORD_BYTES + pieces.length * LISTED_BYTES };
+    this.#cost = { ...this.#cost, objects: this.#cost.objects + 1, storedBytes: this.#cost.storedBytes + RECORD_BYTES + RECIPE_BYTES + pieces.length * LISTED_BYTES };
     for (const piece of pieces) if (this.#isNew(piece)) this.#store(piece);
   }
 
