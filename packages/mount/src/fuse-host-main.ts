@@ -97,7 +97,8 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
 }
 
 function release(worker: Worker): void {
-  worker.removeAllListeners();
+  // By name: all at once, the worker's own would go too, and no message would come any more.
+  for (const event of ['message', 'error']) worker.removeAllListeners(event);
   if (idle.length < MAX_IDLE) idle.push(worker);
   else void worker.terminate();
 }
