@@ -32,7 +32,8 @@ export class FuseHost {
    */
   constructor(options: { logFd?: number; onDeath?: () => void; attributeFreeFile?: string } = {}) {
     const log = options.logFd ?? 'ignore';
-    this.#child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url)), ...(options.attributeFreeFile === undefined ? [] : [options.attributeFreeFile])], {
+    const args = ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url)), ...(options.attributeFreeFile === undefined ? [] : [options.attributeFreeFile])];
+    this.#child = spawn(process.execPath, args, {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
     });
