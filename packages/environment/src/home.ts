@@ -12,6 +12,8 @@ export interface Home {
   envsDir: string;
   /** Trees as real files, for machines without FUSE. */
   materializedDir: string;
+  /** Which trees are known to have no extended attributes. A cache. */
+  attributeFreeFile: string;
   tempDir: string;
 }
 
@@ -23,6 +25,7 @@ export function openHome(env: NodeJS.ProcessEnv = process.env): Home {
     actionsFile: join(dir, 'actions.sqlite'),
     envsDir: join(dir, 'envs'),
     materializedDir: join(dir, 'materialized'),
+    attributeFreeFile: join(dir, 'attribute-free'),
     tempDir: join(dir, 'tmp'),
   };
   for (const path of [dir, home.envsDir, home.materializedDir, home.tempDir]) mkdirSync(path, { recursive: true, mode: 0o700 });

@@ -449,7 +449,10 @@ export class Supervisor {
       this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
       return;
     }
-    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
+    this.#fuse = new FuseHost({
+      logFd: 2, attributeFreeFile: this.#options.home.attributeFreeFile,
+      onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })),
+    });
   }
 
   /** A step that runs on files that nobody serves any more is not waited for. */
