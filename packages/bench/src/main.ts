@@ -1,7 +1,7 @@
 /**
- * `npm run bench [-- <scenario>… --rounds N --json --no-docker --install-docker --work DIR --hd PATH]`: times what users
+ * `npm run bench [-- <scenario>… --rounds N --json --no-docker --install-docker --work DIR --hd PATH --repos DIR]`: times what users
  * wait for, `hd` beside the tools that they would use otherwise, or beside a floor. Both sides do the same work in the same
- * run and take turns. Scenario: a name, or its beginning.
+ * run and take turns. Scenario: a name, or its beginning. `--repos` holds the clones that `history` needs.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -9,22 +9,23 @@ import { hasher } from '@hyperdocker/base';
 import type { Scenario } from './scenario.ts';
 import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
+import { historyScenarios } from './scenarios/history.ts';
 import { storeScenarios } from './scenarios/store.ts';
 import type { Summary } from './stats.ts';
 import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
 import { Workshop } from './workshop.ts';
 
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
-interface Result { scenario: string; what: string; rounds: number; sides: SideResult[] }
+interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; report?: string }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...historyScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    rounds: { type: 'string' }, json: { type: 'boolean' }, 'no-docker': { type: 'boolean' }, 'install-docker': { type: 'boolean' }, work: { type: 'string' }, hd: { type: 'string' },
+    rounds: { type: 'string' }, json: { type: 'boolean' }, 'no-docker': { type: 'boolean' }, 'install-docker': { type: 'boolean' }, work: { type: 'string' }, hd: { type: 'string' }, repos: { type: 'string' },
   },
 });
 const say = (text: string): void => console.error(text);
@@ -41,15 +42,23 @@ async function main(): Promise<void> {
     workDir: values.work,
     docker: values['no-docker'] === true ? 'leave-out' : values['install-docker'] === true ? 'install' : 'use',
     hdBin: values.hd ?? join(import.meta.dirname, '../../../hd'),
+    reposDir: values.repos,
     say,
   });
   const noiseMs: number[] = [];
   const results: Result[] = [];
-  for (const scenario of chosen) results.push(await measure(workshop, scenario, noiseMs));
+  const leftOut: { scenario: string; why: string }[] = [];
+  for (const scenario of chosen) {
+    const why = scenario.unable?.(workshop);
+    if (why === undefined) results.push(await measure(workshop, scenario, noiseMs));
+    else leftOut.push({ scenario: scenario.name, why });
+  }
+  for (const { scenario, why } of leftOut) say(`${scenario} is left out: ${why}`);
+  if (results.length === 0) return;
   const noise = summarize(noiseMs);
   const docker = await workshop.dockerVersion();
-  if (values.json === true) console.log(JSON.stringify({ results, noise, docker }, undefined, 2));
-  else console.log(`${table(results)}\n\n${docker === undefined ? '' : `Docker Engine ${docker} with BuildKit. `}The same fixed work took ${formatMs(noise.min)} to ${formatMs(noise.max)} in the course of the run (median ${formatMs(noise.median)}).`);
+  if (values.json === true) console.log(JSON.stringify({ results, leftOut, noise, docker }, undefined, 2));
+  else console.log(`${[table(results), ...results.flatMap(({ report }) => report ?? [])].join('\n\n')}\n\n${docker === undefined ? '' : `Docker Engine ${docker} with BuildKit. `}The same fixed work took ${formatMs(noise.min)} to ${formatMs(noise.max)} in the course of the run (median ${formatMs(noise.median)}).`);
 }
 
 async function measure(workshop: Workshop, scenario: Scenario, noiseMs: number[]): Promise<Result> {
@@ -71,7 +80,8 @@ async function measure(workshop: Workshop, scenario: Scenario, noiseMs: number[]
     const samplesMs = samples[index]?.map(({ ms }) => ms) ?? [];
     return { side: side.name, ms: summarize(samplesMs), samplesMs, againstFirst: ratio(samplesMs, reference), work: [...new Set(samples[index]?.map(({ work }) => work))] };
   });
-  return { scenario: name, what, rounds, sides };
+  const report = await race.report?.();
+  return { scenario: name, what, rounds, sides, ...(report === undefined ? {} : { report }) };
 }
 
 function table(results: readonly Result[]): string {

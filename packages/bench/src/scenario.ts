@@ -7,6 +7,8 @@ export interface Scenario {
   what: string;
   /** Measured rounds; one more, unmeasured, goes before them. */
   rounds: number;
+  /** Why it cannot run here, and what to do; undefined when it can. */
+  unable?(workshop: Workshop): string | undefined;
   open(workshop: Workshop): Promise<Race>;
 }
 
@@ -14,6 +16,8 @@ export interface Scenario {
 export interface Race extends AsyncDisposable {
   /** The first is the one that the others are compared with. */
   sides: Side[];
+  /** After the last round: further tables, in Markdown. */
+  report?(): Promise<string>;
 }
 
 export interface Side {
