@@ -124,6 +124,22 @@ describe('a C project with its objects in a cache directory', { skip: unable || 
     await waitForHttp(c.url, { until: (body) => !body.includes('Edited') });
   });
 
+  test('one file goes back to what it was while another is edited: no object of the version between is linked', async () => {
+    const edits = (): void => {
+      c.replace('src/page.c', good, edited);
+      c.write('src/server.c', `${c.read('src/server.c')}/* edited */\n`);
+    };
+    await c.edit(edits);
+    await waitForHttp(c.url, { until: (body) => body.includes('Edited') });
+    // The directory holds the objects of the edited page.c, all of them newer than the source that comes back was, when it was new.
+    const report = await c.edit(() => {
+      c.replace('src/page.c', edited, good);
+      c.write('src/server.c', `${c.read('src/server.c')}/* and again */\n`);
+    }, { until: (event) => event.type === 'change' });
+    assert(compiled(report).includes('src/page.c'), report.output);
+    await waitForHttp(c.url, { until: (body) => !body.includes('Edited') });
+  });
+
   test('a failed build keeps the old service, and leaves nothing in the directory', async () => {
     await c.edit(() => c.replace('src/page.c', good, `${good}\n#error broken`), { until: (event) => event.type === 'warning' });
     assert.doesNotMatch(await waitForHttp(c.url), /Edited/);

@@ -5,6 +5,7 @@ export * from './digest.ts';
 export * from './encode.ts';
 export * from './error.ts';
 export * from './files.ts';
+export * from './gang.ts';
 export * from './process-id.ts';
 export * from './sys.ts';
 export * from './suggest.ts';

@@ -9,9 +9,9 @@ export class Hd {
   readonly #projectDir: string;
   #events: Emitted[] = [];
 
-  constructor(bin: string, homeDir: string, projectDir: string) {
+  constructor(bin: string, homeDir: string, projectDir: string, env: NodeJS.ProcessEnv) {
     this.#bin = bin;
-    this.#env = { ...process.env, HD_HOME: homeDir };
+    this.#env = { ...process.env, ...env, HD_HOME: homeDir };
     this.#projectDir = projectDir;
   }
 

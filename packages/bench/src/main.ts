@@ -7,18 +7,21 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { hasher } from '@hyperdocker/base';
 import type { Scenario } from './scenario.ts';
+import { chunkingScenarios } from './scenarios/chunking.ts';
 import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
 import { historyScenarios } from './scenarios/history.ts';
+import { profileScenarios } from './scenarios/profiles.ts';
 import { storeScenarios } from './scenarios/store.ts';
+import { tracingScenarios } from './scenarios/tracing.ts';
 import type { Summary } from './stats.ts';
 import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
 import { Workshop } from './workshop.ts';
 
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
-interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; report?: string }
+interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[]; report?: string }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...historyScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...historyScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 
@@ -81,7 +84,7 @@ async function measure(workshop: Workshop, scenario: Scenario, noiseMs: number[]
     return { side: side.name, ms: summarize(samplesMs), samplesMs, againstFirst: ratio(samplesMs, reference), work: [...new Set(samples[index]?.map(({ work }) => work))] };
   });
   const report = await race.report?.();
-  return { scenario: name, what, rounds, sides, ...(report === undefined ? {} : { report }) };
+  return { scenario: name, what, rounds, sides, absent: race.absent ?? [], ...(report === undefined ? {} : { report }) };
 }
 
 function table(results: readonly Result[]): string {
@@ -89,7 +92,7 @@ function table(results: readonly Result[]): string {
     sides.map(({ side, ms, againstFirst, work }, index) =>
       [index === 0 ? `\`${scenario}\`` : '', side, formatMs(ms.median), `${formatMs(ms.min)} – ${formatMs(ms.max)}`, index === 0 ? '1' : formatRatio(againstFirst), work[0] ?? '', index === 0 ? String(rounds) : ''].join(' | ')),
   );
-  const notes = results.map(({ scenario, what }) => `- \`${scenario}\`: ${what}.`);
+  const notes = results.map(({ scenario, what, absent }) => `- \`${scenario}\`: ${what}.${absent.length === 0 ? '' : ` Left out, not installed here: ${absent.join(', ')}.`}`);
   return ['| Scenario | Side | Median | Min – max | × first (spread) | Work | Rounds |', '|---|---|---|---|---|---|---|', ...rows.map((row) => `| ${row} |`), '', ...notes].join('\n');
 }
 

@@ -16,6 +16,8 @@ export interface Scenario {
 export interface Race extends AsyncDisposable {
   /** The first is the one that the others are compared with. */
   sides: Side[];
+  /** Tools that should have a side and are not installed here. */
+  absent?: readonly string[];
   /** After the last round: further tables, in Markdown. */
   report?(): Promise<string>;
 }

@@ -2,6 +2,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, realpathSync, renameSync, r
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { describeError } from '@hyperdocker/base';
 import { Docker } from './docker.ts';
 import type { DockerFound } from './docker.ts';
 import { Hd } from './hd.ts';
@@ -9,6 +10,9 @@ import { run } from './process.ts';
 
 /** All sides stand on these files, byte for byte: Debian's packages, put together by mmdebstrap. */
 export interface DebianBase { suite: string; include: string; /** Its name for Docker. */ tag: string }
+
+/** What a front-end project has: many small files, some large bundles. */
+const TREE_PACKAGES = ['next@15.1.0', 'react@19.0.0', 'react-dom@19.0.0', 'typescript@5.7.2', 'webpack@5.97.1', 'three@0.171.0', 'monaco-editor@0.52.2', 'pdfjs-dist@4.9.155'];
 export const DOCKER_BASE = 'bench-base';
 export const BASE: DebianBase = { suite: 'bookworm', include: 'python3,python3-pip', tag: DOCKER_BASE };
 
@@ -39,6 +43,15 @@ export class Workshop implements AsyncDisposable {
     mkdirSync(this.#workDir, { recursive: true });
   }
 
+  /** Kept, if so asked, and used again by later runs: what is made in it gets its name when it is whole. */
+  get workDir(): string {
+    return this.#workDir;
+  }
+
+  say(text: string): void {
+    this.#options.say(text);
+  }
+
   get hdHome(): string {
     return join(this.#workDir, 'hd-home');
   }
@@ -54,12 +67,39 @@ export class Workshop implements AsyncDisposable {
     return dir;
   }
 
-  hd(projectDir: string): Hd {
-    return new Hd(this.#options.hdBin, this.hdHome, projectDir);
+  /** A `node_modules` of about 15,000 files and 330 MB. Undefined, having said why, where it cannot be had. */
+  async packageTree(): Promise<string | undefined> {
+    const dir = join(this.#workDir, 'packages');
+    const tree = join(dir, 'node_modules');
+    if (existsSync(tree)) return tree;
+    this.#options.say('installing the packages that are stored');
+    rmSync(`${dir}.new`, { recursive: true, force: true });
+    mkdirSync(`${dir}.new`);
+    try {
+      await run('npm', ['install', '--prefix', `${dir}.new`, '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--omit=optional', '--no-package-lock', ...TREE_PACKAGES]);
+    } catch (error) {
+      this.#options.say(`the packages cannot be installed, files are made up instead: ${describeError(error)}`);
+      return undefined;
+    }
+    renameSync(`${dir}.new`, dir);
+    return tree;
   }
 
-  say(text: string): void {
-    this.#options.say(text);
+  /** @param env further variables for it */
+  hd(projectDir: string, env: NodeJS.ProcessEnv = {}): Hd {
+    return new Hd(this.#options.hdBin, this.hdHome, projectDir, env);
+  }
+
+  /** A directory that is filled once, and used again by the next run in the same work directory. */
+  async kept(name: string, fill: (dir: string) => Promise<unknown>): Promise<string> {
+    const dir = join(this.#workDir, name);
+    if (existsSync(dir)) return dir;
+    this.#options.say(`fetching ${name}`);
+    rmSync(`${dir}.new`, { recursive: true, force: true });
+    mkdirSync(`${dir}.new`);
+    await fill(`${dir}.new`);
+    renameSync(`${dir}.new`, dir);
+    return dir;
   }
 
   /** The clone of a project, where there is one. */

@@ -53,14 +53,21 @@ export type RefName = string;
 export interface Store extends Disposable {
   putBlob(bytes: Uint8Array): BlobDigest;
   /** Reads the file in bounded memory. @throws HdError FILE_CHANGED if its size changes under the read. */
-  putFile(path: string | Buffer): { digest: BlobDigest; size: number };
+  putFile(path: string | Buffer): PutFile;
+  /** A blob that comes in parts, in bounded memory. Nothing is kept unless `finish` is called. */
+  blobWriter(): BlobWriter;
   hasBlob(digest: BlobDigest): boolean;
   blobSize(digest: BlobDigest): number;
   /** The whole blob, verified. @throws HdError OBJECT_MISSING, OBJECT_CORRUPT */
   getBlob(digest: BlobDigest): Buffer;
-  /** Up to `length` bytes at `offset`; shorter only at the end of the blob. */
+  /** Up to `length` bytes at `offset`, verified; shorter only at the end of the blob. */
   readBlob(digest: BlobDigest, offset: number, length: number): Buffer;
-  /** A read-only host file with exactly these bytes, where the store keeps the blob as one (large blobs), else undefined. */
+  /** The blob in parts of up to some MiB, each verified before it is given out, in bounded memory. */
+  streamBlob(digest: BlobDigest): Iterable<Buffer>;
+  /**
+   * A read-only host file with exactly these bytes, verified, for what the kernel is to read by itself. Makes one where there is none (promotion) if the blob has
+   * `PROMOTE_BYTES` or more; undefined for smaller blobs and for stores that have no files. GC removes it again after some time without use.
+   */
   blobFile(digest: BlobDigest): string | undefined;
 
   /** Sorts; asserts the rules of `Tree`. */
@@ -85,46 +92,131 @@ export interface Store extends Disposable {
   /** Newest first. */
   reflog(name: RefName): Ref[];
 
-  /** This process's writes between here and dispose are safe from `gc` in any process. */
+  /**
+   * Between here and dispose, what this process puts, and what it finds to be there already, is safe from `gc` in any process. `gc` waits for leases to
+   * end, and new ones wait for `gc`: hold one for as long as writing takes, never while waiting for people or for a step. For longer, `pin`.
+   */
   lease(why: string): Disposable;
+  /** `target` and all below it are a root of `gc` until dispose, or until this process ends. `gc` does not wait for pins. */
+  pin(target: RefTarget, why: string): Disposable;
   gc(options?: GcOptions): GcResult;
-  stats(): StoreStats;
-  fsck(): FsckResult;
+  stats(options?: StatsOptions): StoreStats;
+  fsck(options?: FsckOptions): FsckResult;
+}
+
+export interface PutFile { digest: BlobDigest; size: number }
+
+export interface BlobWriter extends Disposable {
+  /** Copies what it needs: the caller may use its buffer again. */
+  write(bytes: Uint8Array): void;
+  finish(): PutFile;
 }
 
 /** One digest with its kind; the roots of GC. */
 export interface RefTarget { kind: 'blob' | 'tree' | 'node'; digest: string }
-export interface Ref { target: RefTarget; /** Milliseconds since the epoch. */ atMs: number }
+export interface Ref { target: RefTarget; /** When it moved last. Milliseconds since the epoch. */ atMs: number }
+
+/** Roots under one name, for shares and for size caps: an environment, an image, the results of steps. */
+export interface RootGroup {
+  name: string;
+  roots: readonly RefTarget[];
+  /** Refs that are roots of the group, and are deleted when it is given up. */
+  refs?: readonly RefName[];
+}
 
 export interface GcOptions {
   dryRun?: boolean;
   /** Unreferenced objects younger than this stay. Default 0: leases protect running writers. */
   graceMs?: number;
-  /** Further roots, for example the results in the action cache. */
+  /** How long to wait for leases of live processes to end. Default 30 s. @throws HdError STORE_BUSY after it */
+  waitMs?: number;
+  /** Further roots, for example the results in the action cache. Missing ones are passed over. */
   extraRoots?: Iterable<RefTarget>;
+  /** Refs that are deleted with it. */
+  dropRefs?: readonly RefName[];
+  /**
+   * A cap. `groups` are given up from the last to the first, until what the rest, the refs, the pins and `extraRoots` reach is stored in at most `maxBytes`.
+   * Other roots in `groups` must be in neither refs nor `extraRoots`, else giving them up frees nothing. Both are asked for when no lease is held any more.
+   */
+  cap?: { maxBytes: number; groups: Iterable<RootGroup> };
+  /** Promoted copies that were not used for so long go. Default one week; 0: all of them that no process uses. */
+  demoteAfterMs?: number;
 }
 export interface GcResult {
   /** Unreferenced trees and nodes removed. The seed's "Manifests". */
   manifestsRemoved: number;
   /** Unreferenced pieces of blobs removed. */
   chunksRemoved: number;
+  /** By how much the files of the store shrank, as `du --apparent-size` counts; for a dry run, what it would be. */
   bytesFreed: number;
+  /** Promoted copies removed; what they hold is still in the store. */
+  demoted: number;
+  /** Names of the groups that were given up for the cap. */
+  evicted: string[];
+  /** What the store's files take after it. */
+  storedBytes: number;
+}
+export interface StatsOptions {
+  /** Tells each group's share. Costs a walk over all that they reach. */
+  groups?: readonly RootGroup[];
+  /** Tells what every chunking profile would cost for the blobs in the store. Reads them all. */
+  explain?: boolean;
 }
 export interface StoreStats {
-  /** Stored pieces of blobs. Until blobs are chunked, one a blob. */
+  /** Stored pieces of blobs, each once. */
   chunks: number;
-  /** Trees and nodes. */
+  /** Trees, nodes, and lists of pieces. */
   manifests: number;
   /** Bytes of all blobs, uncompressed, each once. */
   logicalBytes: number;
-  /** What the store takes on disk. */
+  /** Bytes of all pieces of blobs, uncompressed, each once. `logicalBytes / uniqueBytes` is what chunking saves. */
+  uniqueBytes: number;
+  /** The same pieces as they are stored. `uniqueBytes / packedBytes` is what compression saves. */
+  packedBytes: number;
+  /** What the store's files take, as `du --apparent-size` counts. */
   storedBytes: number;
   packs: number;
+  /** Promoted copies, and their bytes. */
   looseFiles: number;
+  looseBytes: number;
+  /** In the order of `StatsOptions.groups`. */
+  groups?: GroupShare[];
+  /** By profile name. */
+  profiles?: ProfileCost[];
+}
+export interface GroupShare {
+  name: string;
+  /** Bytes of files as a copy of it on a disk would have, each as often as it occurs. The sum over all groups, by `logicalBytes` of what they reach, is the dedup ratio. */
+  fileBytes: number;
+  /** What it reaches, as stored. */
+  storedBytes: number;
+  /** Of these, what nothing else reaches: removing the group frees about that. */
+  exclusiveBytes: number;
+}
+export interface ProfileCost { profile: string; inUse: boolean; chunks: number; uniqueBytes: number; packedBytes: number; ms: number }
+
+export interface FsckOptions {
+  /** Part of the objects to read, 0 to 1, chosen at random. Default 1. What refs need is always walked whole. */
+  sample?: number;
+  /** Put right what can be: from another copy in the store, else from what `source` gives. What cannot is taken out of the index, so that putting it again heals it. */
+  repair?: boolean;
+  /** Candidates for a lost or damaged blob, for example the project's files of that size. Whatever it gives is checked by digest. */
+  source?: (blob: { digest: BlobDigest; size: number | undefined; names: readonly ObjectName[] }) => Iterable<string | Buffer>;
+}
+/** Where an object is needed: `path` below the target of `ref` (or of a pin), with names as text. */
+export interface ObjectName { ref: string; path: string }
+export interface FsckProblem {
+  kind: 'blob' | 'tree' | 'node' | 'ref' | 'pack';
+  /** Of a pack, its id. */
+  digest: string;
+  problem: string;
+  /** The first few places that need it. Empty: nothing does. */
+  names: ObjectName[];
+  repaired: boolean;
 }
 export interface FsckResult {
   objectsChecked: number;
-  problems: { kind: 'blob' | 'tree' | 'node' | 'ref'; digest: string; problem: string }[];
+  problems: FsckProblem[];
 }
 
 /** What a node refers to, for marking. Given by the layer that knows the kinds of nodes. */

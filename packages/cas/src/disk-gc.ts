@@ -1,131 +1,239 @@
 import { rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { GcOptions, GcResult, RefTarget } from './contract.ts';
+import { HdError } from '@hyperdocker/base';
+import type { GcOptions, GcResult, RefTarget, RootGroup } from './contract.ts';
+import { diskUsage } from './disk-usage.ts';
 import { storeWrite } from './errors.ts';
-import type { LooseFiles } from './loose-files.ts';
-import { recordBytes } from './object-index.ts';
+import { storedBytesAt } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER } from './pack-format.ts';
-import { objectKey } from './reach.ts';
+import type { PromotedFile, PromotedFiles } from './promoted-files.ts';
+import { keyOfRow, markWithinCap, targetOfKey } from './reach.ts';
 import type { ObjectKey } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
 
 /** Packs with a smaller part of live bytes are written again without the dead. */
 const MIN_LIVE_SHARE = 0.5;
-/** A loose file that the index does not know may be one that a process is just publishing. */
-const UNKNOWN_LOOSE_GRACE_MS = 3_600_000;
+/** The same while the store is above its cap. */
+const MIN_LIVE_SHARE_ABOVE_CAP = 0.95;
+/** A file in `objects` that the index does not know may be one that a process is just publishing. */
+const UNKNOWN_FILE_GRACE_MS = 3_600_000;
+const DEMOTE_AFTER_MS = 7 * 24 * 3_600_000;
+/** About so much is copied before the index learns of it and the packs go that it came from. */
+const COPY_BATCH_BYTES = 256 << 20;
+const COPY_BATCH_ROWS = 100_000;
 
 interface GcSpace {
+  dir: string;
   packsDir: string;
   index: ObjectIndex;
   refs: RefStore;
-  loose: LooseFiles;
-  /** Adds all that the roots reach. */
-  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>): void;
+  files: PromotedFiles;
+  /** Adds all that the roots reach; `onMark` hears of each key that is new. */
+  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void;
   copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> };
+  /** Packs that were copied into are full enough. */
+  closePacks(): void;
   /** The pack's file is about to go. */
   forgetPack(pack: string): void;
 }
 
 interface PackState {
   sizeBytes: number;
-  live: IndexRow[];
-  dead: IndexRow[];
+  /** Stays as it is: somebody appends to it. */
+  held: boolean;
+  /** What it holds is young, and therefore a root. */
+  young: boolean;
+  liveBytes: number;
+  live: number;
 }
 
 interface Plan {
-  dead: IndexRow[];
-  deadLoose: { digest: string; sizeBytes: number }[];
-  /** Go without a trace. */
-  emptyPacks: [pack: string, state: PackState][];
-  /** Go once their live records are copied. */
-  thinPacks: [pack: string, state: PackState][];
+  marked: ReadonlySet<ObjectKey>;
+  evicted: RootGroup[];
+  /** Rows that go: trees and nodes, blobs and chunks, and recipes. */
+  dead: number;
+  manifests: number;
+  chunks: number;
+  emptyPacks: string[];
+  thinPacks: (PackState & { id: string })[];
+  deadFiles: PromotedFile[];
+  demoted: PromotedFile[];
+  /** By what the files shrink. */
+  freedBytes: number;
 }
 
 /**
- * Mark and sweep. The caller holds the lock of gc, so that no lease is held and no ref moves. Packs that a live process still appends to stay as they are,
- * and what they hold counts as live. New packs are synced before the index names them, and the index forgets before files go.
+ * Mark and sweep. The caller holds the lock of gc, so that no lease is held and no ref moves. New packs are synced before the index names them, the index forgets before
+ * files go, and each step leaves a whole store. Of the rows of the index, only those of one batch of packs are in memory at once.
  */
 export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
-  const plan = makePlan(space, options);
-  const result: GcResult = {
-    manifestsRemoved: plan.dead.filter(({ kind }) => kind !== 'blob').length,
-    chunksRemoved: plan.dead.filter(({ kind }) => kind === 'blob').length,
-    bytesFreed: 0,
-  };
-  const gone = [...plan.emptyPacks, ...plan.thinPacks];
-  for (const { sizeBytes } of [...plan.deadLoose, ...gone.map(([, state]) => state)]) result.bytesFreed += sizeBytes;
-  const kept = plan.thinPacks.flatMap(([, { live }]) => live);
-  if (options.dryRun === true) {
-    if (kept.length > 0) result.bytesFreed -= PACK_HEADER.length + sumRecords(kept);
-  } else {
-    result.bytesFreed -= sweep(space, plan, kept);
-  }
-  return result;
+  const before = diskUsage(space.dir);
+  const plan = makePlan(space, options, before);
+  const result = { manifestsRemoved: plan.manifests, chunksRemoved: plan.chunks, demoted: plan.demoted.length, evicted: plan.evicted.map(({ name }) => name) };
+  if (options.dryRun === true) return { ...result, bytesFreed: plan.freedBytes, storedBytes: before - plan.freedBytes };
+  const gone = [...(options.dropRefs ?? []), ...plan.evicted.flatMap(({ refs = [] }) => refs)];
+  const isIdle = gone.length === 0 && plan.dead + plan.emptyPacks.length + plan.deadFiles.length + plan.demoted.length === 0;
+  if (isIdle) return { ...result, bytesFreed: 0, storedBytes: before };
+  space.refs.drop(gone);
+  sweep(space, plan);
+  space.index.compact();
+  const storedBytes = diskUsage(space.dir);
+  return { ...result, bytesFreed: Math.max(0, before - storedBytes), storedBytes };
 }
 
-function makePlan(space: GcSpace, options: GcOptions): Plan {
-  const graceMs = options.graceMs ?? 0;
-  // File times are finer than the clock: without grace, nothing at all is young.
-  const oldestYoungMs = graceMs === 0 ? Infinity : Date.now() - graceMs;
-  const held = space.refs.heldPacks();
-  const packs = new Map<string, PackState>();
-  const protectedPacks = new Set<string>();
-  for (const pack of space.index.packs().keys()) {
-    const stats = statSync(join(space.packsDir, `${pack}.pack`), { throwIfNoEntry: false });
-    packs.set(pack, { sizeBytes: stats?.size ?? 0, live: [], dead: [] });
-    if (held.has(pack) || (stats !== undefined && stats.mtimeMs > oldestYoungMs)) protectedPacks.add(pack);
-  }
-  const loose = new Map([...space.loose.list()].map((file) => [file.digest, file]));
-  const isKept = ({ digest, location }: IndexRow): boolean =>
-    location.place === 'pack' ? protectedPacks.has(location.pack) : (loose.get(digest)?.mtimeMs ?? 0) > oldestYoungMs;
-
-  const rows = [...space.index.all()];
+function makePlan(space: GcSpace, options: GcOptions, usedBytes: number): Plan {
+  const packs = lookAtPacks(space, options);
+  const files = [...space.files.list()];
+  const groups = [...(options.cap?.groups ?? [])];
   const marked = new Set<ObjectKey>();
-  space.mark([...space.refs.list('').map(({ ref }) => ref.target), ...(options.extraRoots ?? []), ...rows.filter(isKept)], marked);
+  space.mark(space.refs.pins(), marked);
+  // Copies of what is pinned are in use, however long ago they were asked for.
+  const inUse = new Set(files.flatMap(({ digest }) => (marked.has(`blob:${digest}`) ? [digest] : [])));
+  space.mark(baseRoots(space, options, groups, packs), marked);
+  const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups, marked);
+  const isAboveCap = options.cap !== undefined && usedBytes > options.cap.maxBytes;
 
-  const dead: IndexRow[] = [];
-  for (const row of rows) {
-    const isLive = marked.has(objectKey(row.kind, row.digest));
-    if (!isLive) dead.push(row);
-    if (row.location.place === 'pack') packs.get(row.location.pack)?.[isLive ? 'live' : 'dead'].push(row);
-  }
-  const known = new Set(rows.flatMap(({ digest, location }) => (location.place === 'loose' ? [digest] : [])));
-  const deadLoose = [...loose.values()].filter(({ digest, mtimeMs }) => {
-    if (marked.has(objectKey('blob', digest))) return false;
-    return known.has(digest) || mtimeMs < Math.min(oldestYoungMs, Date.now() - UNKNOWN_LOOSE_GRACE_MS);
-  });
-  const sweepable = [...packs].filter(([pack]) => !protectedPacks.has(pack));
-  return {
-    dead,
-    deadLoose,
-    emptyPacks: sweepable.filter(([, { live }]) => live.length === 0),
-    thinPacks: sweepable.filter(([, { live, sizeBytes }]) => live.length > 0 && sumRecords(live) < sizeBytes * MIN_LIVE_SHARE),
-  };
+  const plan: Plan = { marked, evicted, dead: 0, manifests: 0, chunks: 0, emptyPacks: [], thinPacks: [], deadFiles: [], demoted: [], freedBytes: 0 };
+  const primary = countRows(space, plan, packs);
+  for (const [id, pack] of packs) planPack(plan, id, pack, isAboveCap ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE);
+  planFiles(space, plan, files, primary, inUse, options.graceMs ?? 0, isAboveCap ? 0 : (options.demoteAfterMs ?? DEMOTE_AFTER_MS));
+  return plan;
 }
 
-/** @returns the bytes that the new packs take */
-function sweep(space: GcSpace, plan: Plan, kept: IndexRow[]): number {
-  const copied = kept.length === 0 ? { rows: [], packs: new Map<string, number>() } : space.copyRecords(kept);
-  const gone = [...plan.emptyPacks, ...plan.thinPacks].map(([pack]) => pack);
+function lookAtPacks({ index, packsDir, refs }: GcSpace, { graceMs = 0 }: GcOptions): Map<string, PackState> {
+  const held = refs.heldPacks();
+  const packs = new Map<string, PackState>();
+  for (const id of index.packs().keys()) {
+    const stats = statSync(join(packsDir, `${id}.pack`), { throwIfNoEntry: false });
+    packs.set(id, { sizeBytes: stats?.size ?? 0, held: held.has(id), young: isYoung(stats?.mtimeMs ?? 0, graceMs), liveBytes: 0, live: 0 });
+  }
+  return packs;
+}
+
+/** File times are finer than the clock: without grace, nothing at all is young. */
+function isYoung(mtimeMs: number, graceMs: number): boolean {
+  return graceMs > 0 && mtimeMs > Date.now() - graceMs;
+}
+
+function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups: readonly RootGroup[], packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
+  const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
+  for (const { name, ref } of refs.list('')) if (!ofGroups.has(name)) yield ref.target;
+  yield* options.extraRoots ?? [];
+  if ([...packs.values()].some(({ young }) => young)) {
+    for (const row of index.all()) if (row.location.place === 'pack' && packs.get(row.location.pack)?.young === true) yield targetOfKey(keyOfRow(row));
+  }
+  for (const { digest, mtimeMs } of files.list()) if (isYoung(mtimeMs, options.graceMs ?? 0)) yield { kind: 'blob', digest };
+}
+
+/** Gives up what does not fit. The databases count as they are. */
+function applyCap({ index, refs, mark }: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
+  let usedBytes = index.fileBytes();
+  for (const row of index.all()) if (isMarked(index, marked, row)) usedBytes += storedBytesAt(row.location);
+  const whole = groups.map((group) => ({ ...group, roots: [...group.roots, ...(group.refs ?? []).flatMap((name) => refs.get(name)?.target ?? [])] }));
+  return markWithinCap({ groups: whole, maxBytes, usedBytes, marked, mark, sizeOf: (key) => sizeOfKey(index, key) });
+}
+
+function sizeOfKey(index: ObjectIndex, key: ObjectKey): number {
+  const { kind, digest } = targetOfKey(key);
+  return index.storedBytes(kind, digest);
+}
+
+/** Of a blob that is there whole as well, the recipe and its chunks are not needed. */
+function isMarked(index: ObjectIndex, marked: ReadonlySet<ObjectKey>, row: IndexRow): boolean {
+  return marked.has(keyOfRow(row)) && (row.kind !== 'recipe' || index.findBlob(row.digest)?.kind === 'recipe');
+}
+
+/** @returns the loose files that are the only place of their blob: those of stores of the first version */
+function countRows({ index }: GcSpace, plan: Plan, packs: ReadonlyMap<string, PackState>): Set<string> {
+  const primary = new Set<string>();
+  for (const row of index.all()) {
+    const { location } = row;
+    const isLive = isMarked(index, plan.marked, row);
+    if (!isLive) {
+      plan.dead++;
+      if (row.kind === 'blob') plan.chunks++;
+      else if (row.kind !== 'recipe') plan.manifests++;
+    }
+    if (location.place === 'loose') primary.add(row.digest);
+    const pack = location.place === 'pack' ? packs.get(location.pack) : undefined;
+    if (!isLive || pack === undefined) continue;
+    pack.live++;
+    pack.liveBytes += storedBytesAt(row.location);
+  }
+  return primary;
+}
+
+function planPack(plan: Plan, id: string, pack: PackState, minLiveShare: number): void {
+  if (pack.held) return;
+  const contentBytes = pack.sizeBytes - PACK_HEADER.length;
+  if (pack.live === 0) {
+    plan.emptyPacks.push(id);
+    plan.freedBytes += pack.sizeBytes;
+  } else if (pack.liveBytes < contentBytes * minLiveShare) {
+    plan.thinPacks.push({ ...pack, id });
+    plan.freedBytes += contentBytes - pack.liveBytes;
+  }
+}
+
+/** Files in `objects` are promoted copies, but for the primary ones. */
+function planFiles({ index }: GcSpace, plan: Plan, files: readonly PromotedFile[], primary: ReadonlySet<string>, inUse: ReadonlySet<string>, graceMs: number, demoteAfterMs: number): void {
+  const now = Date.now();
+  for (const file of files) {
+    const isKnown = primary.has(file.digest) || index.findBlob(file.digest) !== undefined;
+    if (!plan.marked.has(`blob:${file.digest}`)) {
+      if (isKnown || file.mtimeMs < now - Math.max(graceMs, UNKNOWN_FILE_GRACE_MS)) plan.deadFiles.push(file);
+    } else if (!primary.has(file.digest) && isKnown && !inUse.has(file.digest) && file.usedMs <= now - demoteAfterMs) plan.demoted.push(file);
+  }
+  for (const { sizeBytes } of [...plan.deadFiles, ...plan.demoted]) plan.freedBytes += sizeBytes;
+}
+
+function sweep(space: GcSpace, plan: Plan): void {
+  const { index, files } = space;
+  index.update((edit) => {
+    for (const pack of plan.emptyPacks) edit.removePack(pack);
+  });
+  index.removeWhere((row) => !isMarked(index, plan.marked, row));
+  try {
+    removePacks(space, plan.emptyPacks);
+    for (const { digest } of [...plan.deadFiles, ...plan.demoted]) files.remove(digest);
+    for (const packs of batches(plan.thinPacks)) rewrite(space, packs);
+  } catch (error) {
+    throw error instanceof HdError ? error : storeWrite(space.packsDir, error);
+  }
+}
+
+/** So many packs at a time as make a batch. */
+function* batches(packs: Plan['thinPacks']): Generator<string[]> {
+  let batch: string[] = [];
+  let bytes = 0;
+  let rows = 0;
+  for (const { id, liveBytes, live } of packs) {
+    batch.push(id);
+    bytes += liveBytes;
+    rows += live;
+    if (bytes < COPY_BATCH_BYTES && rows < COPY_BATCH_ROWS) continue;
+    yield batch;
+    [batch, bytes, rows] = [[], 0, 0];
+  }
+  if (batch.length > 0) yield batch;
+}
+
+/** Their dead rows are gone from the index: what it has of them is copied. */
+function rewrite(space: GcSpace, packs: string[]): void {
+  const copied = space.copyRecords(space.index.rowsIn(packs));
   space.index.update((edit) => {
-    for (const { kind, digest } of plan.dead) edit.remove(kind, digest);
     for (const row of copied.rows) edit.replace(row);
     for (const [pack, length] of copied.packs) edit.setScanned(pack, length);
-    for (const pack of gone) edit.removePack(pack);
+    for (const pack of packs) edit.removePack(pack);
   });
-  try {
-    for (const pack of gone) {
-      space.forgetPack(pack);
-      rmSync(join(space.packsDir, `${pack}.pack`), { force: true });
-    }
-    for (const { digest } of plan.deadLoose) space.loose.remove(digest);
-  } catch (error) {
-    throw storeWrite(space.packsDir, error);
-  }
-  return [...copied.packs.values()].reduce((sum, length) => sum + length, 0);
+  space.closePacks();
+  removePacks(space, packs);
 }
 
-function sumRecords(rows: IndexRow[]): number {
-  return rows.reduce((sum, { location }) => sum + (location.place === 'pack' ? recordBytes(location) : 0), 0);
+function removePacks({ packsDir, forgetPack }: GcSpace, packs: readonly string[]): void {
+  for (const pack of packs) {
+    forgetPack(pack);
+    rmSync(join(packsDir, `${pack}.pack`), { force: true });
+  }
 }

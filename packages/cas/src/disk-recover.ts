@@ -1,90 +1,143 @@
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { isErrno } from '@hyperdocker/base';
-import type { RefTarget } from './contract.ts';
-import type { LooseFiles } from './loose-files.ts';
+import { HdError, isErrno } from '@hyperdocker/base';
+import { readAt, syncPath, withFile } from './files.ts';
 import { locationOf } from './object-index.ts';
-import type { ObjectIndex } from './object-index.ts';
-import { PACK_HEADER, scanRecords } from './pack-format.ts';
+import type { IndexRow, ObjectIndex } from './object-index.ts';
+import { PACK_HEADER, RECORD_HEADER_BYTES, scanRecords } from './pack-format.ts';
+import type { PromotedFiles } from './promoted-files.ts';
+import { decodeRecipe } from './recipe.ts';
 
 interface RecoverySpace {
   packsDir: string;
   index: ObjectIndex;
-  loose: LooseFiles;
+  files: PromotedFiles;
+  /** In a store of format 1, a file is the only copy of its blob, and was synced before it got its name. */
+  filesArePrimary: boolean;
+  readOnly: boolean;
   heldPacks(): Set<string>;
   /** Keeps gc away meanwhile. */
   lease(): Disposable | undefined;
-  hasLinks(target: RefTarget): boolean;
+  /** Does the store have what the object refers to? */
+  hasLinks(row: IndexRow): boolean;
+}
+
+interface Difference {
+  /** In the index, and there is no such file. */
+  lost: string[];
+  /** Shorter than the index knows it: a power cut took what was not synced, or somebody cut it off. */
+  shrunk: { pack: string; length: number }[];
+  /** Longer than the index knows it. */
+  grown: { pack: string; from: number }[];
 }
 
 /**
- * Brings the index up to what packs and loose files hold: after a crash between a pack and the index, or (`everything`) when the index is new.
- * Found trees and nodes of which a part was lost are left out, so that what the store has, it has whole.
+ * Brings the index up to what packs and files hold: after a crash between a pack and the index, after a loss, or when the index is new.
+ * Found recipes, trees and nodes of which a part was lost are left out, so that what the store has, it has whole.
  */
-export function recoverIndex(space: RecoverySpace, everything: boolean): void {
-  if (!everything && !differs(space)) return;
+export function recoverIndex(space: RecoverySpace): void {
+  const isNew = !space.index.isComplete;
+  const { lost, shrunk, grown } = comparePacks(space, isNew);
+  const lostAny = lost.length > 0 || shrunk.length > 0;
+  if (!isNew && !lostAny && grown.length === 0) return;
   using _lease = space.lease();
-  const found = scanPacks(space, everything);
-  addLoose(space);
-  pruneIncomplete(space, found);
-}
-
-function differs(space: RecoverySpace): boolean {
-  const { lost, grown } = comparePacks(space, false);
-  return lost.length > 0 || grown.length > 0;
-}
-
-/** `lost`: in the index, but no file. `grown`: longer than the index knows. Packs that a live process writes are its own business. */
-function comparePacks(space: RecoverySpace, everything: boolean): { lost: string[]; grown: { pack: string; from: number }[] } {
-  const scanned = space.index.packs();
-  const held = everything ? new Set() : space.heldPacks();
-  const lengths = packLengths(space.packsDir);
-  const lost = [...scanned.keys()].filter((pack) => !lengths.has(pack));
-  const grown = [...lengths].flatMap(([pack, length]) => {
-    const from = Math.max(scanned.get(pack) ?? 0, PACK_HEADER.length);
-    return length > from && !held.has(pack) ? [{ pack, from }] : [];
-  });
-  return { lost, grown };
-}
-
-function scanPacks(space: RecoverySpace, everything: boolean): RefTarget[] {
-  const { lost, grown } = comparePacks(space, everything);
-  const found: RefTarget[] = [];
-  if (lost.length > 0) space.index.update((edit) => lost.forEach((pack) => edit.removePack(pack)));
-  for (const { pack, from } of grown) {
-    const bytes = readFileSync(join(space.packsDir, `${pack}.pack`));
+  if (lostAny) {
     space.index.update((edit) => {
-      if (bytes.compare(PACK_HEADER, 0, PACK_HEADER.length, 0, PACK_HEADER.length) === 0) {
-        for (const { offset, header } of scanRecords(bytes, from)) {
-          const isNew = edit.add({ kind: header.kind, digest: header.digest, location: locationOf(pack, offset, header) });
-          if (isNew && header.kind !== 'blob') found.push({ kind: header.kind, digest: header.digest });
-        }
+      for (const pack of lost) edit.removePack(pack);
+      for (const { pack, length } of shrunk) edit.cutPack(pack, length);
+    });
+  }
+  const found = scanPacks(space, grown);
+  if (isNew || lostAny) addFiles(space);
+  // A recipe that lost a chunk would keep its blob from being put again.
+  if (lostAny) found.push(...space.index.ofKind('recipe'));
+  pruneIncomplete(space, found);
+  if (isNew) space.index.update((edit) => edit.setComplete());
+}
+
+/** Packs that a live process writes are its own business, but for a new index, which has to hold all of them. */
+function comparePacks({ index, packsDir, heldPacks }: RecoverySpace, isNew: boolean): Difference {
+  const scanned = index.packs();
+  const held = isNew ? new Set<string>() : heldPacks();
+  const lengths = packLengths(packsDir);
+  const difference: Difference = { lost: [...scanned.keys()].filter((pack) => !lengths.has(pack)), shrunk: [], grown: [] };
+  for (const [pack, length] of lengths) {
+    const known = scanned.get(pack);
+    const from = Math.max(known ?? 0, PACK_HEADER.length);
+    if (known !== undefined && length < known) difference.shrunk.push({ pack, length });
+    else if (length > from && !held.has(pack) && isPack(join(packsDir, `${pack}.pack`))) difference.grown.push({ pack, from });
+  }
+  return difference;
+}
+
+/** What is no pack, or one of a later version, is left alone. */
+function isPack(path: string): boolean {
+  return withFile(path, (fd) => readAt(fd, 0, PACK_HEADER.length)).equals(PACK_HEADER);
+}
+
+/** @returns the new rows of what refers to something else */
+function scanPacks({ packsDir, index, readOnly }: RecoverySpace, grown: Difference['grown']): IndexRow[] {
+  const found: IndexRow[] = [];
+  for (const { pack, from } of grown) {
+    const path = join(packsDir, `${pack}.pack`);
+    // What a killed writer left is perhaps not on the disk yet, and a row in the index is to outlive no record.
+    if (!readOnly) syncPath(path);
+    const bytes = readFileSync(path);
+    index.update((edit) => {
+      for (const row of scanRows(pack, bytes, from)) {
+        if (edit.add(row) && row.kind !== 'blob') found.push(row);
       }
       edit.setScanned(pack, bytes.length);
     });
   }
+  if (grown.length > 0 && !readOnly) syncPath(packsDir);
   return found;
 }
 
-function addLoose({ index, loose }: RecoverySpace): void {
+function* scanRows(pack: string, bytes: Buffer, from: number): Generator<IndexRow> {
+  for (const { offset, header } of scanRecords(bytes, from)) {
+    const { kind, digest } = header;
+    if (kind !== 'recipe') yield { kind, digest, location: locationOf(pack, offset, header) };
+    else {
+      const start = offset + RECORD_HEADER_BYTES;
+      const recipe = decodeRecipe(digest, bytes.subarray(start, start + header.storedBytes));
+      if (recipe !== undefined) yield { kind, digest, location: locationOf(pack, offset, header, recipe.sizeBytes) };
+    }
+  }
+}
+
+/** Files that hold what no pack does: those of a store of format 1, and copies that have outlived their pack. */
+function addFiles({ index, files, filesArePrimary }: RecoverySpace): void {
+  const only = [...files.list()].filter(({ digest }) => index.findBlob(digest) === undefined && (filesArePrimary || isRight(files, digest)));
   index.update((edit) => {
-    for (const { digest, sizeBytes } of loose.list()) edit.add({ kind: 'blob', digest, location: { place: 'loose', rawBytes: sizeBytes } });
+    for (const { digest, sizeBytes } of only) edit.add({ kind: 'blob', digest, location: { place: 'loose', rawBytes: sizeBytes } });
   });
 }
 
+function isRight(files: PromotedFiles, digest: string): boolean {
+  try {
+    files.verify(digest);
+    return true;
+  } catch (error) {
+    if (error instanceof HdError) return false;
+    throw error;
+  }
+}
+
 /** Repeats until nothing goes: a tree is incomplete if its subtree is. Mostly one pass, since children are written before parents. */
-function pruneIncomplete({ index, hasLinks }: RecoverySpace, found: RefTarget[]): void {
+function pruneIncomplete({ index, hasLinks }: RecoverySpace, found: IndexRow[]): void {
   for (let left = found; ; ) {
-    const complete: RefTarget[] = [];
-    let removed = 0;
-    for (const target of left) {
-      if (hasLinks(target)) complete.push(target);
+    const complete: IndexRow[] = [];
+    const incomplete: IndexRow[] = [];
+    for (const row of left) {
+      if (hasLinks(row)) complete.push(row);
       else {
-        index.update((edit) => edit.remove(target.kind, target.digest));
-        removed++;
+        // At once: the next one may refer to it.
+        index.update((edit) => edit.remove(row.kind, row.digest));
+        incomplete.push(row);
       }
     }
-    if (removed === 0) return;
+    if (incomplete.length === 0) return;
     left = complete;
   }
 }

@@ -1,43 +1,47 @@
-import { closeSync, fstatSync, openSync } from 'node:fs';
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { HdError, assert, hasher, isErrno } from '@hyperdocker/base';
+import { HdError, hasher } from '@hyperdocker/base';
 import type { BlobDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import type { FsckResult, GcOptions, GcResult, NodeLinks, Ref, RefName, RefTarget, Store, StoreStats, Tree } from './contract.ts';
+import { Blobs } from './blobs.ts';
+import type { BlobWriter, FsckOptions, FsckResult, GcOptions, GcResult, NodeLinks, PutFile, Ref, RefName, RefTarget, StatsOptions, Store, StoreStats, Tree } from './contract.ts';
+import { checkStore } from './disk-fsck.ts';
 import { collectGarbage } from './disk-gc.ts';
 import { recoverIndex } from './disk-recover.ts';
-import { objectCorrupt, objectMissing, sqliteCode, storeWrite } from './errors.ts';
-import { readAt, readStable, syncPath, withFile } from './files.ts';
-import { LooseFiles } from './loose-files.ts';
+import { storeStats } from './disk-stats.ts';
+import { objectMissing, sqliteCode, storeWrite } from './errors.ts';
+import { Chunker, PROFILES } from './fastcdc.ts';
+import type { ChunkingProfile } from './fastcdc.ts';
 import { Lru } from './lru.ts';
-import { locationOf } from './object-index.ts';
-import type { IndexRow, Location, ObjectIndex } from './object-index.ts';
-import { RECORD_HEADER_BYTES, decodePayload, decodeRecordHeader, encodeRecord } from './pack-format.ts';
-import { PackWriter } from './pack-writer.ts';
-import { linksOf, markReachable, objectKey } from './reach.ts';
-import type { ObjectKey, ObjectKind, Reachable } from './reach.ts';
+import type { IndexEdit, IndexRow, Location, ObjectIndex } from './object-index.ts';
+import { OwnPacks } from './own-packs.ts';
+import { PackReader } from './pack-reader.ts';
+import { PackedObjects } from './packed-objects.ts';
+import { PromotedFiles } from './promoted-files.ts';
+import { linksOf, markReachable } from './reach.ts';
+import type { ObjectKind, Reachable } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
-import { listFiles, openIndex, openRefs, prepareDirectory } from './store-directory.ts';
+import { openIndex, openRefs, prepareDirectory, removeIndex, setFormat } from './store-directory.ts';
 import { decodeTree, encodeTree } from './tree-codec.ts';
 
-/** Blobs of this size and above are files of their own. */
-export const LOOSE_BYTES = 64 << 10;
-/** A pack that has grown beyond this is closed at the next flush or record. */
-const MAX_PACK_BYTES = 64 << 20;
-const BLOB_CACHE_BYTES = 32 << 20;
 /** Weighed in entries. */
 const TREE_CACHE_ENTRIES = 300_000;
-const MAX_OPEN_PACKS = 64;
 
 export interface OpenOptions {
   /** Needed for `gc` and `fsck` of a store that holds nodes. */
   nodeLinks?: NodeLinks;
   /** Writes nothing at all; for stores on read-only media too. Puts and refs fail with STORE_WRITE. */
   readOnly?: boolean;
+  /** How new large blobs are cut. Default `standard`. What is there stays as it is, and no digest depends on it. */
+  chunking?: ChunkingProfile;
+  /**
+   * When a moved ref is on the disk. `strict`: when `setRef` returns. `batch`, the default: a power cut may undo the last moves, never half of one. Objects are on the disk
+   * when `flush` returns in both.
+   */
+  durability?: 'batch' | 'strict';
 }
 
 /**
- * Opens the store in `dir`, making it where there is none. What a crash left half done is put right; a missing index is made again.
+ * Opens the store in `dir`, making it where there is none. What a crash left half done is put right; a missing index is made again; a store of format 1 becomes one of
+ * format 2 where it is, unless it is opened for reading only.
  * @throws HdError STORE_VERSION, STORE_FORMAT, STORE_WRITE, STORE_BUSY
  */
 export function openStore(dir: string, options: OpenOptions = {}): Store {
@@ -57,120 +61,97 @@ export function rebuildIndex(dir: string, options: { nodeLinks?: NodeLinks } = {
   }
 }
 
-interface OwnPack {
-  writer: PackWriter;
-  /** Keeps collections of other processes off it. */
-  hold: Disposable;
-  isNew: boolean;
-}
-
-/** Lays `contract.ts` over packs, loose files, the index and the refs. docs/format/cas.md describes the directory. */
+/** Lays `contract.ts` over packs, files, the index and the refs. docs/format/cas.md describes the directory. */
 class DiskStore implements Store {
   readonly #dir: string;
   readonly #packsDir: string;
   readonly #readOnly: boolean;
   readonly #nodeLinks: NodeLinks | undefined;
-  readonly #index: ObjectIndex;
+  #index: ObjectIndex;
   readonly #refs: RefStore;
-  readonly #loose: LooseFiles;
-  /** Appended to since the last flush, or still open for more; the last is the current one. */
-  #ownPacks: OwnPack[] = [];
-  /** In own packs, not in the index yet. */
-  readonly #pending = new Map<ObjectKey, IndexRow>();
-  readonly #packFds = new Map<string, number>();
-  readonly #blobs = new Lru<string, Buffer>(BLOB_CACHE_BYTES);
+  readonly #ownPacks: OwnPacks;
+  readonly #packReader: PackReader;
+  #objects: PackedObjects;
+  readonly #files: PromotedFiles;
+  readonly #chunking: ChunkingProfile;
+  #blobs: Blobs;
   readonly #trees = new Lru<string, Tree>(TREE_CACHE_ENTRIES);
   /** From the first put to the flush, or the ref, that ends the batch: what was there already must not go meanwhile. */
   #batchLease: Disposable | undefined;
   #open = true;
 
-  constructor(dir: string, { nodeLinks, readOnly = false }: OpenOptions) {
+  constructor(dir: string, { nodeLinks, readOnly = false, chunking = 'standard', durability = 'batch' }: OpenOptions) {
     this.#dir = dir;
     this.#packsDir = join(dir, 'packs');
     this.#readOnly = readOnly;
     this.#nodeLinks = nodeLinks;
-    this.#loose = new LooseFiles(dir);
-    prepareDirectory(dir, readOnly);
-    this.#refs = openRefs(dir, readOnly);
-    let opened: ReturnType<typeof openIndex> | undefined;
+    this.#chunking = chunking;
+    const format = prepareDirectory(dir, readOnly);
+    this.#refs = openRefs(dir, { readOnly, strict: durability === 'strict' });
+    let index: ObjectIndex | undefined;
     try {
-      opened = openIndex(dir, readOnly);
-      this.#index = opened.index;
+      this.#ownPacks = new OwnPacks(this.#packsDir, (pack) => this.#refs.holdPack(pack));
+      this.#packReader = new PackReader(this.#packsDir);
+      this.#files = new PromotedFiles(dir);
+      ({ index: this.#index, objects: this.#objects, blobs: this.#blobs } = this.#openObjects());
+      index = this.#index;
       if (!readOnly) {
         this.#refs.forgetDead();
-        this.#loose.removeAbandoned();
+        this.#files.removeAbandoned();
       }
-      if (!readOnly || opened.isNew) this.#recover(opened.isNew);
+      if (!readOnly || !index.isComplete) this.#recover({ filesArePrimary: format === 1 });
+      if (!readOnly) setFormat(dir, format);
     } catch (error) {
-      opened?.index.close();
+      index?.close();
       this.#refs.close();
       throw error;
     }
   }
 
   putBlob(bytes: Uint8Array): BlobDigest {
-    this.#beginBatch();
-    const digest = hasher.hash(bytes);
-    if (bytes.byteLength < LOOSE_BYTES) this.#putPacked('blob', digest, bytes);
-    else if (this.#locate('blob', digest) === undefined) {
-      this.#assertWritable();
-      this.#loose.put(digest, bytes);
-    }
-    return digest as BlobDigest;
+    return this.#blobs.put(bytes);
   }
 
-  putFile(path: string | Buffer): { digest: BlobDigest; size: number } {
-    return withFile(path, (fd) => {
-      const { size } = fstatSync(fd);
-      if (size < LOOSE_BYTES) return { digest: this.putBlob(readStable(fd, size, path)), size };
-      this.#assertWritable();
-      this.#beginBatch();
-      const digest = this.#loose.copyIn(fd, size, path, (known) => this.#locate('blob', known) !== undefined);
-      return { digest: digest as BlobDigest, size };
-    });
+  putFile(path: string | Buffer): PutFile {
+    return this.#blobs.putFile(path);
+  }
+
+  blobWriter(): BlobWriter {
+    this.#assertWritable();
+    return this.#blobs.writer();
   }
 
   hasBlob(digest: BlobDigest): boolean {
-    return this.#locate('blob', digest) !== undefined;
+    return this.#blobs.has(digest);
   }
 
   blobSize(digest: BlobDigest): number {
-    return this.#find('blob', digest).rawBytes;
+    return this.#blobs.size(digest);
   }
 
   getBlob(digest: BlobDigest): Buffer {
-    const cached = this.#blobs.get(digest);
-    if (cached !== undefined) return Buffer.from(cached);
-    const location = this.#find('blob', digest);
-    if (location.place === 'loose') return this.#loose.read(digest, 0, location.rawBytes);
-    return Buffer.from(this.#cacheBlob(digest, location));
+    return this.#blobs.get(digest);
   }
 
   readBlob(digest: BlobDigest, offset: number, length: number): Buffer {
-    let whole = this.#blobs.get(digest);
-    if (whole === undefined) {
-      const location = this.#find('blob', digest);
-      if (location.place === 'loose') return this.#loose.read(digest, offset, length);
-      whole = this.#cacheBlob(digest, location);
-    }
-    return Buffer.from(whole.subarray(offset, offset + length));
+    return this.#blobs.read(digest, offset, length);
+  }
+
+  streamBlob(digest: BlobDigest): Iterable<Buffer> {
+    return this.#blobs.stream(digest);
   }
 
   blobFile(digest: BlobDigest): string | undefined {
-    if (this.#find('blob', digest).place !== 'loose') return undefined;
-    // A file that is still pending has no lasting name yet.
-    if (this.#loose.isPending(digest)) this.#flushObjects();
-    this.#loose.verify(digest);
-    return this.#loose.finalPath(digest);
+    return this.#blobs.file(digest);
   }
 
   putTree(entries: Tree): TreeDigest {
     const encoded = encodeTree(entries);
-    return this.#putPacked('tree', hasher.hash(encoded), encoded) as TreeDigest;
+    return this.#put('tree', hasher.hash(encoded), encoded) as TreeDigest;
   }
 
   hasTree(digest: TreeDigest): boolean {
-    return this.#locate('tree', digest) !== undefined;
+    return this.#objects.locate('tree', digest) !== undefined;
   }
 
   getTree(digest: TreeDigest): Tree {
@@ -183,15 +164,15 @@ class DiskStore implements Store {
   }
 
   putNode(encoded: Uint8Array): NodeDigest {
-    return this.#putPacked('node', hasher.hash(encoded), encoded) as NodeDigest;
+    return this.#put('node', hasher.hash(encoded), encoded) as NodeDigest;
   }
 
   hasNode(digest: NodeDigest): boolean {
-    return this.#locate('node', digest) !== undefined;
+    return this.#objects.locate('node', digest) !== undefined;
   }
 
   getNode(digest: NodeDigest): Buffer {
-    return Buffer.from(this.#readVerified('node', digest));
+    return this.#readVerified('node', digest);
   }
 
   flush(): void {
@@ -206,7 +187,7 @@ class DiskStore implements Store {
   setRef(name: RefName, target: RefTarget, expected?: RefTarget | null): boolean {
     this.#assertWritable();
     this.#flushObjects();
-    const moved = this.#refs.set(name, target, expected, () => void this.#find(target.kind, target.digest));
+    const moved = this.#refs.set(name, target, expected, () => this.#assertPresent(target));
     this.#endBatch();
     return moved;
   }
@@ -229,110 +210,157 @@ class DiskStore implements Store {
     return this.#refs.takeLease(why);
   }
 
+  pin(target: RefTarget, why: string): Disposable {
+    this.#assertWritable();
+    return this.#refs.takePin(target, why, () => this.#assertPresent(target));
+  }
+
   gc(options: GcOptions = {}): GcResult {
     if (options.dryRun !== true) this.#assertWritable();
     if (!this.#readOnly) {
       this.flush();
-      this.#closeOwnPacks(undefined);
+      this.#ownPacks.closeAll();
     }
-    using _lock = options.dryRun === true ? undefined : this.#refs.startGc();
-    if (options.dryRun === true) this.#refs.assertNoLease();
+    using _lock = this.#readOnly ? undefined : this.#refs.startGc(options.waitMs);
     const result = collectGarbage(
+      {
+        dir: this.#dir,
+        packsDir: this.#packsDir,
+        index: this.#index,
+        refs: this.#refs,
+        files: this.#files,
+        mark: (roots, marked, onMark) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked, onMark),
+        copyRecords: (rows) => this.#objects.copyRecords(rows),
+        closePacks: () => this.#ownPacks.closeAll(),
+        forgetPack: (pack) => this.#packReader.forget(pack),
+      },
+      options,
+    );
+    this.#clearCaches();
+    return result;
+  }
+
+  stats(options: StatsOptions = {}): StoreStats {
+    if (!this.#readOnly) this.#flushObjects();
+    return storeStats(
+      {
+        dir: this.#dir,
+        index: this.#index,
+        refs: this.#refs,
+        files: this.#files,
+        reachable: this.#reachable,
+        nodeLinks: this.#nodeLinks,
+        mark: (roots, marked) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked),
+        chunks: (digest) => this.#blobs.chunks(digest) ?? [],
+        stream: (digest) => this.#blobs.stream(digest),
+        chunking: this.#chunking,
+      },
+      options,
+    );
+  }
+
+  fsck(options: FsckOptions = {}): FsckResult {
+    if (options.repair === true) this.#assertWritable();
+    if (!this.#readOnly) this.flush();
+    // A repair moves objects, as a collection does.
+    if (options.repair === true) this.#ownPacks.closeAll();
+    using _hold = this.#readOnly ? undefined : options.repair === true ? this.#refs.startGc() : this.#refs.takeLease('fsck');
+    const indexDamage = this.#index.damage();
+    if (indexDamage !== undefined && options.repair === true) this.#remakeIndex();
+    const result = checkStore(
       {
         packsDir: this.#packsDir,
         index: this.#index,
         refs: this.#refs,
-        loose: this.#loose,
-        mark: (roots, marked) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked),
-        copyRecords: (rows) => this.#copyRecords(rows),
-        forgetPack: (pack) => this.#closePackFd(pack),
+        files: this.#files,
+        reachable: this.#reachable,
+        nodeLinks: this.#nodeLinks,
+        verify: (row) => this.#verify(row),
+        readRecipe: ({ digest, location }) => this.#objects.readRecipe(digest, location),
+        putFile: (path) => this.putFile(path),
+        putBlob: (bytes) => this.putBlob(bytes),
+        settle: () => {
+          this.flush();
+          this.#ownPacks.closeAll();
+        },
+        copyRecords: (rows) => this.#objects.copyRecords(rows),
+        forgetPack: (pack) => this.#packReader.forget(pack),
+        dropCaches: () => this.#clearCaches(),
+        indexDamage,
       },
       options,
     );
-    this.#trees.clear();
-    this.#blobs.clear();
+    this.#clearCaches();
     return result;
-  }
-
-  stats(): StoreStats {
-    const { blobs, others, blobBytes } = this.#index.totals();
-    const pendingBlobs = [...this.#pending.values()].filter(({ kind }) => kind === 'blob').map(({ location }) => location.rawBytes);
-    const pendingLoose = [...this.#loose.pendingSizes.values()];
-    const files = listFiles(this.#dir);
-    return {
-      chunks: blobs + pendingBlobs.length + pendingLoose.length,
-      manifests: others + this.#pending.size - pendingBlobs.length,
-      logicalBytes: [...pendingBlobs, ...pendingLoose].reduce((sum, bytes) => sum + bytes, blobBytes),
-      storedBytes: files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
-      packs: files.filter(({ path }) => path.endsWith('.pack')).length,
-      looseFiles: [...this.#loose.list()].length,
-    };
-  }
-
-  fsck(): FsckResult {
-    if (!this.#readOnly) this.#flushObjects();
-    const problems: FsckResult['problems'] = [];
-    let objectsChecked = 0;
-    for (const { kind, digest, location } of this.#index.all()) {
-      objectsChecked++;
-      const problem = problemOf(() => {
-        if (location.place === 'loose') this.#loose.verify(digest, { again: true });
-        else if (kind === 'tree') decodeTree(this.#readRecord(kind, digest, location));
-        else this.#readRecord(kind, digest, location);
-      });
-      if (problem !== undefined) problems.push({ kind, digest, problem });
-    }
-    problems.push(...this.#refProblems());
-    return { objectsChecked, problems };
-  }
-
-  /** What refs need and the store cannot give. All at once first, since mostly all is well. */
-  #refProblems(): FsckResult['problems'] {
-    const refs = this.#refs.list('');
-    if (this.#lostFrom(refs.map(({ ref }) => ref.target)).length === 0) return [];
-    return refs.flatMap(({ name, ref: { target } }) =>
-      this.#lostFrom([target]).map((problem) => ({ kind: 'ref' as const, digest: target.digest, problem: `ref ${name}: ${problem}` })),
-    );
-  }
-
-  #lostFrom(targets: RefTarget[]): string[] {
-    const lost: string[] = [];
-    const unreadable = problemOf(() => {
-      const { missing } = markReachable(this.#reachable, targets, this.#nodeLinks, new Set());
-      for (const { kind, digest } of missing) lost.push(`${kind} ${digest} is missing`);
-    });
-    return unreadable === undefined ? lost : [unreadable];
   }
 
   /** Flushes and closes. */
   [Symbol.dispose](): void {
     if (!this.#open) return;
     this.#open = false;
-    try {
-      if (!this.#readOnly) this.flush();
-    } finally {
-      this.#endBatch();
-      this.#closeOwnPacks(undefined);
-      for (const fd of this.#packFds.values()) closeSync(fd);
-      this.#packFds.clear();
-      this.#index.close();
-      this.#refs.close();
-    }
+    // Backwards; each is closed even where an earlier one cannot write any more.
+    using closing = new DisposableStack();
+    closing.defer(() => this.#refs.close());
+    closing.defer(() => this.#index.close());
+    closing.defer(() => this.#packReader.close());
+    closing.defer(() => this.#ownPacks.closeAll());
+    closing.defer(() => this.#endBatch());
+    if (!this.#readOnly) this.flush();
   }
 
   rebuild(): { objects: number } {
     using _lease = this.#refs.takeLease('rebuild of the index');
-    this.#updateIndex((edit) => edit.clear());
-    this.#recover(true);
-    const { blobs, others } = this.#index.totals();
-    return { objects: blobs + others };
+    if (this.#index.damage() !== undefined) this.#remakeIndex();
+    else {
+      this.#updateIndex((edit) => edit.clear());
+      this.#recover({ filesArePrimary: false });
+    }
+    const { blobs, recipes, others } = this.#index.totals();
+    return { objects: blobs + recipes + others };
+  }
+
+  #verify(row: IndexRow): void {
+    const { kind, digest, location } = row;
+    if (kind === 'blob' || kind === 'recipe') this.#blobs.verify({ kind, digest, location });
+    else if (kind === 'tree') decodeTree(this.#objects.readAt(kind, digest, location));
+    else this.#objects.readAt(kind, digest, location);
   }
 
   readonly #reachable: Reachable = {
-    hasBlob: (digest) => this.#locate('blob', digest) !== undefined,
-    tree: (digest) => this.#ifPresent('tree', digest, () => this.getTree(digest as TreeDigest)),
-    node: (digest) => this.#ifPresent('node', digest, () => this.#readVerified('node', digest)),
+    chunks: (digest) => this.#blobs.chunks(digest),
+    tree: (digest) => (this.#objects.locate('tree', digest) === undefined ? undefined : this.getTree(digest as TreeDigest)),
+    node: (digest) => (this.#objects.locate('node', digest) === undefined ? undefined : this.#readVerified('node', digest)),
   };
+
+  /** What reads the index. */
+  #openObjects(): { index: ObjectIndex; objects: PackedObjects; blobs: Blobs } {
+    const index = openIndex(this.#dir, this.#readOnly);
+    const objects = new PackedObjects(index, this.#ownPacks, this.#packReader);
+    const profile = PROFILES[this.#chunking];
+    const blobs = new Blobs({
+      objects,
+      files: this.#files,
+      cutting: { profile, chunker: new Chunker(profile) },
+      readOnly: this.#readOnly,
+      beginBatch: () => this.#beginBatch(),
+      assertWritable: () => this.#assertWritable(),
+      lease: (why) => this.lease(why),
+    });
+    return { index, objects, blobs };
+  }
+
+  /** In place of a file that SQLite cannot read any more. Nothing is pending. */
+  #remakeIndex(): void {
+    this.#index.close();
+    removeIndex(this.#dir);
+    ({ index: this.#index, objects: this.#objects, blobs: this.#blobs } = this.#openObjects());
+    this.#recover({ filesArePrimary: false });
+  }
+
+  #clearCaches(): void {
+    this.#trees.clear();
+    this.#blobs.clearCaches();
+  }
 
   #beginBatch(): void {
     if (!this.#readOnly) this.#batchLease ??= this.#refs.takeLease('writes that are not flushed');
@@ -344,87 +372,19 @@ class DiskStore implements Store {
   }
 
   #flushObjects(): void {
-    const loose = this.#loose.pendingSizes;
-    if (this.#pending.size === 0 && loose.size === 0) return;
-    for (const { writer } of this.#ownPacks) writer.sync();
-    this.#syncNewPacks();
-    this.#loose.publish();
-    this.#updateIndex((edit) => {
-      for (const row of this.#pending.values()) edit.add(row);
-      for (const { writer } of this.#ownPacks) edit.setScanned(writer.id, writer.lengthBytes);
-      for (const [digest, rawBytes] of loose) edit.add({ kind: 'blob', digest, location: { place: 'loose', rawBytes } });
-    });
-    this.#pending.clear();
-    this.#loose.settle();
-    const current = this.#ownPacks.at(-1);
-    this.#closeOwnPacks(current !== undefined && current.writer.lengthBytes < MAX_PACK_BYTES ? current : undefined);
+    this.#objects.flush((change) => this.#updateIndex(change));
   }
 
-  #ifPresent<T>(kind: ObjectKind, digest: string, read: () => T): T | undefined {
-    return this.#locate(kind, digest) === undefined ? undefined : read();
-  }
-
-  #putPacked(kind: ObjectKind, digest: string, bytes: Uint8Array): string {
+  #put(kind: 'tree' | 'node', digest: string, bytes: Uint8Array): string {
     this.#beginBatch();
-    if (this.#lookUp(kind, digest) !== undefined) return digest;
-    this.#assertWritable();
-    const { header, record } = encodeRecord(kind, digest, bytes);
-    const { writer } = this.#currentPack();
-    const offset = writer.append(record);
-    this.#pending.set(objectKey(kind, digest), { kind, digest, location: locationOf(writer.id, offset, header) });
-    writer.drain();
+    if (this.#objects.isDamaged(kind, digest) || this.#objects.locate(kind, digest) === undefined) {
+      this.#assertWritable();
+      this.#objects.append(kind, digest, bytes);
+    }
     return digest;
   }
 
-  #currentPack(): OwnPack {
-    const current = this.#ownPacks.at(-1);
-    if (current !== undefined && current.writer.lengthBytes < MAX_PACK_BYTES) return current;
-    const id = `${Date.now().toString(16).padStart(12, '0')}-${randomBytes(8).toString('hex')}`;
-    // The hold comes first: a collection that sees the file sees the hold.
-    const hold = this.#refs.holdPack(id);
-    try {
-      const pack = { writer: new PackWriter(this.#packsDir, id), hold, isNew: true };
-      this.#ownPacks.push(pack);
-      return pack;
-    } catch (error) {
-      hold[Symbol.dispose]();
-      throw error;
-    }
-  }
-
-  #closeOwnPacks(keep: OwnPack | undefined): void {
-    for (const pack of this.#ownPacks) {
-      if (pack === keep) continue;
-      pack.writer.close();
-      pack.hold[Symbol.dispose]();
-    }
-    this.#ownPacks = keep === undefined ? [] : [keep];
-  }
-
-  #syncNewPacks(): void {
-    if (!this.#ownPacks.some(({ isNew }) => isNew)) return;
-    syncPath(this.#packsDir);
-    for (const pack of this.#ownPacks) pack.isNew = false;
-  }
-
-  /** Copies records as they are into a new pack, for gc. The new pack is synced. @returns their new rows, with the packs' lengths */
-  #copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> } {
-    const copied = rows.map((row): IndexRow => {
-      const { location } = row;
-      assert(location.place === 'pack', 'only packs are rewritten');
-      const record = this.#readPack(location.pack, location.offset, RECORD_HEADER_BYTES + location.storedBytes);
-      const { writer } = this.#currentPack();
-      const offset = writer.append(record);
-      writer.drain();
-      return { ...row, location: { ...location, pack: writer.id, offset } };
-    });
-    for (const { writer } of this.#ownPacks) writer.sync();
-    this.#syncNewPacks();
-    const packs = new Map(this.#ownPacks.map(({ writer }) => [writer.id, writer.lengthBytes]));
-    return { rows: copied, packs };
-  }
-
-  #updateIndex(change: Parameters<ObjectIndex['update']>[0]): void {
+  #updateIndex(change: (edit: IndexEdit) => void): void {
     try {
       this.#index.update(change);
     } catch (error) {
@@ -432,126 +392,46 @@ class DiskStore implements Store {
     }
   }
 
-  #recover(everything: boolean): void {
-    recoverIndex(
-      {
-        packsDir: this.#packsDir,
-        index: this.#index,
-        loose: this.#loose,
-        heldPacks: () => this.#refs.heldPacks(),
-        lease: () => (this.#readOnly ? undefined : this.#refs.takeLease('recovery of the index')),
-        hasLinks: (target) => this.#hasLinks(target),
-      },
-      everything,
-    );
+  #recover({ filesArePrimary }: { filesArePrimary: boolean }): void {
+    recoverIndex({
+      packsDir: this.#packsDir,
+      index: this.#index,
+      files: this.#files,
+      filesArePrimary,
+      readOnly: this.#readOnly,
+      heldPacks: () => this.#refs.heldPacks(),
+      lease: () => (this.#readOnly ? undefined : this.#refs.takeLease('recovery of the index')),
+      hasLinks: (row) => this.#hasLinks(row),
+    });
   }
 
-  /** Does the store hold all that a tree or node refers to directly? Nodes of unknown kinds pass. */
-  #hasLinks(target: RefTarget): boolean {
-    if (target.kind === 'node' && this.#nodeLinks === undefined) return true;
+  /** Does the store hold all that an object refers to directly? Nodes of unknown kinds pass. */
+  #hasLinks({ kind, digest, location }: IndexRow): boolean {
+    if (kind === 'node' && this.#nodeLinks === undefined) return true;
     try {
-      return linksOf(this.#reachable, target, this.#nodeLinks)?.every(({ kind, digest }) => this.#locate(kind, digest) !== undefined) === true;
+      if (kind === 'recipe') return [...this.#objects.readRecipe(digest, location).chunks()].every((chunk) => this.#objects.locate('blob', chunk.digest)?.rawBytes === chunk.sizeBytes);
+      return linksOf(this.#reachable, { kind, digest }, this.#nodeLinks)?.every((target) => this.#isPresent(target.kind, target.digest)) === true;
     } catch (error) {
       if (error instanceof HdError) return false;
       throw error;
     }
   }
 
-  #locate(kind: ObjectKind, digest: string): Location | undefined {
-    const found = this.#lookUp(kind, digest);
-    if (found !== undefined || kind !== 'blob') return found;
-    // A named loose file is whole, whether or not the index heard of it.
-    const rawBytes = this.#loose.sizeOf(digest);
-    return rawBytes === undefined ? undefined : { place: 'loose', rawBytes };
+  #isPresent(kind: ObjectKind, digest: string): boolean {
+    return kind === 'blob' ? this.#blobs.has(digest) : this.#objects.locate(kind, digest) !== undefined;
   }
 
-  #lookUp(kind: ObjectKind, digest: string): Location | undefined {
-    return this.#pending.get(objectKey(kind, digest))?.location ?? this.#index.find(kind, digest);
+  #assertPresent({ kind, digest }: RefTarget): void {
+    if (!this.#isPresent(kind, digest)) throw objectMissing(kind, digest);
   }
 
-  #find(kind: ObjectKind, digest: string): Location {
-    const location = this.#locate(kind, digest);
+  #readVerified(kind: 'tree' | 'node', digest: string): Buffer {
+    const location: Location | undefined = this.#objects.locate(kind, digest);
     if (location === undefined) throw objectMissing(kind, digest);
-    return location;
-  }
-
-  #cacheBlob(digest: string, location: Location): Buffer {
-    const bytes = this.#readLocated('blob', digest, location);
-    this.#blobs.set(digest, bytes, bytes.length + 128);
-    return bytes;
-  }
-
-  #readVerified(kind: ObjectKind, digest: string): Buffer {
-    return this.#readLocated(kind, digest, this.#find(kind, digest));
-  }
-
-  /** Looks once more where a collection in another process has moved the object meanwhile. */
-  #readLocated(kind: ObjectKind, digest: string, location: Location): Buffer {
-    try {
-      return this.#readRecord(kind, digest, location);
-    } catch (error) {
-      if (!(error instanceof HdError) || error.code !== 'OBJECT_MISSING') throw error;
-      return this.#readRecord(kind, digest, this.#find(kind, digest));
-    }
-  }
-
-  /** @throws HdError OBJECT_MISSING (the pack is gone), OBJECT_CORRUPT */
-  #readRecord(kind: ObjectKind, digest: string, location: Location): Buffer {
-    assert(location.place === 'pack', 'large blobs are read in parts');
-    const { pack, offset, storedBytes, rawBytes } = location;
-    let record: Buffer;
-    try {
-      record = this.#readPack(pack, offset, RECORD_HEADER_BYTES + storedBytes);
-    } catch (error) {
-      throw isErrno(error, 'ENOENT') ? objectMissing(kind, digest) : error;
-    }
-    const header = decodeRecordHeader(record);
-    if (header === undefined || header.kind !== kind || header.digest !== digest || header.storedBytes !== storedBytes || header.rawBytes !== rawBytes) {
-      throw objectCorrupt(kind, digest, `pack ${pack}`);
-    }
-    let bytes: Buffer;
-    try {
-      bytes = decodePayload(header, record.subarray(RECORD_HEADER_BYTES));
-    } catch (error) {
-      throw objectCorrupt(kind, digest, `pack ${pack}`, error);
-    }
-    if (hasher.hash(bytes) !== digest) throw objectCorrupt(kind, digest, `pack ${pack}`);
-    return bytes;
-  }
-
-  #readPack(pack: string, offset: number, length: number): Buffer {
-    const own = this.#ownPacks.find(({ writer }) => writer.id === pack);
-    if (own !== undefined) return own.writer.read(offset, length);
-    let fd = this.#packFds.get(pack);
-    if (fd === undefined) {
-      fd = openSync(join(this.#packsDir, `${pack}.pack`), 'r');
-      for (const [oldest] of this.#packFds) {
-        if (this.#packFds.size < MAX_OPEN_PACKS) break;
-        this.#closePackFd(oldest);
-      }
-      this.#packFds.set(pack, fd);
-    }
-    return readAt(fd, offset, length);
-  }
-
-  #closePackFd(pack: string): void {
-    const fd = this.#packFds.get(pack);
-    if (fd === undefined) return;
-    closeSync(fd);
-    this.#packFds.delete(pack);
+    return this.#objects.read(kind, digest, location);
   }
 
   #assertWritable(): void {
     if (this.#readOnly) throw new HdError('STORE_WRITE', `the store ${this.#dir} is open for reading only`, { hint: 'open it for writing' });
-  }
-}
-
-function problemOf(check: () => void): string | undefined {
-  try {
-    check();
-    return undefined;
-  } catch (error) {
-    if (error instanceof HdError) return error.message;
-    throw error;
   }
 }

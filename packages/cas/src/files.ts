@@ -8,9 +8,14 @@ export const BLOCK_BYTES = 1 << 20;
 /** Up to `length` bytes at `offset`; shorter only at the end of the file. */
 export function readAt(fd: number, offset: number, length: number): Buffer {
   const buffer = Buffer.allocUnsafe(length);
+  return buffer.subarray(0, fillFrom(fd, buffer, offset));
+}
+
+/** Fills `into` from `offset` on. @returns how many bytes there were: fewer only at the end of the file */
+export function fillFrom(fd: number, into: Buffer, offset: number): number {
   let done = 0;
-  for (let got = -1; got !== 0 && done < length; done += got) got = readSync(fd, buffer, done, length - done, offset + done);
-  return done === length ? buffer : buffer.subarray(0, done);
+  for (let got = -1; got !== 0 && done < into.length; done += got) got = readSync(fd, into, done, into.length - done, offset + done);
+  return done;
 }
 
 /** @throws HdError FILE_CHANGED */

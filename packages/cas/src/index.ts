@@ -1,6 +1,9 @@
 export * from './contract.ts';
-export { LOOSE_BYTES, openStore, rebuildIndex } from './disk-store.ts';
+export { PROMOTE_BYTES } from './blobs.ts';
+export { openStore, rebuildIndex } from './disk-store.ts';
 export type { OpenOptions } from './disk-store.ts';
+export { Chunker, PROFILES } from './fastcdc.ts';
+export type { CdcParameters, ChunkingProfile } from './fastcdc.ts';
 export { openMemoryStore } from './memory-store.ts';
 export { TreeBuilder } from './tree-builder.ts';
 export type { BuilderEntry, OpenDirEntry } from './tree-builder.ts';

@@ -1,11 +1,14 @@
 import { hasher } from '@hyperdocker/base';
 import type { BlobDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import type { FsckResult, GcOptions, GcResult, NodeLinks, Ref, RefName, RefTarget, Store, StoreStats, Tree } from './contract.ts';
+import type { BlobWriter, FsckResult, GcOptions, GcResult, NodeLinks, PutFile, Ref, RefName, RefTarget, Store, StoreStats, Tree } from './contract.ts';
 import { objectMissing, storeBusy } from './errors.ts';
 import { readWhole } from './files.ts';
 import { markReachable, objectKey } from './reach.ts';
 import type { ObjectKey, ObjectKind, Reachable } from './reach.ts';
 import { decodeTree, encodeTree } from './tree-codec.ts';
+
+/** What `streamBlob` gives out at once. */
+const PART_BYTES = 1 << 20;
 
 interface StoredObject {
   kind: ObjectKind;
@@ -26,6 +29,7 @@ class MemoryStore implements Store {
   readonly #refs = new Map<RefName, Ref>();
   readonly #reflogs = new Map<RefName, Ref[]>();
   readonly #leases = new Set<{ why: string }>();
+  readonly #pins = new Set<RefTarget>();
   readonly #nodeLinks: NodeLinks | undefined;
 
   constructor(nodeLinks: NodeLinks | undefined) {
@@ -36,9 +40,21 @@ class MemoryStore implements Store {
     return this.#put('blob', bytes) as BlobDigest;
   }
 
-  putFile(path: string | Buffer): { digest: BlobDigest; size: number } {
+  putFile(path: string | Buffer): PutFile {
     const bytes = readWhole(path);
-    return { digest: this.#put('blob', bytes) as BlobDigest, size: bytes.length };
+    return { digest: this.putBlob(bytes), size: bytes.length };
+  }
+
+  blobWriter(): BlobWriter {
+    const parts: Buffer[] = [];
+    return {
+      write: (bytes) => void parts.push(Buffer.from(bytes)),
+      finish: () => {
+        const bytes = Buffer.concat(parts);
+        return { digest: this.putBlob(bytes), size: bytes.length };
+      },
+      [Symbol.dispose]: () => void parts.splice(0),
+    };
   }
 
   hasBlob(digest: BlobDigest): boolean {
@@ -55,6 +71,11 @@ class MemoryStore implements Store {
 
   readBlob(digest: BlobDigest, offset: number, length: number): Buffer {
     return Buffer.from(this.#get('blob', digest).bytes.subarray(offset, offset + length));
+  }
+
+  *streamBlob(digest: BlobDigest): Iterable<Buffer> {
+    const { bytes } = this.#get('blob', digest);
+    for (let offset = 0; offset < bytes.length; offset += PART_BYTES) yield Buffer.from(bytes.subarray(offset, offset + PART_BYTES));
   }
 
   blobFile(): string | undefined {
@@ -122,16 +143,25 @@ class MemoryStore implements Store {
     return { [Symbol.dispose]: () => void this.#leases.delete(lease) };
   }
 
+  pin(target: RefTarget): Disposable {
+    const pin = { ...target };
+    this.#pins.add(pin);
+    return { [Symbol.dispose]: () => void this.#pins.delete(pin) };
+  }
+
   gc(options: GcOptions = {}): GcResult {
     for (const { why } of this.#leases) throw storeBusy(`${why} (this process)`);
     const youngerThanMs = Date.now() - (options.graceMs ?? 0);
     const young = [...this.#objects.values()].filter(({ putAtMs }) => putAtMs > youngerThanMs);
     const roots = [...this.#refs.values()].map((ref) => ref.target);
     const marked = new Set<ObjectKey>();
-    markReachable(this.#reachable, [...roots, ...(options.extraRoots ?? []), ...young], this.#nodeLinks, marked);
-    const result: GcResult = { manifestsRemoved: 0, chunksRemoved: 0, bytesFreed: 0 };
+    markReachable(this.#reachable, [...roots, ...this.#pins, ...(options.extraRoots ?? []), ...young], this.#nodeLinks, marked);
+    const result: GcResult = { manifestsRemoved: 0, chunksRemoved: 0, bytesFreed: 0, demoted: 0, evicted: [], storedBytes: 0 };
     for (const [key, { kind, bytes }] of this.#objects) {
-      if (marked.has(key)) continue;
+      if (marked.has(key)) {
+        result.storedBytes += bytes.length;
+        continue;
+      }
       if (kind === 'blob') result.chunksRemoved++;
       else result.manifestsRemoved++;
       result.bytesFreed += bytes.length;
@@ -141,7 +171,7 @@ class MemoryStore implements Store {
   }
 
   stats(): StoreStats {
-    const stats: StoreStats = { chunks: 0, manifests: 0, logicalBytes: 0, storedBytes: 0, packs: 0, looseFiles: 0 };
+    const stats: StoreStats = { chunks: 0, manifests: 0, logicalBytes: 0, uniqueBytes: 0, packedBytes: 0, storedBytes: 0, packs: 0, looseFiles: 0, looseBytes: 0 };
     for (const { kind, bytes } of this.#objects.values()) {
       stats.storedBytes += bytes.length;
       if (kind === 'blob') {
@@ -149,17 +179,20 @@ class MemoryStore implements Store {
         stats.logicalBytes += bytes.length;
       } else stats.manifests++;
     }
+    stats.uniqueBytes = stats.packedBytes = stats.logicalBytes;
     return stats;
   }
 
   fsck(): FsckResult {
     const problems: FsckResult['problems'] = [];
     for (const { kind, digest, bytes } of this.#objects.values()) {
-      if (hasher.hash(bytes) !== digest) problems.push({ kind, digest, problem: 'its bytes have another digest' });
+      if (hasher.hash(bytes) !== digest) problems.push({ kind, digest, problem: 'its bytes have another digest', names: [], repaired: false });
     }
     for (const [name, { target }] of this.#refs) {
       const { missing } = markReachable(this.#reachable, [target], this.#nodeLinks, new Set());
-      for (const lost of missing) problems.push({ kind: 'ref', digest: target.digest, problem: `ref ${name}: ${lost.kind} ${lost.digest} is missing` });
+      for (const lost of missing) {
+        problems.push({ kind: 'ref', digest: target.digest, problem: `ref ${name}: ${lost.kind} ${lost.digest} is missing`, names: [{ ref: name, path: '' }], repaired: false });
+      }
     }
     return { objectsChecked: this.#objects.size, problems };
   }
@@ -167,7 +200,7 @@ class MemoryStore implements Store {
   [Symbol.dispose](): void {}
 
   readonly #reachable: Reachable = {
-    hasBlob: (digest) => this.#objects.has(objectKey('blob', digest)),
+    chunks: (digest) => (this.#objects.has(objectKey('blob', digest)) ? [] : undefined),
     tree: (digest) => (this.#objects.has(objectKey('tree', digest)) ? this.getTree(digest as TreeDigest) : undefined),
     node: (digest) => this.#objects.get(objectKey('node', digest))?.bytes,
   };

@@ -1,5 +1,7 @@
-import { crc32, zstdCompressSync, zstdDecompressSync, constants } from 'node:zlib';
+import { crc32 } from 'node:zlib';
+import { assert } from '@hyperdocker/base';
 import type { ObjectKind } from './reach.ts';
+import { compressZstd, decompressZstd } from './zstd.ts';
 
 /**
  * A pack: this header, then records one after another, only ever appended. Each record describes itself, so that the index can be made
@@ -11,18 +13,27 @@ const RECORD_MAGIC = Buffer.from('HDob', 'latin1');
 const RECORD_VERSION = 1;
 const CRC_OFFSET = 48;
 
-const KIND_CODES: Record<ObjectKind, number> = { blob: 1, tree: 2, node: 3 };
-const KINDS: readonly (ObjectKind | undefined)[] = [undefined, 'blob', 'tree', 'node'];
+/** What a record holds. A recipe stands for a blob that is stored in chunks; each chunk is a blob. */
+export type RecordKind = ObjectKind | 'recipe';
+const KIND_CODES: Record<RecordKind, number> = { blob: 1, tree: 2, node: 3, recipe: 4 };
+const KINDS: readonly (RecordKind | undefined)[] = [undefined, 'blob', 'tree', 'node', 'recipe'];
 /** Recorded with each object, never guessed from its bytes. */
 export type Codec = 0 | 1;
 export const CODEC_RAW: Codec = 0;
 export const CODEC_ZSTD: Codec = 1;
 /** Below this, compression gains less than it costs. */
 const MIN_COMPRESSED_BYTES = 512;
-const ZSTD_PARAMS = { [constants.ZSTD_c_compressionLevel]: 3 };
+/** From here on, a sample must shrink before the whole is compressed: zstd takes 4 ms for a MiB that it cannot make smaller. */
+const SAMPLED_BYTES = 64 << 10;
+const SAMPLE_PARTS = 4;
+const SAMPLE_PART_BYTES = 4 << 10;
+/** What does not become this much smaller stays raw: then a read costs no decompression. */
+const WORTHWHILE_RATIO = 0.97;
+/** Longer objects are refused, so that no header makes a reader ask for the whole memory. */
+export const MAX_OBJECT_BYTES = 1 << 30;
 
 export interface RecordHeader {
-  kind: ObjectKind;
+  kind: RecordKind;
   digest: string;
   codec: Codec;
   /** Of the payload in the pack. */
@@ -31,25 +42,20 @@ export interface RecordHeader {
   rawBytes: number;
 }
 
-export function kindCode(kind: ObjectKind): number {
+export function kindCode(kind: RecordKind): number {
   return KIND_CODES[kind];
 }
 
-export function kindOfCode(code: number): ObjectKind | undefined {
+export function kindOfCode(code: number): RecordKind | undefined {
   return KINDS[code];
 }
 
 /** The whole record; compresses where that helps. */
-export function encodeRecord(kind: ObjectKind, digest: string, bytes: Uint8Array): { header: RecordHeader; record: Buffer } {
-  let payload = bytes;
-  let codec = CODEC_RAW;
-  if (bytes.byteLength > MIN_COMPRESSED_BYTES) {
-    const compressed = zstdCompressSync(bytes, { params: ZSTD_PARAMS, chunkSize: bytes.byteLength });
-    if (compressed.byteLength < bytes.byteLength) {
-      payload = compressed;
-      codec = CODEC_ZSTD;
-    }
-  }
+export function encodeRecord(kind: RecordKind, digest: string, bytes: Uint8Array): { header: RecordHeader; record: Buffer } {
+  assert(bytes.byteLength <= MAX_OBJECT_BYTES, `one object of ${bytes.byteLength} bytes`);
+  const compressed = kind === 'recipe' ? undefined : compress(bytes);
+  const payload = compressed ?? bytes;
+  const codec = compressed === undefined ? CODEC_RAW : CODEC_ZSTD;
   const record = Buffer.allocUnsafe(RECORD_HEADER_BYTES + payload.byteLength);
   RECORD_MAGIC.copy(record, 0);
   record[4] = RECORD_VERSION;
@@ -73,11 +79,16 @@ export function decodeRecordHeader(bytes: Buffer): RecordHeader | undefined {
   return { kind, codec: codec as Codec, storedBytes: bytes.readUInt32LE(8), rawBytes: bytes.readUInt32LE(12), digest: bytes.toString('hex', 16, CRC_OFFSET) };
 }
 
-/** The object in a record. The caller checks the digest. @throws where the payload does not decompress */
+/**
+ * The object in a record; a view of `payload` where it is stored raw. The caller checks the digest.
+ * @throws where the payload is not what the header says. Never inflates beyond that.
+ */
 export function decodePayload(header: RecordHeader, payload: Buffer): Buffer {
-  if (header.codec === CODEC_RAW) return payload;
-  const sizeBytes = Math.max(header.rawBytes, MIN_COMPRESSED_BYTES);
-  return zstdDecompressSync(payload, { maxOutputLength: sizeBytes, chunkSize: sizeBytes });
+  const { codec, rawBytes } = header;
+  if (rawBytes > MAX_OBJECT_BYTES) throw new RangeError(`an object of ${rawBytes} bytes`);
+  const bytes = codec === CODEC_RAW ? payload : decompressZstd(payload, rawBytes);
+  if (bytes.length !== rawBytes) throw new RangeError(`${bytes.length} bytes where the header says ${rawBytes}`);
+  return bytes;
 }
 
 /**
@@ -95,6 +106,29 @@ export function* scanRecords(pack: Buffer, from: number): Generator<{ offset: nu
       offset = pack.indexOf(RECORD_MAGIC, offset + 1);
     }
   }
+}
+
+/** One zstd frame; undefined where it is not worth it. */
+function compress(bytes: Uint8Array): Buffer | undefined {
+  if (bytes.byteLength <= MIN_COMPRESSED_BYTES) return undefined;
+  if (bytes.byteLength >= SAMPLED_BYTES && !shrinks(sampleOf(bytes))) return undefined;
+  const compressed = compressZstd(bytes);
+  return compressed !== undefined && isWorthwhile(compressed, bytes) ? compressed : undefined;
+}
+
+function shrinks(sample: Uint8Array): boolean {
+  const compressed = compressZstd(sample);
+  return compressed !== undefined && isWorthwhile(compressed, sample);
+}
+
+function isWorthwhile(compressed: Uint8Array, bytes: Uint8Array): boolean {
+  return compressed.byteLength < bytes.byteLength * WORTHWHILE_RATIO;
+}
+
+/** Parts from all over, since archives and images begin with headers that do shrink. */
+function sampleOf(bytes: Uint8Array): Buffer {
+  const step = Math.floor((bytes.byteLength - SAMPLE_PART_BYTES) / (SAMPLE_PARTS - 1));
+  return Buffer.concat(Array.from({ length: SAMPLE_PARTS }, (_, i) => bytes.subarray(i * step, i * step + SAMPLE_PART_BYTES)));
 }
 
 /** CRC-32 of everything in the record but the checksum itself. */

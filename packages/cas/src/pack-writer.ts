@@ -1,7 +1,7 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { storeWrite } from './errors.ts';
-import { readAt } from './files.ts';
+import { fillFrom } from './files.ts';
 import { PACK_HEADER } from './pack-format.ts';
 
 /** Small records are gathered into one write. */
@@ -49,10 +49,10 @@ export class PackWriter {
     if (this.#bufferedBytes >= BUFFER_BYTES) this.writeOut();
   }
 
-  /** Reads back what was appended. @throws HdError STORE_WRITE */
-  read(offset: number, length: number): Buffer {
-    if (offset + length > this.#writtenBytes) this.writeOut();
-    return readAt(this.#fd, offset, length);
+  /** Fills `into` with what was appended, from `offset` on. @returns how many bytes there were. @throws HdError STORE_WRITE */
+  readInto(into: Buffer, offset: number): number {
+    if (offset + into.length > this.#writtenBytes) this.writeOut();
+    return fillFrom(this.#fd, into, offset);
   }
 
   /** Moves what is buffered to the file. @throws HdError STORE_WRITE */

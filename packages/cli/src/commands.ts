@@ -31,15 +31,25 @@ export const COMMANDS: readonly CommandSpec[] = [
       'wait-timeout': { type: 'number', value: 'SECONDS', help: 'with --detach: give up waiting after this time (exit code 5)' },
       'no-watch': { type: 'boolean', help: 'do not follow changes of files' },
       pull: { type: 'boolean', help: 'look for a newer base image' },
+      'no-cache': { type: 'boolean', help: 'run every build step, also those whose results are known' },
     },
     examples: [['hd up', 'run in the foreground; Ctrl-C stops it'], ['hd up examples/flask-demo', 'the project of another directory'], ['hd up -d && hd logs -f', 'run in the background, follow the logs'], ['hd up --json', 'one line of JSON for each event']],
     load: () => import('./commands/up.ts'),
   },
   {
     name: 'build', group: 'Common', summary: 'Bring the build up to date without running services.', usage: '[dir]', takes: [0, 1],
-    flags: { pull: { type: 'boolean', help: 'look for a newer base image' } },
+    flags: {
+      pull: { type: 'boolean', help: 'look for a newer base image' },
+      'no-cache': { type: 'boolean', help: 'run every build step, also those whose results are known' },
+      'dry-run': { type: 'boolean', help: 'only say which steps would run, and why' },
+    },
     examples: [['hd build', 'run the steps that have to run'], ['hd build --json', 'one line of JSON for each event']],
     load: () => import('./commands/build.ts'),
+  },
+  {
+    name: 'why', group: 'Common', summary: 'Say why steps ran or did not, why a service restarted, or what a file has to do with either.', usage: '[step|service|file]', takes: [0, 1], flags: {},
+    examples: [['hd why', 'all steps of the last build'], ['hd why 2', 'the second step'], ['hd why "pip install"', 'the step whose command begins so'], ['hd why web', 'a service'], ['hd why src/app.py', 'a file']],
+    load: () => import('./commands/why.ts'),
   },
   {
     name: 'down', group: 'Common', summary: 'Stop the environment and all its services.', usage: '[dir]', takes: [0, 1],

@@ -146,7 +146,9 @@ export class EventRenderer {
         this.#savedMs += event.savedMs;
         return this.#isBuilt ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] CACHED ${oneLine(step.command)} (saved ${formatDuration(event.savedMs)})`))];
       case 'ran':
-        return [...listed(heading), stdout(`${label} ${outPaint('green', 'DONE')} ${formatDuration(event.ms)}${event.volatile.length === 0 ? '' : outPaint('dim', ` (${event.volatile.join(', ')})`)}`)];
+        return [...listed(heading), stdout(`${label} ${outPaint('green', 'DONE')} ${formatDuration(event.ms)}${remarks(event).length === 0 ? '' : outPaint('dim', ` (${remarks(event).join(', ')})`)}`)];
+      case 'discarded':
+        return live ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] runs again: a step before it changed what it looks at`))];
       case 'failed':
         return [...listed(heading), ...this.#failedStep(event)];
       default:
@@ -281,6 +283,11 @@ function listed<T>(value: T | undefined): T[] {
 /** What is left on a terminal of a line that was written over with carriage returns. */
 function lastState(line: string): string {
   return line.replace(/\r+$/, '').split('\r').at(-1) ?? '';
+}
+
+function remarks({ volatile, dropped }: Extract<StepEvent, { status: 'ran' }>): string[] {
+  if (dropped === undefined) return volatile;
+  return [...volatile, `dropped ${plural(dropped.count, 'path')} outside of its outputs: ${printable(dropped.first)}${dropped.count === 1 ? '' : ' …'}`];
 }
 
 function placeOf(step: StepId): string {

@@ -20,7 +20,7 @@ export interface Session {
   since: number;
 }
 
-export type StartOptions = Pick<LaunchOptions, 'refreshImage' | 'watch' | 'buildOnly'>;
+export type StartOptions = Pick<LaunchOptions, 'refreshImage' | 'watch' | 'buildOnly' | 'noCache'>;
 
 /** The supervisor of a project: the one that runs, or a new one. */
 export async function attachOrLaunch(place: ProjectPlace, spec: EnvSpec, options: StartOptions, invocation: Invocation): Promise<Session> {

@@ -14,5 +14,5 @@ for (let i = 0; i < Number(count); i++) {
   const input = treeOf(store, { input: `${name} ${i}` });
   const delta = treeOf(store, { output: `${name} ${i}` });
   const log: BlobDigest = store.putBlob(Buffer.from('log'));
-  cache.record(definition as ActionDigest, input, new Map([[toByteString('input'), Asked.content]]), { delta, log, durationMs: i, caches: [], volatile: [] });
+  cache.record(definition as ActionDigest, input, { paths: new Map([[toByteString('input'), Asked.content]]), askers: new Map() }, { delta, log, durationMs: i, caches: [], volatile: [], notPassed: [] });
 }

@@ -23,6 +23,20 @@ export interface ActionDefinition {
    * whole input tree.
    */
   untracedInput?: TreeDigest;
+  /** Globs: of the project's files, those that match are in its tree. Undefined: all. */
+  inputs?: readonly string[];
+  /** Absolute paths: what it writes elsewhere is dropped. Undefined: nothing is. */
+  outputs?: readonly string[];
+  /** Which secrets it gets and where. Never their values. */
+  secrets?: readonly SecretUse[];
+}
+
+export interface SecretUse {
+  id: string;
+  /** Absolute path. */
+  file: string;
+  /** The variable that holds it as well. */
+  env?: string;
 }
 
 export function encodeDefinition(definition: ActionDefinition): Buffer {
@@ -34,7 +48,27 @@ export function encodeDefinition(definition: ActionDefinition): Buffer {
   for (const dir of [...definition.cacheDirs].sort()) encoder.text(dir);
   if (definition.untracedInput === undefined) encoder.uint(0);
   else encoder.uint(1).digest(definition.untracedInput);
+  encodeDeclarations(encoder, definition);
   return encoder.finish();
+}
+
+/** Nothing at all where nothing is declared. */
+function encodeDeclarations(encoder: Encoder, { inputs, outputs, secrets = [] }: ActionDefinition): void {
+  if (inputs === undefined && outputs === undefined && secrets.length === 0) return;
+  // Of patterns the last that matches decides: their order counts.
+  encodeList(encoder, inputs);
+  encodeList(encoder, outputs === undefined ? undefined : [...outputs].sort());
+  encoder.uint(secrets.length);
+  for (const { id, file, env } of [...secrets].sort((a, b) => (a.id < b.id ? -1 : 1))) {
+    encoder.text(id).text(file);
+    encodeList(encoder, env === undefined ? undefined : [env]);
+  }
+}
+
+/** Zero for "not there", else one more than the count. */
+function encodeList(encoder: Encoder, list: readonly string[] | undefined): void {
+  encoder.uint(list === undefined ? 0 : list.length + 1);
+  for (const item of list ?? []) encoder.text(item);
 }
 
 export function definitionKey(definition: ActionDefinition): ActionDigest {
@@ -50,27 +84,38 @@ export interface ActionResult {
   durationMs: number;
   /** What each cache directory held at the end, by absolute path. */
   caches: readonly { path: string; tree: TreeDigest }[];
-  /** Reasons why a run on another day might differ, for example that it had the network. */
+  /** Reasons why a run on another day might differ, for example that it could use the network. */
   volatile: readonly string[];
+  /** Variables of the host that the command speaks of and was not given, by name. No part of any key: for explanations. */
+  notPassed: readonly string[];
 }
 
+const RESULT = 'hd.result/2';
+/** Without `notPassed`. */
+const RESULT_1 = 'hd.result/1';
+export const RESULT_DOMAINS: readonly string[] = [RESULT_1, RESULT];
+
 export function encodeResult(result: ActionResult): Buffer {
-  const encoder = new Encoder('hd.result/1').digest(result.delta).digest(result.log).uint(Math.round(result.durationMs));
+  const encoder = new Encoder(RESULT).digest(result.delta).digest(result.log).uint(Math.round(result.durationMs));
   encoder.uint(result.caches.length);
   for (const { path, tree } of result.caches) encoder.text(path).digest(tree);
   encoder.uint(result.volatile.length);
   for (const reason of result.volatile) encoder.text(reason);
+  encoder.uint(result.notPassed.length);
+  for (const name of result.notPassed) encoder.text(name);
   return encoder.finish();
 }
 
 export function decodeResult(bytes: Uint8Array): ActionResult {
-  const decoder = new Decoder(bytes, 'hd.result/1');
+  const isFirst = Decoder.domainOf(bytes) === RESULT_1;
+  const decoder = new Decoder(bytes, isFirst ? RESULT_1 : RESULT);
   const result = {
     delta: decoder.digest() as TreeDigest,
     log: decoder.digest() as BlobDigest,
     durationMs: decoder.uint(),
     caches: Array.from({ length: decoder.uint() }, () => ({ path: decoder.text(), tree: decoder.digest() as TreeDigest })),
     volatile: Array.from({ length: decoder.uint() }, () => decoder.text()),
+    notPassed: isFirst ? [] : Array.from({ length: decoder.uint() }, () => decoder.text()),
   };
   decoder.end();
   return result;

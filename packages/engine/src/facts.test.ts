@@ -6,7 +6,7 @@ import { TreeBuilder, openMemoryStore } from '@hyperdocker/cas';
 import fc from 'fast-check';
 import { definitionKey } from './action.ts';
 import type { AskedMask, PathSet } from './facts.ts';
-import { Asked, TraceRecorder, contentKey, decodePathSet, encodePathSet, firstDifference } from './facts.ts';
+import { Asked, TraceRecorder, askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, joinPaths, sameFacts } from './facts.ts';
 import { at, edit, file, metaOf, treeOf } from './tree-fixture.ts';
 
 const DEFINITION = definitionKey({ command: 'make', workdir: '/w', env: {}, user: '', platform: 'linux/amd64', network: false, cacheDirs: [] });
@@ -26,6 +26,7 @@ function changes(start: Record<string, string | BuilderEntry>, questions: Record
   const paths = asked(questions);
   const changed = contentKey(store, DEFINITION, paths, before) !== contentKey(store, DEFINITION, paths, after);
   assert.equal(firstDifference(store, paths, before, after) !== undefined, changed, 'explanation and key agree');
+  assert.equal(sameFacts(store, paths, before, after), !changed, 'comparison and key agree');
   return changed;
 }
 
@@ -64,6 +65,16 @@ test('mode, owner, link count and attributes count where they were asked for; ti
   assert.equal(changes({ a: '1' }, { a: Asked.stat | Asked.content }, attributes('v')), false);
 });
 
+test('which names are one inode counts, also where their number stays', () => {
+  const pairs = (a: number, b: number) => (store: Store) => {
+    const linked = (linkGroup: number): BuilderEntry => file(store, '1', 0o644, { linkGroup, links: 2 });
+    return { a: linked(7), b: linked(8), c: linked(a), d: linked(b) };
+  };
+  const before = pairs(7, 8)(openMemoryStore());
+  assert.equal(changes(before, { a: Asked.stat, c: Asked.stat }, pairs(8, 7)), true);
+  assert.equal(changes(before, { a: Asked.content, c: Asked.content }, pairs(8, 7)), false);
+});
+
 test('links and devices', () => {
   const link = (target: string): BuilderEntry => ({ kind: 'symlink', mode: 0o777, target: at(target) });
   assert.equal(changes({ a: link('x') }, { a: Asked.target }, () => ({ a: link('y') })), true);
@@ -97,12 +108,44 @@ test('a trace is one set: sorted by bytes, questions of one path joined, cache d
   assert.throws(() => decodePathSet(Buffer.concat([encodePathSet(paths), Buffer.from([0])])), { code: 'CORRUPT_OBJECT' });
 });
 
+test('askers: each question has the program that put it first, and the path set keeps its bytes', () => {
+  const recorder = new TraceRecorder();
+  const ask = (path: string, mask: AskedMask, program: string | undefined): void => recorder.record(at(path), mask, () => program);
+  ask('in', Asked.stat, 'sh');
+  ask('in', Asked.stat | Asked.content, 'cat in');
+  ask('in', Asked.xattrs, 'cat in');
+  ask('in', Asked.content, 'late');
+  ask('dir', Asked.listing, 'ls');
+  ask('nobody', Asked.stat, undefined);
+  recorder.record(at('in'), Asked.content, () => assert.fail('nothing new'));
+  const paths = recorder.finish();
+  const askers = decodeAskers(encodeAskers({ paths, askers: recorder.askers }), paths);
+  assert.deepEqual(Object.fromEntries(askers), { in: [{ asked: Asked.stat, program: 'sh' }, { asked: Asked.content | Asked.xattrs, program: 'cat in' }], dir: [{ asked: Asked.listing, program: 'ls' }] });
+  assert.deepEqual([Asked.stat, Asked.content, Asked.stat | Asked.content, Asked.target].map((mask) => askerOf(askers, at('in'), mask)), ['sh', 'cat in', 'cat in', undefined]);
+  assert.deepEqual(encodePathSet(paths), encodePathSet(asked({ in: Asked.stat | Asked.content | Asked.xattrs, dir: Asked.listing, nobody: Asked.stat })));
+  const fewer = recorder.finish([at('dir')]);
+  assert.deepEqual([...decodeAskers(encodeAskers({ paths: fewer, askers }), fewer).keys()], ['in']);
+  assert.throws(() => decodeAskers(encodeAskers({ paths, askers }), fewer), { code: 'CORRUPT_OBJECT' });
+});
+
+test('the questions of two sets are joined', () => {
+  const joined = joinPaths(asked({ b: Asked.stat, c: Asked.stat }), asked({ a: Asked.listing, b: Asked.content }));
+  assert.deepEqual([...joined], [['a', Asked.listing], ['b', Asked.stat | Asked.content], ['c', Asked.stat]]);
+});
+
+test('a difference says which of the answers differ', () => {
+  const store = openMemoryStore();
+  const [before, after] = [treeOf(store, { in: 'one' }), treeOf(store, { in: 'two' })];
+  assert.equal(firstDifference(store, asked({ in: Asked.stat | Asked.content }), before, after)?.changed, Asked.content);
+  assert.equal(firstDifference(store, asked({ in: Asked.stat | Asked.content }), before, treeOf(store, {}))?.changed, Asked.stat | Asked.content);
+});
+
 test('the bytes of a path set are frozen', () => {
   const encoded = encodePathSet(asked({ 'usr/bin/cc': Asked.stat | Asked.content, 'etc': Asked.listing }));
   assert.equal(encoded.toString('hex'), '0c68642e706174687365742f310203657463020a7573722f62696e2f636305');
   const store = openMemoryStore();
   const tree = treeOf(store, { 'usr/bin/cc': 'ELF', 'etc/passwd': 'root' });
-  assert.equal(contentKey(store, DEFINITION, decodePathSet(encoded), tree), 'ff550c7a75a496397ee6810f4cb52fca677d68eafe18de33caf5fbfe9318eeb6');
+  assert.equal(contentKey(store, DEFINITION, decodePathSet(encoded), tree), '5f399a46e5e5789a6aa162cfb536391ba735a1273391f737027d6a5ed24af455');
 });
 
 /** A naive tree, and naive answers, to hold the keys against. */
@@ -186,6 +229,7 @@ test('property: two trees have one content key exactly when they answer all that
       else different++;
       assert.equal(contentKey(memory, DEFINITION, set, old) === contentKey(memory, DEFINITION, set, now), same);
       assert.equal(firstDifference(memory, set, old, now)?.path, differing[0]?.[0]);
+      assert.equal(sameFacts(memory, set, old, now), same);
     }),
     { numRuns: 1500 },
   );

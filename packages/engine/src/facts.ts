@@ -1,6 +1,7 @@
 import type { ActionDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { Decoder, Encoder, HdError, hasher } from '@hyperdocker/base';
 import type { DirEntry, Store, TreeEntry } from '@hyperdocker/cas';
+import { diffTrees } from '@hyperdocker/cas';
 
 /**
  * What a step looked at, path by path. A `PathSet` says only *what was asked* of each path; the answers are read from a
@@ -8,7 +9,7 @@ import type { DirEntry, Store, TreeEntry } from '@hyperdocker/cas';
  * same question gets another answer, and the key differs.
  */
 export const Asked = {
-  /** Is it there, and if so its kind, mode, owner and (of a file) size and link count. */
+  /** Is it there, and if so its kind, mode, owner, (of a file) size, and which other names are the same inode. */
   stat: 1,
   /** Names and kinds of the entries of a directory. */
   listing: 2,
@@ -23,19 +24,48 @@ export const Asked = {
 export type AskedMask = number;
 export type PathSet = ReadonlyMap<ByteString, AskedMask>;
 
+/** The program that was the first to ask these questions of a path. */
+export interface Asker { asked: AskedMask; program: string }
+/** Who asked, by path. For explanations alone: it is in no key. A path may lack its askers, or some of them. */
+export type Askers = ReadonlyMap<ByteString, readonly Asker[]>;
+
+/** What one run asked, and who did. */
+export interface Trace { paths: PathSet; askers: Askers }
+
 /** Collects what one step asks. Paths are relative to the root, physical (no symbolic link is followed in them). */
 export class TraceRecorder {
   readonly #asked = new Map<ByteString, AskedMask>();
+  readonly #askers = new Map<ByteString, Asker[]>();
 
-  record(path: ByteString, mask: AskedMask): void {
+  /** @param program names who asks. Called only for what nobody has asked before; undefined when that cannot be told. */
+  record(path: ByteString, mask: AskedMask, program?: () => string | undefined): void {
     const known = this.#asked.get(path) ?? 0;
-    if ((known | mask) !== known) this.#asked.set(path, known | mask);
+    if ((known | mask) === known) return;
+    this.#asked.set(path, known | mask);
+    const name = program?.();
+    if (name === undefined) return;
+    const askers = this.#askers.get(path) ?? [];
+    if (askers.length === 0) this.#askers.set(path, askers);
+    const last = askers.at(-1);
+    if (last?.program === name) last.asked |= mask & ~known;
+    else askers.push({ asked: mask & ~known, program: name });
+  }
+
+  get askers(): Askers {
+    return this.#askers;
   }
 
   /** Sorted by path. `ignored` names the directories that do not count (cache directories): nothing at or below them does. */
   finish(ignored: readonly ByteString[] = []): PathSet {
     return new Map([...ignoring(this.#asked, ignored)].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
   }
+}
+
+/** The questions of both. */
+export function joinPaths(a: PathSet, b: PathSet): PathSet {
+  const recorder = new TraceRecorder();
+  for (const paths of [a, b]) for (const [path, mask] of paths) recorder.record(path, mask);
+  return recorder.finish();
 }
 
 /** Without what is at or below the given directories. */
@@ -63,20 +93,94 @@ export function decodePathSet(bytes: Uint8Array): PathSet {
   return paths;
 }
 
+/** Lies beside the path set, whose order it follows: its paths are not repeated. Askers of other paths are left out. */
+export function encodeAskers({ paths, askers }: Trace): Buffer {
+  const indexes = new Map<string, number>();
+  const body = [...paths.keys()].map((path) => (askers.get(path) ?? []).map(({ asked, program }) => {
+    const index = indexes.get(program) ?? indexes.size;
+    indexes.set(program, index);
+    return { asked, index };
+  }));
+  const encoder = new Encoder('hd.askers/1').uint(indexes.size);
+  for (const program of indexes.keys()) encoder.text(program);
+  for (const list of body) {
+    encoder.uint(list.length);
+    for (const { asked, index } of list) encoder.uint(asked).uint(index);
+  }
+  return encoder.finish();
+}
+
+/** @param paths the path set that it was encoded beside. @throws HdError CORRUPT_OBJECT */
+export function decodeAskers(bytes: Uint8Array, paths: PathSet): Askers {
+  const decoder = new Decoder(bytes, 'hd.askers/1');
+  const programs = Array.from({ length: decoder.uint() }, () => decoder.text());
+  const askers = new Map<ByteString, Asker[]>();
+  for (const path of paths.keys()) {
+    const list: Asker[] = [];
+    for (let count = decoder.uint(); count > 0; count--) {
+      const asked = decoder.uint();
+      const program = programs[decoder.uint()];
+      if (program === undefined) throw new HdError('CORRUPT_OBJECT', 'askers name a program that is not in their list');
+      list.push({ asked, program });
+    }
+    if (list.length > 0) askers.set(path, list);
+  }
+  decoder.end();
+  return askers;
+}
+
 /** The content key: the definition, what was asked, and today's answers. Equal keys mean that the step would do the same again. */
 export function contentKey(store: Store, definition: ActionDigest, paths: PathSet, root: TreeDigest): ActionDigest {
-  const encoder = new Encoder('hd.content-key/1').digest(definition);
+  const encoder = new Encoder('hd.content-key/2').digest(definition);
   const walker = new PathWalker(store, root);
   for (const [path, mask] of paths) encodeAnswer(encoder, store, path, mask, walker.find(path));
   return hasher.hash(encoder.finish()) as ActionDigest;
 }
 
+/**
+ * Is every question answered alike in two trees? Reads only where they differ: 5,000 facts against an edit of one file take as long as against one of none.
+ * The same as equal content keys.
+ */
+export function sameFacts(store: Store, paths: PathSet, before: TreeDigest, after: TreeDigest): boolean {
+  if (before === after) return true;
+  const [old, now] = [new PathWalker(store, before), new PathWalker(store, after)];
+  const same = (path: ByteString): boolean => {
+    const asked = paths.get(path);
+    return asked === undefined || answer(store, path, asked, old.find(path)).equals(answer(store, path, asked, now.find(path)));
+  };
+  for (const { path } of diffTrees(store, before, after)) {
+    if (!same(path) || !same(path.slice(0, Math.max(0, path.lastIndexOf('/'))) as ByteString)) return false;
+  }
+  return true;
+}
+
+/** One path whose answers differ between two trees. `changed`: the questions of `asked` that are answered otherwise now. */
+export interface Difference { path: ByteString; asked: AskedMask; changed: AskedMask; before: TreeEntry | undefined; after: TreeEntry | undefined }
+
 /** The first question whose answer differs between two trees, for explanations. */
-export function firstDifference(store: Store, paths: PathSet, before: TreeDigest, after: TreeDigest): { path: ByteString; asked: AskedMask; before: TreeEntry | undefined; after: TreeEntry | undefined } | undefined {
+export function firstDifference(store: Store, paths: PathSet, before: TreeDigest, after: TreeDigest): Difference | undefined {
+  return differences(store, paths, before, after).next().value ?? undefined;
+}
+
+/** All questions whose answers differ between two trees, in path order. Lazy. */
+export function* differences(store: Store, paths: PathSet, before: TreeDigest, after: TreeDigest): Generator<Difference, undefined> {
   const [old, now] = [new PathWalker(store, before), new PathWalker(store, after)];
   for (const [path, asked] of paths) {
     const [a, b] = [old.find(path), now.find(path)];
-    if (!answer(store, path, asked, a).equals(answer(store, path, asked, b))) return { path, asked, before: a, after: b };
+    const differs = (mask: AskedMask): boolean => !answer(store, path, mask, a).equals(answer(store, path, mask, b));
+    if (!differs(asked)) continue;
+    const changed = Object.values(Asked).filter((bit) => asked & bit && differs(bit)).reduce((mask, bit) => mask | bit, 0);
+    yield { path, asked, changed, before: a, after: b };
+  }
+  return undefined;
+}
+
+/** Who asked one of these questions of the path first: the one whose answer tells most is looked for before the others. */
+export function askerOf(askers: Askers, path: ByteString, changed: AskedMask): string | undefined {
+  const known = askers.get(path) ?? [];
+  for (const bit of [Asked.content, Asked.listing, Asked.target, Asked.xattrs, Asked.stat]) {
+    const found = changed & bit ? known.find(({ asked }) => asked & bit) : undefined;
+    if (found !== undefined) return found.program;
   }
   return undefined;
 }
@@ -97,7 +201,9 @@ function encodeAnswer(encoder: Encoder, store: Store, path: ByteString, mask: As
   // Times are in no answer: a checkout or a touch must run nothing again (docs/decisions/0005-no-times-in-keys.md).
   if (mask & Asked.stat) {
     encoder.uint(entry.mode).uint(entry.meta?.uid ?? 0).uint(entry.meta?.gid ?? 0);
-    if (entry.kind === 'file') encoder.uint(entry.size).uint(entry.meta?.links ?? 1);
+    if (entry.kind === 'file') encoder.uint(entry.size);
+    // `test a -ef b` and `cp -a` see which names are one inode.
+    if (entry.kind !== 'dir') encoder.uint(entry.meta?.links ?? 1).uint(entry.meta?.linkGroup ?? 0);
     if (entry.kind === 'char' || entry.kind === 'block') encoder.uint(entry.major).uint(entry.minor);
   }
   if (mask & Asked.content && entry.kind === 'file') encoder.digest(entry.digest);

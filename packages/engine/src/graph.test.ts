@@ -44,7 +44,9 @@ test('the encodings are frozen', () => {
 test('every part of a definition is in its key; the order in which variables and directories are named is not', () => {
   const changed: Partial<ActionDefinition>[] = [
     { command: 'make x' }, { workdir: '/x' }, { env: { A: '1' } }, { env: { A: '1', B: '3' } }, { user: 'app' }, { platform: 'linux/arm64' }, { network: true },
-    { cacheDirs: ['/w/cache'] }, { untracedInput: 'ef'.repeat(32) as TreeDigest },
+    { cacheDirs: ['/w/cache'] }, { inputs: [] }, { inputs: ['a', '!b'] }, { inputs: ['!b', 'a'] }, { outputs: [] }, { outputs: ['/w/a'] }, { inputs: ['/w/a'] },
+    { secrets: [{ id: 's', file: '/s' }] }, { secrets: [{ id: 't', file: '/s' }] }, { secrets: [{ id: 's', file: '/t' }] }, { secrets: [{ id: 's', file: '/s', env: 'S' }] },
+    { untracedInput: 'ef'.repeat(32) as TreeDigest },
   ];
   const keys = [{}, ...changed].map((part) => definitionKey({ ...STEP, ...part }));
   assert.equal(new Set(keys).size, keys.length);
@@ -121,7 +123,7 @@ test('two steps with one command are two children', () => {
 
 test('results round-trip, and refuse the bytes of other kinds', () => {
   const store = openMemoryStore();
-  const result = { delta: treeOf(store, { o: '' }), log: store.putBlob(Buffer.from('log')), durationMs: 12, caches: [{ path: '/c', tree: treeOf(store, {}) }], volatile: ['had the network'] };
+  const result = { delta: treeOf(store, { o: '' }), log: store.putBlob(Buffer.from('log')), durationMs: 12, caches: [{ path: '/c', tree: treeOf(store, {}) }], volatile: ['could use the network'], notPassed: ['TOKEN'] };
   assert.deepEqual(decodeResult(encodeResult(result)), result);
   assert.throws(() => decodeResult(encodeDefinition(STEP)), { code: 'CORRUPT_OBJECT' });
   assert.throws(() => decodeResult(encodeResult(result).subarray(0, -1)), { code: 'CORRUPT_OBJECT' });
@@ -138,7 +140,7 @@ test('links name all that a node refers to', () => {
   const [delta, tree] = [treeOf(store, { out: '' }), treeOf(store, { warm: '' })];
   const log = store.putBlob(Buffer.from('log'));
   const expected: RefTarget[] = [{ kind: 'tree', digest: delta }, { kind: 'blob', digest: log }, { kind: 'tree', digest: tree }];
-  assert.deepEqual(nodeLinks(encodeResult({ delta, log, durationMs: 1, caches: [{ path: '/c', tree }], volatile: [] })), expected);
+  assert.deepEqual(nodeLinks(encodeResult({ delta, log, durationMs: 1, caches: [{ path: '/c', tree }], volatile: [], notPassed: [] })), expected);
   assert.deepEqual(nodeLinks(encodeDefinition(STEP)), []);
 });
 

@@ -2,7 +2,7 @@ import type { ActionDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { Decoder, Encoder, HdError, assert, toText, unreachable } from '@hyperdocker/base';
 import type { FileEntry, DirEntry, RefTarget, Store } from '@hyperdocker/cas';
 import type { ActionDefinition } from './action.ts';
-import { decodeResult, encodeDefinition } from './action.ts';
+import { RESULT_DOMAINS, decodeResult, encodeDefinition } from './action.ts';
 
 /**
  * The graph of an environment. Five kinds of node: `Env`, the root; `Package`, something resolved from outside; `BuildStep`,
@@ -182,7 +182,7 @@ export function nodeLinks(encoded: Uint8Array): RefTarget[] {
   if (domain === 'hd.env/1') {
     return decodeEnv(encoded).children.map((child) => ({ kind: child.kind === 'Dir' ? 'tree' : 'node', digest: child.digest }));
   }
-  if (domain === 'hd.result/1') {
+  if (RESULT_DOMAINS.includes(domain)) {
     const result = decodeResult(encoded);
     return [{ kind: 'tree', digest: result.delta }, { kind: 'blob', digest: result.log }, ...result.caches.map(({ tree }) => ({ kind: 'tree' as const, digest: tree }))];
   }

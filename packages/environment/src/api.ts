@@ -34,6 +34,8 @@ export interface ServiceReply {
   status: ServiceStatus;
   port?: number;
   restarts: number;
+  /** Why it was last started again, or why it is not running. */
+  lastRestart?: { cause: string; atMs: number };
   sinceMs: number;
 }
 

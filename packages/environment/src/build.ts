@@ -1,14 +1,23 @@
+import { availableParallelism } from 'node:os';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, hasher } from '@hyperdocker/base';
+import { HdError, toText } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
-import type { ActionCache, ActionDefinition, ActionResult, MissReason } from '@hyperdocker/engine';
-import { Asked, definitionKey } from '@hyperdocker/engine';
+import type { ActionCache, ActionDefinition, ActionResult, SecretUse } from '@hyperdocker/engine';
 import { FIXED_MTIME_NS } from '@hyperdocker/mount';
+import type { BuildRecord, RunReason, StepRecord } from './build-record.ts';
+import { counterpart, reasonText, refineReason } from './build-record.ts';
 import type { Emit, StepId } from './events.ts';
-import type { Plan } from './plan.ts';
-import type { StepContext } from './step-runner.ts';
-import { inTree, runStep } from './step-runner.ts';
+import type { KeptOutputs } from './outputs.ts';
+import type { Plan, PlannedStep } from './plan.ts';
+import type { Preparation, PreparedStep } from './prepared-step.ts';
+import { keepCaches, prepareStep } from './prepared-step.ts';
+import type { Leak } from './redact.ts';
+import type { SecretValues } from './secrets.ts';
+import type { StepContext, StepOutcome } from './step-runner.ts';
+import { inTree } from './step-runner.ts';
+import { StepRuns } from './step-runs.ts';
+import type { WriteLease } from './write-lease.ts';
 
 export interface BuildOptions {
   plan: Plan;
@@ -16,9 +25,21 @@ export interface BuildOptions {
   projected: TreeDigest;
   context: StepContext;
   actions: ActionCache;
+  /** From before the project's files were stored until after the refs are moved; given back while steps run. */
+  lease: WriteLease;
   /** Cache directories belong to one environment. */
   envId: string;
   emit: Emit;
+  /** Values of the secrets that are used. @throws HdError SECRET_MISSING, SECRET_TOO_SHORT */
+  readSecrets: (uses: readonly SecretUse[]) => SecretValues;
+  /** How many steps run at once. Default: as many as there are processors. */
+  jobs?: number;
+  /** Run every step. */
+  noCache?: boolean;
+  /** The record of the last build of this environment, for explanations. */
+  previous?: BuildRecord | undefined;
+  /** What became of a step, in their order. */
+  onStep?: (record: StepRecord) => void;
   /** Called once before the first step that has to run: it will take a while. */
   onFirstRun?: () => void;
 }
@@ -32,43 +53,82 @@ export interface Build {
 }
 
 /**
- * Runs the steps in order, each on the tree that the ones before it left, and only those whose facts have changed.
- * @throws HdError STEP_FAILED
+ * Brings the steps' results together in their order, and runs those whose facts have changed; several at once where that makes no difference.
+ * @throws HdError STEP_FAILED, SECRET_LEAKED, WORKDIR_MISSING, TRACE_LOST, and those of reading secrets
  */
 export async function build(options: BuildOptions): Promise<Build> {
-  const { plan, context, actions, emit } = options;
+  const { plan, context, actions, emit, envId, noCache = false, jobs = availableParallelism() } = options;
   const { store } = context;
+  const preparation: Preparation = { store, plan, projected: options.projected, envId, traced: context.fuse !== undefined };
+  const prepare = (step: PlannedStep, tree: TreeDigest): PreparedStep => prepareStep(preparation, step, tree);
+  let cached = 0;
+  let secrets: SecretValues | undefined;
+  // Of all steps to come at once: one that would want for a secret is not found out after others have run for an hour.
+  const allSecrets = (): SecretValues => (secrets ??= options.readSecrets(plan.steps.slice(cached).flatMap(({ definition }) => definition.secrets ?? [])));
+  await using runs = new StepRuns({ context, actions, steps: plan.steps, prepare, secrets: allSecrets, jobs, noCache, emit });
   let tree = layProject(store, plan, options.projected);
   const results: ActionResult[] = [];
   let ran = 0;
   for (const step of plan.steps) {
     context.signal.throwIfAborted();
-    const definition: ActionDefinition = context.fuse === undefined ? { ...step.definition, untracedInput: tree } : step.definition;
-    const key = definitionKey(definition);
-    const found = actions.find(key, tree);
-    let result: ActionResult;
+    const prepared = prepare(step, tree);
+    const found = noCache ? ({ kind: 'miss', reason: { why: 'asked' } } as const) : actions.find(prepared.key, prepared.input);
     if (found.kind === 'hit') {
-      result = found.result;
-      emit({ type: 'step', status: 'cached', step: step.id, facts: found.facts, savedMs: result.durationMs });
+      options.onStep?.(recordOf(options, prepared, 'cached'));
+      emit({ type: 'step', status: 'cached', step: step.id, facts: found.facts, savedMs: found.result.durationMs });
+      results.push(found.result);
+      cached++;
     } else {
-      if (ran === 0) options.onFirstRun?.();
-      emit({ type: 'step', status: 'running', step: step.id, reason: explainMiss(found.reason) });
-      const caches = startingCaches(options, step.definition, tree);
-      const outcome = await runStep(context, definition, tree, caches, (text) => emit({ type: 'step-output', step: step.id, text }));
-      if (!outcome.ok) {
-        emit({ type: 'step', status: 'failed', step: step.id, ms: outcome.ms, exitCode: outcome.exitCode, log: outcome.log });
-        throw stepFailed(step.id, outcome.exitCode);
-      }
-      result = outcome.result;
-      actions.record(key, tree, outcome.paths, result);
-      keepCaches(options, step.definition, result);
-      ran++;
-      emit({ type: 'step', status: 'ran', step: step.id, ms: result.durationMs, facts: outcome.paths.size, volatile: [...result.volatile] });
+      if (ran++ === 0) options.onFirstRun?.();
+      results.push(await runInTurn(options, runs, prepared, refine(options, prepared, found.reason), tree));
     }
-    results.push(result);
-    tree = applyDelta(store, tree, result.delta);
+    tree = applyDelta(store, tree, results.at(-1)!.delta);
   }
-  return { tree, ran, cached: plan.steps.length - ran, results };
+  return { tree, ran, cached, results };
+}
+
+async function runInTurn(options: BuildOptions, runs: StepRuns, prepared: PreparedStep, reason: RunReason, tree: TreeDigest): Promise<ActionResult> {
+  const { actions, context: { store }, emit, envId, lease } = options;
+  const { step: { id, definition }, key, input } = prepared;
+  const inUse = [tree, input].map((digest) => ({ kind: 'tree' as const, digest }));
+  const outcome = await lease.apart(inUse, () => runs.take(prepared, reasonText(reason), tree));
+  options.onStep?.(recordOf(options, prepared, outcome.kind === 'done' ? 'ran' : 'failed', { reason, durationMs: outcome.ms }));
+  const { trace, outputs, result } = doneOrThrow(options, prepared.step, outcome);
+  actions.record(key, input, trace, result);
+  keepCaches(store, envId, definition, result);
+  emit({ type: 'step', status: 'ran', step: id, ms: result.durationMs, facts: trace.paths.size, volatile: [...result.volatile], ...notPassedOf(result), ...droppedOf(outputs) });
+  for (const path of outputs.missing) emit({ type: 'warning', code: 'OUTPUT_MISSING', message: `build step ${id.index} of ${id.total} has /${toText(path)} in its outputs, which is not there` });
+  return result;
+}
+
+function refine({ previous }: BuildOptions, { step, key, definition }: PreparedStep, reason: RunReason): RunReason {
+  return reason.why === 'asked' || reason.why === 'definition' ? reason : refineReason(reason, counterpart(previous, step, key), definition);
+}
+
+function recordOf({ previous }: BuildOptions, { step, definition, key, input }: PreparedStep, outcome: StepRecord['outcome'], run?: { reason: RunReason; durationMs: number }): StepRecord {
+  const before = previous?.steps.find((known) => known.key === key)?.lastRun;
+  const lastRun = run === undefined ? before : { atMs: Date.now(), ...run };
+  return { step: step.id, definition, key, input, outcome, ...(lastRun === undefined ? {} : { lastRun }) };
+}
+
+function doneOrThrow({ emit }: BuildOptions, { id, definition }: PlannedStep, outcome: StepOutcome): Extract<StepOutcome, { kind: 'done' }> {
+  switch (outcome.kind) {
+    case 'done':
+      return outcome;
+    case 'failed':
+      emit({ type: 'step', status: 'failed', step: id, ms: outcome.ms, exitCode: outcome.exitCode, log: outcome.log });
+      throw stepFailed(id, outcome.exitCode);
+    case 'leaked':
+      throw secretLeaked(id, definition, outcome.leak);
+  }
+}
+
+function notPassedOf({ notPassed }: ActionResult): { notPassed?: string[] } {
+  return notPassed.length === 0 ? {} : { notPassed: [...notPassed] };
+}
+
+function droppedOf({ dropped, firstDropped }: Omit<KeptOutputs, 'delta'>): { dropped?: { count: number; first: string } } {
+  return firstDropped === undefined ? {} : { dropped: { count: dropped, first: `/${toText(firstDropped)}` } };
 }
 
 /** The image with the project over its working directory, as `COPY . .` would put it, and the directory the user's: steps and services write there. */
@@ -82,29 +142,6 @@ export function layProject(store: Store, plan: Plan, projected: TreeDigest): Tre
   return setPath(store, plan.image.tree, path, { kind: 'dir', name: '' as ByteString, mode: existing?.mode ?? 0o755, digest, meta: made });
 }
 
-/** Where a step's cache directories were left by its last run in this environment. */
-function startingCaches(options: BuildOptions, definition: ActionDefinition, input: TreeDigest): Map<string, TreeDigest> {
-  const { store } = options.context;
-  const starting = new Map<string, TreeDigest>();
-  for (const path of definition.cacheDirs) {
-    // What an earlier step made is newer than any leftover.
-    if (lookupPath(store, input, inTree(path)) !== undefined) continue;
-    const target = store.getRef(cacheRef(options.envId, definition, path))?.target.digest as TreeDigest | undefined;
-    if (target !== undefined && store.hasTree(target)) starting.set(path, target);
-  }
-  return starting;
-}
-
-function keepCaches(options: BuildOptions, definition: ActionDefinition, result: ActionResult): void {
-  for (const { path, tree } of result.caches) {
-    options.context.store.setRef(cacheRef(options.envId, definition, path), { kind: 'tree', digest: tree });
-  }
-}
-
-function cacheRef(envId: string, { command, workdir, platform }: ActionDefinition, path: string): string {
-  return `env/${envId}/cache/${hasher.hash(Buffer.from(JSON.stringify([command, workdir, platform, path]))).slice(0, 32)}`;
-}
-
 function stepFailed(step: StepId, exitCode: number): HdError {
   const where = step.line === 0 ? 'comes from [dependencies]' : `is at hd.toml:${step.line}`;
   return new HdError('STEP_FAILED', `build step ${step.index} of ${step.total} ended with exit code ${exitCode}: ${step.command}`, {
@@ -113,20 +150,9 @@ function stepFailed(step: StepId, exitCode: number): HdError {
   });
 }
 
-/** Why a step runs, in words. */
-export function explainMiss(reason: MissReason): string {
-  switch (reason.why) {
-    case 'never-ran':
-      return 'it has never run';
-    case 'results-gone':
-      return 'its outputs are no longer in the store';
-    case 'changed-unknown':
-      return 'something that it looked at changed';
-    case 'changed':
-      return `${ASKED_WORDS.find(([bit]) => reason.asked & bit)?.[1] ?? 'what it looked at'} /${reason.path} changed (${reason.before} → ${reason.after})`;
-  }
+function secretLeaked(step: StepId, { command }: ActionDefinition, { id, path }: Leak): HdError {
+  return new HdError('SECRET_LEAKED', `build step ${step.index} of ${step.total} wrote the secret ${id} to /${path}; nothing that it wrote was stored`, {
+    hint: `let the tool read the secret where it is mounted, or remove the file before the step ends (hd.toml:${step.line})`,
+    details: { line: step.line, secret: id, path: `/${path}`, command },
+  });
 }
-
-const ASKED_WORDS: [mask: number, words: string][] = [
-  [Asked.content, 'the content of'], [Asked.listing, 'the list of'], [Asked.target, 'the link'], [Asked.xattrs, 'the attributes of'], [Asked.stat, 'the presence of'],
-];

@@ -96,6 +96,8 @@ export interface LaunchOptions {
   watch: boolean;
   /** Build and stop: no services. */
   buildOnly: boolean;
+  /** Run every step of the first build, also those whose results are known. */
+  noCache: boolean;
 }
 
 /**
@@ -123,7 +125,7 @@ export async function launch(options: LaunchOptions): Promise<SupervisorClient> 
       else resolve();
     });
   });
-  child.send({ projectDir: options.project.dir, refreshImage: options.refreshImage, watch: options.watch, buildOnly: options.buildOnly });
+  child.send({ projectDir: options.project.dir, refreshImage: options.refreshImage, watch: options.watch, buildOnly: options.buildOnly, noCache: options.noCache });
   await ready;
   child.removeAllListeners('exit');
   child.disconnect();

@@ -6,8 +6,10 @@ export type HdEvent =
   | { type: 'image'; status: 'cached' | 'fetching' | 'ready'; base: string; detail?: string; ms?: number }
   | { type: 'step'; status: 'running'; step: StepId; reason: string }
   | { type: 'step'; status: 'cached'; step: StepId; facts: number; savedMs: number }
-  | { type: 'step'; status: 'ran'; step: StepId; ms: number; facts: number; volatile: string[] }
+  | { type: 'step'; status: 'ran'; step: StepId; ms: number; facts: number; volatile: string[]; notPassed?: string[]; dropped?: DroppedOutputs }
   | { type: 'step'; status: 'failed'; step: StepId; ms: number; exitCode: number; log: string }
+  /** It was run ahead of its turn, on what turned out to be something else. It runs again; what it printed is void. */
+  | { type: 'step'; status: 'discarded'; step: StepId }
   | { type: 'step-output'; step: StepId; text: string }
   | BuiltEvent
   | { type: 'change'; changes: FileChange[]; summary: ChangeSummary; ms: number; ran: number }
@@ -19,6 +21,9 @@ export type HdEvent =
   /** The environment could not be built or started. What runs it ends next. */
   | { type: 'failed'; error: HdErrorJson }
   | { type: 'stopped' };
+
+/** What a step wrote beside its `outputs`. */
+export interface DroppedOutputs { count: number; first: string }
 
 export interface StepId {
   /** 1-based. */

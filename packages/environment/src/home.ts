@@ -54,6 +54,8 @@ export interface EnvPaths {
   /** What a later process needs to find or clean up the supervisor. */
   stateFile: string;
   supervisorLog: string;
+  /** What became of each step in the last build. */
+  buildRecord: string;
   statCache: string;
   logsDir: string;
   /** State of the OCI runtime: which containers are this environment's. */
@@ -76,7 +78,8 @@ export function envPaths(home: Home, project: Project): EnvPaths {
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
     supervisorLog: join(dir, 'supervisor.log'),
-    statCache: join(dir, 'stat.sqlite'),
+    buildRecord: join(dir, 'build.json'),
+    statCache: join(dir, 'stat.cache'),
     logsDir: join(dir, 'logs'),
     runtimeRoot: join(dir, 'run'),
     liveDir: join(dir, 'live'),
@@ -87,4 +90,4 @@ export function envPaths(home: Home, project: Project): EnvPaths {
 }
 
 /** GC roots of an environment. */
-export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'live' | 'source' | 'scanned'): string => `env/${id}/${what}`;
+export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'source' | 'scanned' | 'projected'): string => `env/${id}/${what}`;

@@ -7,9 +7,12 @@ import type { Store } from '@hyperdocker/cas';
 import type { Base, Image, ImageProgress, RegistryConfig } from '@hyperdocker/oci';
 import { EMPTY_CONFIG, imageFromJson, imageToJson, importTar, loadImage, parseBase } from '@hyperdocker/oci';
 import type { Emit } from './events.ts';
+import type { WriteLease } from './write-lease.ts';
 
 export interface ImageOptions {
   store: Store;
+  /** Given back while the source is asked. */
+  lease: WriteLease;
   projectDir: string;
   tempDir: string;
   platform: string;
@@ -32,19 +35,27 @@ export async function resolveImage(text: string, options: ImageOptions): Promise
   const started = performance.now();
   options.emit({ type: 'image', status: 'fetching', base: text });
   const [os = 'linux', architecture = 'amd64'] = options.platform.split('/');
-  const image = base.kind === 'apt' ? await bootstrapDebian(base, options) : await loadImage(options.store, base, {
-    registry: { config: options.registries },
-    platform: { os, architecture },
-    tempDir: options.tempDir,
-    cwd: options.projectDir,
-    onProgress: (progress) => options.emit({ type: 'image', status: 'fetching', base: text, detail: describeProgress(progress) }),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  });
+  const load = (): Promise<Image> =>
+    base.kind === 'apt' ? bootstrapDebian(base, options) : loadImage(options.store, base, {
+      registry: { config: options.registries },
+      platform: { os, architecture },
+      tempDir: options.tempDir,
+      cwd: options.projectDir,
+      onProgress: (progress) => options.emit({ type: 'image', status: 'fetching', base: text, detail: describeProgress(progress) }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
+  // What it writes is flushed by the refs below, and safe until then.
+  const image = await options.lease.apart([], load);
   const json = options.store.putBlob(Buffer.from(imageToJson(image)));
   options.store.setRef(`${ref}/tree`, { kind: 'tree', digest: image.tree });
   options.store.setRef(`${ref}/image`, { kind: 'blob', digest: json });
   options.emit({ type: 'image', status: 'ready', base: text, ms: performance.now() - started });
   return image;
+}
+
+/** The base image if it is here. */
+export function findImage(text: string, options: Pick<ImageOptions, 'store' | 'platform' | 'projectDir'>): Image | undefined {
+  return cachedImage(options.store, imageRef(parseBase(text), options));
 }
 
 function cachedImage(store: Store, ref: string): Image | undefined {
@@ -55,7 +66,7 @@ function cachedImage(store: Store, ref: string): Image | undefined {
 }
 
 /** One cache entry for each source. Local files count with their size and time, so that a new archive is a new image. */
-function imageRef(base: Base, { platform, projectDir }: ImageOptions): string {
+function imageRef(base: Base, { platform, projectDir }: Pick<ImageOptions, 'platform' | 'projectDir'>): string {
   let local = '';
   if (base.kind === 'oci-dir') local = stamp(join(resolve(projectDir, base.path), 'index.json'));
   if (base.kind === 'docker-archive') local = stamp(resolve(projectDir, base.path));

@@ -1,11 +1,18 @@
 export type * from './api.ts';
 export { SupervisorClient, connect, connectOrFail, launch } from './client.ts';
 export type { LaunchOptions } from './client.ts';
+export { reasonText } from './build-record.ts';
+export type { RunReason } from './build-record.ts';
 export * from './doctor.ts';
+export * from './dry-run.ts';
 export type * from './events.ts';
 export { envPaths, envRef, findProject, openHome } from './home.ts';
 export type { EnvPaths, Home, Project } from './home.ts';
+export { Ingest } from './ingest.ts';
+export type { IngestOptions, Ingested } from './ingest.ts';
 export * from './lock.ts';
 export { readSpecFile, specOrThrow } from './spec-file.ts';
 export type { SpecFile } from './spec-file.ts';
+export type { Prediction } from './predict.ts';
 export * from './system-packages.ts';
+export * from './why.ts';

@@ -1,11 +1,15 @@
-import type { BigIntStats } from 'node:fs';
-import { readdirSync, readlinkSync } from 'node:fs';
-import { DatabaseSync } from 'node:sqlite';
+import type { BigIntStats, Stats } from 'node:fs';
+import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, fromBuffer, hostPath, isErrno, joinBytes, lstatIfAny, toText } from '@hyperdocker/base';
+import { HdError, assert, fromBuffer, hostPath, isAscii, isErrno, joinBytes, lstatIfAny, toBuffer, toByteString, toText, unreachable } from '@hyperdocker/base';
 import type { Meta, Store, TreeEntry } from '@hyperdocker/cas';
 import { FIXED_MTIME_NS } from '@hyperdocker/mount';
 import type { Filter } from '@hyperdocker/watch';
+import type { DirTrees, Known, KnownDir, KnownFile, KnownLink, KnownStat, LeftOut } from './known-files.ts';
+import { UNREAD, newDir, outdate, setEntry } from './known-files.ts';
+import type { FilePut } from './put-files.ts';
+import { putFiles } from './put-files.ts';
+import { StatCache } from './stat-cache.ts';
 
 /** A project's files as they are now. */
 export interface Ingested {
@@ -19,8 +23,6 @@ export interface Ingested {
   hashed: number;
 }
 
-interface Known { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint; digest: BlobDigest; shownMtimeNs: bigint; trusted: boolean }
-
 /**
  * The file clock may stand still for some milliseconds, so a file written again right after it was hashed can look the
  * same. As git does: what was young when it was hashed is hashed again.
@@ -29,167 +31,400 @@ const RACY_NS = 20_000_000n;
 
 export interface IngestOptions {
   store: Store;
+  /** Where the store is, for threads to help with many new files. Without it there are none. */
+  storeDir?: string;
   projectDir: string;
   filter: Filter;
-  /** SQLite file: (path, inode, size, times) → digest. A cache: may be deleted. */
+  /** (path, inode, size, times) → digest, and the trees of directories. A cache: may be deleted. */
   statCacheFile: string;
   owner: { uid: number; gid: number };
 }
 
-export class Ingest implements Disposable {
+/**
+ * Keeps a project's files in the store, and knows what it has seen: of what has not changed since it reads, encodes and stores nothing.
+ * Callers hold a lease from before a call until refs hold what it returned, both trees.
+ */
+export class Ingest {
   readonly #options: IngestOptions;
-  readonly #db: DatabaseSync;
-  readonly #known = new Map<ByteString, Known>();
+  readonly #cache: StatCache;
+  readonly #view: string;
+  #root: KnownDir = newDir(undefined, true);
+  /** The filter's decisions are not those of this filter, or the last pass has come to no end. */
+  #redecide = false;
+  #incomplete = true;
 
   constructor(options: IngestOptions) {
+    const { filter, owner } = options;
     this.#options = options;
-    this.#db = new DatabaseSync(options.statCacheFile, { readBigInts: true });
-    this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
-      CREATE TABLE IF NOT EXISTS stat (path BLOB PRIMARY KEY, ino INTEGER, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
-        digest TEXT, shown_mtime_ns INTEGER, trusted INTEGER) WITHOUT ROWID`);
-    for (const row of this.#db.prepare('SELECT * FROM stat').iterate() as Iterable<unknown> as Iterable<StatRow>) {
-      this.#known.set(fromBuffer(row.path), {
-        ino: row.ino, size: row.size, mtimeNs: row.mtime_ns, ctimeNs: row.ctime_ns, digest: row.digest as BlobDigest,
-        shownMtimeNs: row.shown_mtime_ns, trusted: row.trusted === 1n,
-      });
-    }
+    this.#view = JSON.stringify([filter.key, owner.uid, owner.gid]);
+    this.#cache = new StatCache(options.statCacheFile);
+    const loaded = this.#cache.load();
+    if (loaded === undefined || !this.#isKept(loaded)) return;
+    this.#root = loaded.root;
+    this.#redecide = loaded.view !== this.#view;
+    if (this.#redecide) forgetTrees(this.#root);
   }
 
   /** Looks at every file; reads those whose stat is not known. @throws HdError PROJECT_UNREADABLE */
   scan(): Ingested {
-    const scan = new Scan(this.#options, this.#known);
-    const { source, projected } = scan.directory('' as ByteString);
-    this.#save(scan);
-    return { source, projected, files: scan.files, bytes: scan.bytes, hashed: scan.hashed };
+    return this.#run((pass) => pass.directory(this.#root, '' as ByteString, this.#options.projectDir));
   }
 
-  #save(scan: Scan): void {
-    const gone = [...this.#known.keys()].filter((path) => !scan.seen.has(path));
-    if (scan.updated.size === 0 && gone.length === 0) return;
-    const put = this.#db.prepare('INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?, ?, ?)');
-    const remove = this.#db.prepare('DELETE FROM stat WHERE path = ?');
-    this.#db.exec('BEGIN');
-    for (const [path, k] of scan.updated) {
-      put.run(Buffer.from(path, 'latin1'), k.ino, k.size, k.mtimeNs, k.ctimeNs, k.digest, k.shownMtimeNs, k.trusted ? 1 : 0);
-      this.#known.set(path, k);
-    }
-    for (const path of gone) {
-      remove.run(Buffer.from(path, 'latin1'));
-      this.#known.delete(path);
-    }
-    this.#db.exec('COMMIT');
+  /**
+   * Looks only at `paths` and what is below them. Comes to what `scan` would if nothing else has changed since the last call.
+   * @param paths relative to the project, as text; they may be gone, new, or unchanged
+   * @throws HdError PROJECT_UNREADABLE
+   */
+  update(paths: Iterable<string>): Ingested {
+    if (this.#incomplete || this.#redecide) return this.scan();
+    // What is above comes first: what is below it has then been seen.
+    const names = [...paths].map((path) => toByteString(path).split('/').filter((name) => name !== '') as ByteString[]).sort((a, b) => a.length - b.length);
+    return this.#run((pass) => names.forEach((path) => pass.path(this.#root, path)));
   }
 
-  [Symbol.dispose](): void {
-    this.#db.close();
+  /** What is known may have been collected since: then nothing is. */
+  #isKept(trees: { source: TreeDigest; projected: TreeDigest } | undefined): boolean {
+    const { store } = this.#options;
+    return trees === undefined || (store.hasTree(trees.source) && store.hasTree(trees.projected));
+  }
+
+  #run(look: (pass: Pass) => void): Ingested {
+    if (!this.#isKept(this.#root.trees)) this.#root = newDir(undefined, true);
+    const pass = new Pass(this.#options, this.#redecide);
+    this.#incomplete = true;
+    look(pass);
+    pass.read();
+    const { source, projected, files, bytes } = new TreeMaker(this.#options).finish(this.#root);
+    // The cache never speaks of what a power cut could still take out of the store.
+    this.#options.store.flush();
+    const stored = { root: this.#root, view: this.#view, source, projected };
+    if (this.#redecide) this.#cache.save(stored);
+    else if (pass.changed.size > 0) this.#cache.append(pass.changed, stored);
+    this.#redecide = false;
+    this.#incomplete = false;
+    return { source, projected, files, bytes, hashed: pass.hashed };
   }
 }
 
-interface StatRow { path: Uint8Array; ino: bigint; size: bigint; mtime_ns: bigint; ctime_ns: bigint; digest: string; shown_mtime_ns: bigint; trusted: bigint }
+/** Where something is. `index`: its place in its directory. */
+interface Place { dir: KnownDir; index: number; name: ByteString; path: ByteString; host: string | Buffer }
+interface ToRead { place: Place; host: string | Buffer; size: number; seen: Seen; before: KnownFile | undefined }
+/** What is kept of a `BigIntStats`, which is ten times as large. */
+interface Seen extends KnownStat { executable: boolean; size: number; mtimeNs: bigint; youngestNs: bigint }
+type Found = Known | 'to read' | 'gone';
 
-class Scan {
+const QUIETLY = { throwIfNoEntry: false } as const;
+const KIND_BITS = 0o170000;
+const DIRECTORY = 0o040000;
+const REGULAR = 0o100000;
+const LINK = 0o120000;
+
+/** One look at the host's files. What has to be read is collected first, then read at once. */
+class Pass {
   readonly #options: IngestOptions;
-  readonly #known: ReadonlyMap<ByteString, Known>;
-  readonly seen = new Set<ByteString>();
-  readonly updated = new Map<ByteString, Known>();
-  files = 0;
-  bytes = 0;
+  readonly #redecide: boolean;
+  readonly #startedNs = BigInt(Date.now()) * 1_000_000n;
+  readonly #toRead: ToRead[] = [];
+  readonly #walked = new Set<KnownDir>();
+  /** Directories of which something is known that the cache does not have. */
+  readonly changed = new Set<KnownDir>();
   hashed = 0;
 
-  constructor(options: IngestOptions, known: ReadonlyMap<ByteString, Known>) {
+  constructor(options: IngestOptions, redecide: boolean) {
     this.#options = options;
-    this.#known = known;
+    this.#redecide = redecide;
   }
 
-  directory(path: ByteString): { source: TreeDigest; projected: TreeDigest; empty: boolean } {
-    const source: TreeEntry[] = [];
-    const projected: TreeEntry[] = [];
-    for (const name of this.#names(path)) {
-      const child = joinBytes(path, name);
-      const pair = this.#entry(child, name);
-      if (pair === undefined) continue;
-      source.push(pair.source);
-      projected.push(pair.projected);
+  /** Compares a directory and all below it. */
+  directory(dir: KnownDir, path: ByteString, host: string | Buffer): void {
+    this.#walked.add(dir);
+    const listed = this.#list(path, host);
+    const inOrder = sameNames(listed, dir.names);
+    const present = inOrder ? undefined : new Map(dir.names.map((name, index) => [name, dir.nodes[index]]));
+    const names: ByteString[] = [];
+    const nodes: Known[] = [];
+    let same = inOrder;
+    for (let index = 0; index < listed.length; index++) {
+      const name = listed[index] as ByteString;
+      const before = present === undefined ? dir.nodes[index] : present.get(name);
+      const found = this.#look({ dir, index: nodes.length, name, path: joinBytes(path, name), host: joinHost(host, name) }, before);
+      const node = found === 'to read' ? (fileOf(before) ?? UNREAD) : found;
+      same &&= node === before;
+      if (node === 'gone') continue;
+      names.push(name);
+      nodes.push(node);
     }
-    const { store } = this.#options;
-    return { source: store.putTree(source), projected: store.putTree(projected), empty: source.length === 0 };
+    if (same) return;
+    dir.names = names;
+    dir.nodes = nodes;
+    this.#outdate(dir);
   }
 
-  #names(path: ByteString): ByteString[] {
-    try {
-      return readdirSync(hostPath(this.#options.projectDir, path), { encoding: 'buffer' }).map(fromBuffer);
-    } catch (cause) {
-      if (isErrno(cause, 'ENOENT', 'ENOTDIR') && path !== '') return [];
-      throw new HdError('PROJECT_UNREADABLE', `cannot list ${toText(path) || this.#options.projectDir}`, { cause, hint: 'exclude it with [files] exclude, or fix its permissions' });
+  /** Compares one path: the way to it, and what is there now. */
+  path(root: KnownDir, names: readonly ByteString[]): void {
+    const { projectDir } = this.#options;
+    if (names.length === 0) return this.directory(root, '' as ByteString, projectDir);
+    let dir = root;
+    let path = '' as ByteString;
+    for (const [depth, name] of names.entries()) {
+      if (this.#walked.has(dir)) return;
+      path = joinBytes(path, name);
+      const host = hostPath(projectDir, path);
+      const known = dir.nodes[dir.names.indexOf(name)];
+      if (depth === names.length - 1 || known?.kind !== 'dir' || !isDirectory(lstatOrNothing(host))) return this.#replace(dir, name, path, host, known);
+      dir = known;
     }
   }
 
-  /** Undefined: not part of the project, or gone while we looked. */
-  #entry(path: ByteString, name: ByteString): { source: TreeEntry; projected: TreeEntry } | undefined {
-    const host = hostPath(this.#options.projectDir, path);
-    const stats = lstatIfAny(host);
-    if (stats === undefined) return undefined;
-    const { filter, owner } = this.#options;
-    const meta = (mtimeNs: bigint): Meta => ({ ...owner, mtimeNs, xattrs: [], linkGroup: 0, links: 1 });
-    if (stats.isDirectory()) {
-      const included = filter.decide(toText(path), true).included;
-      if (!included && !filter.mayContain(toText(path))) return undefined;
-      const { source, projected, empty } = this.directory(path);
-      if (!included && empty) return undefined;
-      const dir = { kind: 'dir' as const, name, mode: 0o755 };
-      // A directory's own time would change with every file in it; a fixed one keeps equal directories equal.
-      return { source: { ...dir, digest: source }, projected: { ...dir, digest: projected, meta: meta(FIXED_MTIME_NS) } };
-    }
-    if (!filter.decide(toText(path), false).included) return undefined;
-    if (stats.isSymbolicLink()) {
-      const link = { kind: 'symlink' as const, name, mode: 0o777, target: fromBuffer(readlinkSync(host, { encoding: 'buffer' })) };
-      return { source: link, projected: { ...link, meta: meta(FIXED_MTIME_NS) } };
-    }
-    if (!stats.isFile()) return undefined; // sockets, pipes and devices of the host mean nothing elsewhere
-    const known = this.#file(path, host, stats);
-    const file = { kind: 'file' as const, name, mode: (stats.mode & 0o111n) === 0n ? 0o644 : 0o755, digest: known.digest, size: Number(known.size) };
-    this.files++;
-    this.bytes += file.size;
-    return { source: file, projected: { ...file, meta: meta(known.shownMtimeNs) } };
-  }
-
-  #file(path: ByteString, host: string | Buffer, stats: BigIntStats): Known {
-    this.seen.add(path);
-    const before = this.#known.get(path);
-    if (before?.trusted === true && before.ino === stats.ino && before.size === stats.size && before.mtimeNs === stats.mtimeNs && before.ctimeNs === stats.ctimeNs) {
-      return before;
-    }
+  /** Reads what was found to be new. @throws HdError PROJECT_UNREADABLE */
+  read(): void {
     const startedNs = BigInt(Date.now()) * 1_000_000n;
-    const { digest, size } = this.#read(path, host);
-    this.hashed++;
-    const youngest = stats.mtimeNs > stats.ctimeNs ? stats.mtimeNs : stats.ctimeNs;
-    const known: Known = {
-      ino: stats.ino, size: BigInt(size), mtimeNs: stats.mtimeNs, ctimeNs: stats.ctimeNs, digest,
-      shownMtimeNs: shownMtime(before, digest, stats.mtimeNs, startedNs),
-      trusted: BigInt(size) === stats.size && youngest + RACY_NS < startedNs,
-    };
-    this.updated.set(path, known);
-    return known;
+    const puts = putFiles(this.#options.store, this.#options.storeDir, this.#toRead);
+    for (const [index, { place, seen, before }] of this.#toRead.entries()) {
+      const put = puts[index] ?? this.#put(place);
+      const file = put === undefined ? undefined : describeFile(seen, put, before, startedNs);
+      if (file !== undefined) this.hashed++;
+      if (file !== undefined && before !== undefined && sameEntry(before, file)) this.changed.add(place.dir);
+      else this.#outdate(place.dir);
+      this.#set(place, file);
+    }
   }
 
-  #read(path: ByteString, host: string | Buffer): { digest: BlobDigest; size: number } {
+  #look(place: Place, before: Known | undefined): Found {
+    if (before !== undefined) {
+      const stats = lstatOrNothing(place.host);
+      if (stats === undefined) return 'gone';
+      if (!this.#redecide && isStill(before, stats)) {
+        if (before.kind === 'dir') this.directory(before, place.path, place.host);
+        return before;
+      }
+    }
+    const stats = lstatIfAny(place.host);
+    return stats === undefined ? 'gone' : this.#decide(place, before, stats);
+  }
+
+  /** For what is new, or may have to be seen otherwise than before. */
+  #decide(place: Place, before: Known | undefined, stats: BigIntStats): Found {
+    const { filter } = this.#options;
+    const path = toText(place.path);
+    const kind = Number(stats.mode) & KIND_BITS;
+    const { included } = filter.decide(path, kind === DIRECTORY);
+    if (kind === DIRECTORY) return included || filter.mayContain(path) ? this.#enter(place, before, included) : leftOut('directory', before);
+    if (kind !== REGULAR && kind !== LINK) return leftOut('special', before); // sockets, pipes and devices of the host mean nothing elsewhere
+    if (!included) return leftOut('file', before);
+    if (kind === LINK) return this.#link(place, stats);
+    const seen = describe(stats);
+    if (before?.kind === 'file' && before.trusted && sameStat(before, seen) && before.size === seen.size && before.executable === seen.executable) return before;
+    this.#toRead.push({ place, host: place.host, size: seen.size, seen, before: fileOf(before) });
+    return 'to read';
+  }
+
+  #enter({ dir, path, host }: Place, before: Known | undefined, included: boolean): KnownDir {
+    const child = before?.kind === 'dir' ? before : newDir(dir, included);
+    if (child !== before) this.changed.add(child);
+    if (child.included !== included) {
+      child.included = included;
+      this.#outdate(dir);
+    }
+    this.directory(child, path, host);
+    return child;
+  }
+
+  #link({ host }: Place, stats: BigIntStats): KnownLink | 'gone' {
+    let target: ByteString;
+    try {
+      target = fromBuffer(readlinkSync(host, { encoding: 'buffer' }));
+    } catch (error) {
+      if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EINVAL')) return 'gone';
+      throw error;
+    }
+    const seen = describe(stats);
+    return { kind: 'link', ino: seen.ino, mtimeMs: seen.mtimeMs, ctimeMs: seen.ctimeMs, target, trusted: isOld(seen, this.#startedNs) };
+  }
+
+  #replace(dir: KnownDir, name: ByteString, path: ByteString, host: string | Buffer, known: Known | undefined): void {
+    const index = dir.names.indexOf(name);
+    const place = { dir, index: index < 0 ? dir.names.length : index, name, path, host };
+    const found = this.#look(place, known);
+    const node = found === 'to read' ? (fileOf(known) ?? UNREAD) : found;
+    if (node === known || (node === 'gone' && known === undefined)) return;
+    setEntry(dir, name, node === 'gone' ? undefined : node);
+    this.#outdate(dir);
+  }
+
+  #set(place: Place, node: Known | undefined): void {
+    const { dir, index, name } = place;
+    if (node !== undefined && dir.names[index] === name) dir.nodes[index] = node;
+    else setEntry(dir, name, node);
+  }
+
+  /** Undefined: gone, or turned into something else, since it was looked at. */
+  #put({ path, host }: Place): FilePut | undefined {
     for (let attempt = 1; ; attempt++) {
       try {
         return this.#options.store.putFile(host);
       } catch (cause) {
+        if (isErrno(cause, 'ENOENT', 'ENOTDIR', 'EISDIR')) return undefined;
         if (attempt < 3 && cause instanceof HdError && cause.code === 'FILE_CHANGED') continue;
         if (cause instanceof HdError) throw cause;
-        throw new HdError('PROJECT_UNREADABLE', `cannot read ${toText(path)}`, { cause, hint: 'exclude it with [files] exclude, or fix its permissions' });
+        throw new HdError('PROJECT_UNREADABLE', `cannot read ${toText(path)}`, { cause, hint: UNREADABLE_HINT });
       }
     }
   }
+
+  #list(path: ByteString, host: string | Buffer): ByteString[] {
+    try {
+      return readdirSync(host, 'latin1') as ByteString[];
+    } catch (cause) {
+      if (isErrno(cause, 'ENOENT', 'ENOTDIR') && path !== '') return [];
+      throw new HdError('PROJECT_UNREADABLE', `cannot list ${toText(path) || this.#options.projectDir}`, { cause, hint: UNREADABLE_HINT });
+    }
+  }
+
+  #outdate(dir: KnownDir): void {
+    this.changed.add(dir);
+    outdate(dir);
+  }
+}
+
+/** Makes the trees of directories that have none. */
+class TreeMaker {
+  readonly #options: IngestOptions;
+  /** A directory's own time would change with every file in it; a fixed one keeps equal directories equal. */
+  readonly #fixedMeta: Meta;
+
+  constructor(options: IngestOptions) {
+    this.#options = options;
+    this.#fixedMeta = { ...options.owner, mtimeNs: FIXED_MTIME_NS, xattrs: [], linkGroup: 0, links: 1 };
+  }
+
+  finish(dir: KnownDir): DirTrees {
+    if (dir.trees !== undefined) return dir.trees;
+    const source: TreeEntry[] = [];
+    const projected: TreeEntry[] = [];
+    let [files, bytes] = [0, 0];
+    for (const [index, node] of dir.nodes.entries()) {
+      const name = dir.names[index] as ByteString;
+      assert(node.kind !== 'unread', 'everything is read before trees are made');
+      if (node.kind === 'left-out') continue;
+      if (node.kind === 'dir') {
+        const trees = this.finish(node);
+        if (!node.included && trees.empty) continue;
+        files += trees.files;
+        bytes += trees.bytes;
+        source.push({ kind: 'dir', name, mode: 0o755, digest: trees.source });
+        projected.push({ kind: 'dir', name, mode: 0o755, digest: trees.projected, meta: this.#fixedMeta });
+      } else if (node.kind === 'link') {
+        source.push({ kind: 'symlink', name, mode: 0o777, target: node.target });
+        projected.push({ kind: 'symlink', name, mode: 0o777, target: node.target, meta: this.#fixedMeta });
+      } else {
+        const mode = node.executable ? 0o755 : 0o644;
+        files++;
+        bytes += node.size;
+        source.push({ kind: 'file', name, mode, digest: node.digest, size: node.size });
+        projected.push({ kind: 'file', name, mode, digest: node.digest, size: node.size, meta: { ...this.#fixedMeta, mtimeNs: node.shownMtimeNs } });
+      }
+    }
+    const { store } = this.#options;
+    return (dir.trees = { source: store.putTree(source), projected: store.putTree(projected), empty: source.length === 0, files, bytes });
+  }
+}
+
+const UNREADABLE_HINT = 'exclude it with [files] exclude, or fix its permissions';
+
+function isStill(known: Known, stats: Stats): boolean {
+  const kind = stats.mode & KIND_BITS;
+  switch (known.kind) {
+    case 'file':
+      return kind === REGULAR && known.trusted && known.size === stats.size && known.executable === ((stats.mode & 0o111) !== 0) && sameStat(known, stats);
+    case 'link':
+      return kind === LINK && known.trusted && sameStat(known, stats);
+    case 'dir':
+      return kind === DIRECTORY;
+    case 'left-out':
+      return known.what === (kind === DIRECTORY ? 'directory' : kind === REGULAR || kind === LINK ? 'file' : 'special');
+    case 'unread':
+      return false;
+    default:
+      return unreachable(known);
+  }
+}
+
+function leftOut(what: LeftOut['what'], before: Known | undefined): LeftOut {
+  return before?.kind === 'left-out' && before.what === what ? before : { kind: 'left-out', what };
+}
+
+function fileOf(known: Known | undefined): KnownFile | undefined {
+  return known?.kind === 'file' ? known : undefined;
+}
+
+function describeFile(seen: Seen, { digest, size }: FilePut, before: KnownFile | undefined, startedNs: bigint): KnownFile {
+  const { ino, mtimeMs, ctimeMs, executable, mtimeNs } = seen;
+  const shownMtimeNs = shownMtime(before, digest, mtimeNs, startedNs);
+  return { kind: 'file', ino, mtimeMs, ctimeMs, executable, size, digest, shownMtimeNs, trusted: size === seen.size && isOld(seen, startedNs) };
+}
+
+function describe({ ino, mode, size, mtimeNs, ctimeNs }: BigIntStats): Seen {
+  return {
+    ino: Number(ino), mtimeMs: statMs(mtimeNs), ctimeMs: statMs(ctimeNs), size: Number(size), executable: (Number(mode) & 0o111) !== 0, mtimeNs,
+    youngestNs: mtimeNs > ctimeNs ? mtimeNs : ctimeNs,
+  };
+}
+
+/** Nanoseconds as the `mtimeMs` of a `Stats` tells them, bit for bit. */
+export function statMs(ns: bigint): number {
+  const rest = ((ns % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
+  return Number((ns - rest) / 1_000_000_000n) * 1_000 + Number(rest) / 1_000_000;
+}
+
+function sameStat(a: KnownStat, b: KnownStat): boolean {
+  return a.ino === b.ino && a.mtimeMs === b.mtimeMs && a.ctimeMs === b.ctimeMs;
+}
+
+/** Do both look the same in a tree? */
+function sameEntry(a: KnownFile, b: KnownFile): boolean {
+  return a.digest === b.digest && a.executable === b.executable && a.shownMtimeNs === b.shownMtimeNs;
+}
+
+function isOld({ youngestNs }: Seen, nowNs: bigint): boolean {
+  return youngestNs + RACY_NS < nowNs;
+}
+
+function sameNames(a: readonly ByteString[], b: readonly ByteString[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
+  return true;
+}
+
+function forgetTrees(dir: KnownDir): void {
+  dir.trees = undefined;
+  for (const node of dir.nodes) if (node.kind === 'dir') forgetTrees(node);
+}
+
+function joinHost(dir: string | Buffer, name: ByteString): string | Buffer {
+  if (typeof dir === 'string' && isAscii(name)) return `${dir}/${name}`;
+  return Buffer.concat([typeof dir === 'string' ? Buffer.from(`${dir}/`, 'utf8') : Buffer.concat([dir, Buffer.from('/')]), toBuffer(name)]);
+}
+
+/** As `lstatIfAny`, with numbers. */
+function lstatOrNothing(host: string | Buffer): Stats | undefined {
+  try {
+    return lstatSync(host, QUIETLY);
+  } catch (error) {
+    if (isErrno(error, 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
+
+function isDirectory(stats: Stats | undefined): boolean {
+  return stats !== undefined && (stats.mode & KIND_BITS) === DIRECTORY;
 }
 
 /**
  * The time that tools inside see. It changes when the content does, always forwards (so that `make` and `cargo` rebuild
  * after a return to an older version too), and stays when the content stays, whatever the host's file says.
  */
-function shownMtime(before: Known | undefined, digest: BlobDigest, mtimeNs: bigint, nowNs: bigint): bigint {
+function shownMtime(before: KnownFile | undefined, digest: BlobDigest, mtimeNs: bigint, nowNs: bigint): bigint {
   if (before === undefined) return mtimeNs;
   if (before.digest === digest) return before.shownMtimeNs;
   if (mtimeNs > before.shownMtimeNs) return mtimeNs;

@@ -9,7 +9,8 @@ import { after, test } from 'node:test';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { toByteString } from '@hyperdocker/base';
 import { TreeBuilder, openStore } from '@hyperdocker/cas';
-import { inMountNamespace, seenInTree, seenOnHost } from '../../mount/src/mount-fixture.ts';
+import { inMountNamespace } from '@hyperdocker/testkit';
+import { seenInTree, seenOnHost } from '../../mount/src/mount-fixture.ts';
 import type { Clash } from './live-root.ts';
 import { LiveRoot } from './live-root.ts';
 

@@ -43,7 +43,7 @@ export class LiveRoot {
     const writable = join(dir, 'writable');
     mkdirSync(writable);
     if (options.overlay === 'memory') await mountMemory(writable);
-    const lower = await mountLower(projector, 'live', tree, join(dir, 'lower'), false);
+    const lower = await mountLower(projector, 'live', tree, join(dir, 'lower'));
     try {
       await mountOverlay({ lower: lower.path, upper: join(writable, 'upper'), work: join(writable, 'work'), merged: join(dir, 'merged') });
     } catch (error) {

@@ -15,6 +15,12 @@ test('of the host, only proxies pass', () => {
   assert.deepEqual(env, { HTTPS_PROXY: 'http://proxy:3128', no_proxy: 'localhost' });
 });
 
+test('HD_PASSTHROUGH=off leaves the resolver alone', () => {
+  const { env, mounts } = hostPassthrough({ HD_PASSTHROUGH: 'off', HTTPS_PROXY: 'http://proxy:3128', HD_CA_BUNDLE: bundle });
+  assert.deepEqual(env, {});
+  assert(mounts.every(({ source }) => source.startsWith('/etc/')));
+});
+
 test('a bundle of certificates is mounted read-only, and every usual tool is told of it', () => {
   const { env, mounts } = hostPassthrough({ NODE_EXTRA_CA_CERTS: bundle });
   const mount = mounts.find(({ source }) => source === bundle);

@@ -52,6 +52,25 @@ test('cache directories are absolute, and belong to build steps', () => {
   assert.deepEqual(steps.map(({ definition }) => definition.cacheDirs), [[], ['/workspace/target', '/root/.cache']]);
 });
 
+test('what a step says of itself: absolute paths, over what [build] says', () => {
+  const { steps } = plan(`workdir = "/w"
+env = { A = "all", B = "all" }
+[build]
+cache = ["c"]
+network = false
+steps = ["plain", { run = "make", name = "bundle", workdir = "web", inputs = ["src/**"], outputs = ["dist", "/out"], env = { B = "own" }, network = true, cache = ["c", "/root/.c"], secrets = ["s", { id = "t", env = "T" }] }]
+[secrets]
+s = { env = "S" }
+t = { env = "T" }
+`);
+  const [plain, own] = steps.map(({ definition }) => definition);
+  assert.deepEqual([plain?.workdir, plain?.network, plain?.cacheDirs, plain?.inputs, plain?.outputs, plain?.secrets], ['/w', false, ['/w/c'], undefined, undefined, undefined]);
+  assert.deepEqual([own?.workdir, own?.network, own?.cacheDirs, own?.inputs, own?.outputs], ['/w/web', true, ['/w/c', '/w/web/c', '/root/.c'], ['src/**'], ['/w/web/dist', '/out']]);
+  assert.deepEqual(own?.secrets, [{ id: 's', file: '/run/secrets/s' }, { id: 't', file: '/run/secrets/t', env: 'T' }]);
+  assert.deepEqual([plain?.env['B'], own?.env['A'], own?.env['B']], ['all', 'all', 'own']);
+  assert.deepEqual(steps.map(({ id }) => id.command), ['plain', 'bundle']);
+});
+
 test('what cannot be installed is refused', () => {
   assert.throws(() => plan('[dependencies]\nbrew = ["jq"]\n'), { code: 'PROVIDER_UNSUPPORTED' });
 });

@@ -8,7 +8,7 @@ import type { ActionDefinition, PackageNode } from '@hyperdocker/engine';
 import type { Image } from '@hyperdocker/oci';
 import type { ContainerUser } from '@hyperdocker/sandbox';
 import { resolveUser } from '@hyperdocker/sandbox';
-import type { Dependency, EnvSpec } from '@hyperdocker/spec';
+import type { BuildStepSpec, Dependency, EnvSpec } from '@hyperdocker/spec';
 import type { StepId } from './events.ts';
 
 /** A step with what is known of it before it runs. */
@@ -26,6 +26,8 @@ export interface Plan {
   env: Record<string, string>;
 }
 
+/** Steps and services run on the processor that is there. */
+export const HOST_PLATFORM = `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`;
 const DEFAULT_WORKDIR = '/workspace';
 /** Tools leave notes of the time of day in places that other steps list, and look for newer versions of themselves. Not here. */
 const QUIET_TOOLS = { npm_config_logs_max: '0', npm_config_update_notifier: 'false', PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_ROOT_USER_ACTION: 'ignore' };
@@ -36,18 +38,31 @@ export function makePlan(store: Store, options: { spec: EnvSpec; image: Image; p
   const workdir = spec.environment.workdir ?? (image.config.workdir === '' || image.config.workdir === '/' ? DEFAULT_WORKDIR : image.config.workdir);
   const user = userOf(store, image.tree, image.config.user);
   const env = { PATH: DEFAULT_PATH, HOME: user.home, LANG: 'C.UTF-8', ...image.config.env, ...spec.options.env };
-  const define = (command: string, extra: Record<string, string> = {}, cacheDirs: string[] = []): ActionDefinition => ({
-    command, workdir, platform, env: { ...QUIET_TOOLS, ...env, ...extra }, user: `${user.uid}:${user.gid}:${(user.additionalGids ?? []).join(',')}`, network: spec.build.network, cacheDirs,
+  const define = (command: string, extra: Record<string, string> = {}): ActionDefinition => ({
+    command, workdir, platform, env: { ...QUIET_TOOLS, ...env, ...extra }, user: `${user.uid}:${user.gid}:${(user.additionalGids ?? []).join(',')}`, network: spec.build.network, cacheDirs: [],
   });
-  const cacheDirs = spec.build.cache.map((dir) => posix.resolve(workdir, dir));
   const commands = [
     ...spec.dependencies.flatMap(dependencyStep).map(({ command, env: extra, shown }) => ({ line: 0, shown: shown ?? command, definition: define(command, extra) })),
-    ...spec.build.steps.map((step) => ({ line: step.line, shown: step.run, definition: define(step.run, {}, cacheDirs) })),
+    ...spec.build.steps.map((step) => ({ line: step.line, shown: step.name ?? step.run, definition: { ...define(step.run, step.env), ...declared(spec, step, workdir) } })),
   ];
   return {
     spec, image, workdir, user, env,
     steps: commands.map(({ line, shown, definition }, i) => ({ definition, id: { index: i + 1, total: commands.length, command: shown, line } })),
     packages: [basePackage(options.base, image), ...spec.dependencies.flatMap((dependency) => dependencyPackages(dependency, options.projectDir))],
+  };
+}
+
+/** What a step says of itself, with absolute paths. */
+function declared(spec: EnvSpec, step: BuildStepSpec, environmentDir: string): Pick<ActionDefinition, 'workdir' | 'network' | 'cacheDirs' | 'inputs' | 'outputs' | 'secrets'> {
+  const workdir = posix.resolve(environmentDir, step.workdir ?? '.');
+  const cacheDirs = [...spec.build.cache.map((dir) => posix.resolve(environmentDir, dir)), ...step.cache.map((dir) => posix.resolve(workdir, dir))];
+  return {
+    workdir,
+    network: step.network,
+    cacheDirs: [...new Set(cacheDirs)],
+    ...(step.inputs === undefined ? {} : { inputs: step.inputs }),
+    ...(step.outputs === undefined ? {} : { outputs: step.outputs.map((path) => posix.resolve(workdir, path)) }),
+    ...(step.secrets.length === 0 ? {} : { secrets: step.secrets }),
   };
 }
 

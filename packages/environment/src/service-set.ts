@@ -25,6 +25,7 @@ interface Member {
   service: Service;
   running: RunningContainer | undefined;
   restarts: number;
+  lastRestart: { cause: string; atMs: number } | undefined;
   sinceMs: number;
   /** When the launch or restart under way began, and why. */
   began: number;
@@ -44,7 +45,7 @@ export class ServiceSet {
     for (const spec of options.specs) {
       writeFileSync(join(options.logsDir, `${spec.name}.log`), '');
       const service = new Service({ name: spec.name, launcher: { launch: (generation) => this.#launch(spec, generation) }, policy: { restart: spec.restartPolicy } });
-      const member: Member = { spec, service, running: undefined, restarts: 0, sinceMs: Date.now(), began: performance.now(), cause: undefined };
+      const member: Member = { spec, service, running: undefined, restarts: 0, lastRestart: undefined, sinceMs: Date.now(), began: performance.now(), cause: undefined };
       service.subscribe((state, before) => this.#onState(member, state, before));
       this.#members.set(spec.name, member);
     }
@@ -80,9 +81,10 @@ export class ServiceSet {
   }
 
   status(): ServiceReply[] {
-    return [...this.#members.values()].map(({ spec, service, restarts, sinceMs }) => ({
+    return [...this.#members.values()].map(({ spec, service, restarts, lastRestart, sinceMs }) => ({
       name: spec.name, command: spec.command, watch: spec.watch, status: statusOf(service.state), restarts, sinceMs,
       ...(spec.port === undefined ? {} : { port: spec.port }),
+      ...(lastRestart === undefined ? {} : { lastRestart }),
     }));
   }
 
@@ -145,12 +147,14 @@ export class ServiceSet {
       member.began = performance.now();
       member.cause = describeCause(state.cause);
       member.restarts++;
+      member.lastRestart = { cause: member.cause, atMs: member.sinceMs };
     } else if (state.kind === 'starting' && before.kind !== 'restarting') {
       member.began = performance.now();
       member.cause = before.kind === 'backing-off' ? 'it ended' : undefined;
     } else if (state.kind === 'backing-off' || state.kind === 'failed') {
       // How it ended says more than why it had been started.
       member.cause = undefined;
+      member.lastRestart = { cause: endText(state), atMs: member.sinceMs };
     }
     this.#options.emit({
       type: 'service', name: spec.name, status: statusOf(state),
@@ -192,6 +196,11 @@ function endOf(state: ServiceState): { exitCode?: number; retryMs?: number; caus
   const retry = state.kind === 'backing-off' ? { retryMs: state.delayMs } : {};
   if (failure.kind === 'exited') return { exitCode: failure.exit.code, ...retry, ...(failure.exit.problem === undefined ? {} : { cause: failure.exit.problem.message }) };
   return { cause: failure.kind === 'not-launched' ? failure.error.message : `not ready after ${failure.afterMs} ms`, ...retry };
+}
+
+function endText(state: Extract<ServiceState, { kind: 'backing-off' | 'failed' }>): string {
+  const { cause, exitCode } = endOf(state);
+  return cause ?? `it ended with exit code ${exitCode ?? 'unknown'}`;
 }
 
 function describeCause(cause: RestartCause): string {

@@ -1,16 +1,23 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { isErrno, toByteString } from '@hyperdocker/base';
-import type { DirEntry, Store, TreeEntry } from '@hyperdocker/cas';
+import { HdError, isErrno, toByteString } from '@hyperdocker/base';
+import type { RefTarget, Store } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
-import type { ActionDefinition, ActionResult, PathSet } from '@hyperdocker/engine';
-import { ignoring } from '@hyperdocker/engine';
+import type { ActionDefinition, ActionResult, PathSet, Trace } from '@hyperdocker/engine';
+import { TraceRecorder, ignoring, joinPaths, variablesNotPassed } from '@hyperdocker/engine';
 import type { FuseHost } from '@hyperdocker/mount';
 import { captureUpper, materialize, mountOverlay, unmount } from '@hyperdocker/mount';
 import type { ContainerExit, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
 import { mountTargets } from '@hyperdocker/sandbox';
+import type { KeptOutputs } from './outputs.ts';
+import { keepOutputs, setWithParents } from './outputs.ts';
 import type { Passthrough } from './passthrough.ts';
+import { NO_PASSTHROUGH } from './passthrough.ts';
+import type { Leak } from './redact.ts';
+import { Masker, findLeak } from './redact.ts';
+import type { SecretValues } from './secrets.ts';
+import { mountSecrets, withSecretVariables } from './secrets.ts';
 
 /** How trees become root file systems on this machine. */
 export interface Projector {
@@ -27,42 +34,76 @@ export interface StepContext extends Projector {
   stepsDir: string;
   passthrough: Passthrough;
   user: ContainerUser;
+  /** Nothing of it gets in; that a step speaks of one of its variables is noted. */
+  hostEnv: NodeJS.ProcessEnv;
   /** Ends a running step at once. What it has written is dropped. */
   signal: AbortSignal;
 }
 
+export interface StepRun {
+  definition: ActionDefinition;
+  input: TreeDigest;
+  /** What the cache directories hold at the start, by absolute path; only those that the input does not have. */
+  caches: ReadonlyMap<string, TreeDigest>;
+  /** Of at least the secrets that the definition names. */
+  secrets: SecretValues;
+  onOutput: (text: string) => void;
+  /** Told while it runs, soon after, what it looks at. */
+  onAsked?: (paths: PathSet) => void;
+  /** Keeps what it runs on, and what it leaves, from `gc` for as long as the caller needs it. While the command runs, there is no lease. */
+  keep: (target: RefTarget) => void;
+}
+
 export type StepOutcome =
-  | { ok: true; result: ActionResult; paths: PathSet }
-  | { ok: false; exitCode: number; log: string; ms: number };
+  | { kind: 'done'; result: ActionResult; trace: Trace; outputs: Omit<KeptOutputs, 'delta'>; ms: number }
+  | { kind: 'failed'; exitCode: number; log: string; trace: Trace; ms: number }
+  /** It ended well, but what it wrote holds a secret. Nothing of it was stored. */
+  | { kind: 'leaked'; leak: Leak; ms: number };
 
 let runs = 0;
 
 /**
  * Runs one step for real: in a container, on a frozen tree that sees every path that the step looks at, with its writes in a
  * directory of its own. A failed or killed step leaves nothing.
- * @param caches what the cache directories hold at the start, by absolute path; only those that the input does not have.
+ * @throws HdError TRACE_LOST when it cannot be said what the step looked at: then its result is worth nothing
  */
-export async function runStep(context: StepContext, definition: ActionDefinition, input: TreeDigest, caches: ReadonlyMap<string, TreeDigest>, onOutput: (text: string) => void): Promise<StepOutcome> {
+export async function runStep(context: StepContext, run: StepRun): Promise<StepOutcome> {
+  const { definition, caches } = run;
   const started = performance.now();
   const id = `step-${process.pid}-${++runs}`;
   const dir = join(context.stepsDir, id);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const { store } = context;
-  let start = input;
+  let start = run.input;
   for (const [path, tree] of caches) start = setPath(store, start, inTree(path), { kind: 'dir', name: '' as ByteString, mode: 0o755, digest: tree });
+  run.keep({ kind: 'tree', digest: start });
   store.flush();
   try {
-    await using lower = await mountLower(context, id, start, join(dir, 'lower'), true);
-    const { spec, exit, log } = await runOver(context, { id, dir, lower: lower.path, definition }, onOutput);
+    await using lower = await mountLower(context, id, start, join(dir, 'lower'), { onAsked: run.onAsked });
+    const { spec, exit, log } = await runOver(context, { id, dir, lower: lower.path, run });
     const ms = performance.now() - started;
-    if (exit !== 0) return { ok: false, exitCode: exit, log, ms };
-    const { paths } = await lower.release();
+    // First of all: without a whole trace not even a failure is one.
+    const { paths, askers } = await traceOf(lower);
+    if (exit !== 0) return { kind: 'failed', exitCode: exit, log, trace: { paths: withoutCaches(paths, [...caches.keys()]), askers }, ms };
+    const upper = join(dir, 'upper');
+    const leak = findLeak(upper, run.secrets);
+    if (leak !== undefined) return { kind: 'leaked', leak, ms };
+    using _lease = store.lease('the outputs of a step');
     const skip = new Set(mountTargets(spec).map(({ path }) => inTree(path)));
-    const captured = captureUpper(store, join(dir, 'upper'), start, skip);
+    const carried = new TraceRecorder();
+    const captured = captureUpper(store, upper, start, skip, (path, asked) => carried.record(path, asked));
     const after = applyDelta(store, start, captured);
-    const { delta, kept } = withCaches(store, captured, after, definition.cacheDirs);
-    const result: ActionResult = { delta, log: store.putBlob(Buffer.from(log)) as BlobDigest, durationMs: ms, caches: kept, volatile: volatileReasons(context, definition) };
-    return { ok: true, result, paths: context.fuse === undefined ? new Map() : withoutCaches(paths, [...caches.keys()]) };
+    const { delta: wanted, ...outputs } = outputsOf(store, { before: start, delta: captured, after }, definition);
+    const { delta, kept } = withCaches(store, wanted, after, definition.cacheDirs);
+    const result: ActionResult = {
+      delta, log: store.putBlob(Buffer.from(log)) as BlobDigest, durationMs: ms, caches: kept, volatile: volatileReasons(context, definition),
+      notPassed: variablesNotPassed(definition.command, definition.env, context.hostEnv),
+    };
+    for (const digest of [delta, ...kept.map(({ tree }) => tree)]) run.keep({ kind: 'tree', digest });
+    run.keep({ kind: 'blob', digest: result.log });
+    store.flush();
+    const asked = context.fuse === undefined ? new Map() : withoutCaches(joinPaths(paths, carried.finish()), [...caches.keys()]);
+    return { kind: 'done', result, outputs, trace: { paths: asked, askers }, ms };
   } finally {
     removeScratch(dir);
   }
@@ -73,40 +114,63 @@ function removeScratch(dir: string): void {
   try {
     rmSync(dir, { recursive: true, force: true });
   } catch (error) {
-    if (!isErrno(error, 'EBUSY')) throw error;
+    if (!isErrno(error, 'EBUSY', 'ENOTCONN')) throw error;
   }
 }
 
+/** A tracer that died, or could not answer for its tree, has recorded an unknown part of what the step saw. */
+async function traceOf(lower: Lower): Promise<Trace> {
+  try {
+    return await lower.release();
+  } catch (cause) {
+    throw new HdError('TRACE_LOST', 'what the step looked at was not recorded to the end, so nothing of it is kept', { cause, hint: 'start again with `hd up`; if it comes back, see `hd doctor`' });
+  }
+}
+
+function outputsOf(store: Store, trees: { before: TreeDigest; delta: TreeDigest; after: TreeDigest }, { outputs, cacheDirs }: ActionDefinition): KeptOutputs {
+  if (outputs === undefined) return { delta: trees.delta, dropped: 0, missing: [] };
+  const paths = outputs.map(inTree);
+  const { missing, ...kept } = keepOutputs(store, trees, [...paths, ...cacheDirs.map(inTree)]);
+  return { ...kept, missing: missing.filter((path) => paths.includes(path)) };
+}
+
 /** Mounts, runs, unmounts: afterwards the upper directory is quiet. */
-async function runOver(context: StepContext, step: { id: string; dir: string; lower: string; definition: ActionDefinition }, onOutput: (text: string) => void): Promise<{ spec: ContainerSpec; exit: number; log: string }> {
-  const { dir, definition } = step;
+async function runOver(context: StepContext, step: { id: string; dir: string; lower: string; run: StepRun }): Promise<{ spec: ContainerSpec; exit: number; log: string }> {
+  const { dir, run } = step;
+  const { definition, secrets } = run;
   const merged = join(dir, 'merged');
   await mountOverlay({ lower: step.lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged });
   try {
+    const uses = definition.secrets ?? [];
+    await using mounted = await mountSecrets(uses, secrets, context.user, join(dir, 'secrets'));
+    // A step without network gets nothing of the host's: not even its list of hosts.
+    const passthrough = definition.network ? context.passthrough : NO_PASSTHROUGH;
     const spec: ContainerSpec = {
       id: step.id,
       rootfs: merged,
-      args: ['/bin/sh', '-c', definition.command],
-      env: { ...definition.env, ...context.passthrough.env },
+      args: withSecretVariables(definition.command, uses),
+      env: { ...definition.env, ...passthrough.env },
       cwd: definition.workdir,
       user: context.user,
       hostname: 'hyperdocker',
-      mounts: context.passthrough.mounts,
+      mounts: [...passthrough.mounts, ...mounted.mounts],
       network: definition.network ? 'host' : 'none',
       terminal: false,
     };
     let log = '';
+    const write = (text: string): void => {
+      log += text;
+      if (text !== '') run.onOutput(text);
+    };
+    const maskers = { stdout: new Masker(secrets), stderr: new Masker(secrets) };
     const container = context.runtime.run(spec, {
       bundleDir: join(dir, 'bundle'),
       stdio: 'capture',
-      onOutput(_stream, bytes) {
-        const text = bytes.toString('utf8');
-        log += text;
-        onOutput(text);
-      },
+      onOutput: (stream, bytes) => write(maskers[stream].push(bytes)),
     });
     const exit = await exitUnlessAborted(container, context.signal);
     context.signal.throwIfAborted();
+    for (const masker of Object.values(maskers)) write(masker.end());
     if (exit.problem !== undefined) log += `${exit.problem.message}\n`;
     return { spec, exit: exit.code, log };
   } finally {
@@ -128,23 +192,30 @@ export async function exitUnlessAborted(container: RunningContainer, signal: Abo
 export interface Lower extends AsyncDisposable {
   path: string;
   /** Unmounts, and tells what was asked of it while tracing. Call once nobody uses it any more. */
-  release(): Promise<{ paths: PathSet }>;
+  release(): Promise<Trace>;
 }
 
 /** A whole tree as a read-only directory. */
-export async function mountLower(projector: Projector, id: string, tree: TreeDigest, mountpoint: string, tracing: boolean): Promise<Lower> {
+export async function mountLower(projector: Projector, id: string, tree: TreeDigest, mountpoint: string, tracing?: { onAsked?: ((paths: PathSet) => void) | undefined }): Promise<Lower> {
   const { fuse } = projector;
   if (fuse === undefined) {
-    return { path: materialize(projector.store, tree, projector.materializedDir), release: async () => ({ paths: new Map() }), [Symbol.asyncDispose]: async () => {} };
+    return { path: materialize(projector.store, tree, projector.materializedDir, projector.storeDir), release: async () => ({ paths: new Map(), askers: new Map() }), [Symbol.asyncDispose]: async () => {} };
   }
   mkdirSync(mountpoint, { recursive: true });
-  await fuse.mount(id, { tree, mountpoint, storeDir: projector.storeDir, tracing });
+  await fuse.mount(id, { tree, mountpoint, storeDir: projector.storeDir, tracing: tracing !== undefined, ...(tracing?.onAsked === undefined ? {} : { onAsked: tracing.onAsked }) });
   let released = false;
-  const release = (): Promise<{ paths: PathSet }> => {
+  const release = async (): Promise<Trace> => {
     released = true;
-    return fuse.unmount(id);
+    try {
+      return await fuse.unmount(id);
+    } catch (error) {
+      // Where its server is gone, the mount is still there, with nobody behind it. Where it is not, this fails, and that is well.
+      await unmount(mountpoint).catch(() => {});
+      throw error;
+    }
   };
-  return { path: mountpoint, release, [Symbol.asyncDispose]: async () => void (released || !existsSync(mountpoint) || (await release())) };
+  // Disposed of without having been released: something went wrong before, and that is the error to report.
+  return { path: mountpoint, release, [Symbol.asyncDispose]: async () => void (released || (await release().catch(() => {}))) };
 }
 
 /** The delta with what each cache directory ended with, whole: replayed, it does not depend on what was there before. */
@@ -160,27 +231,13 @@ function withCaches(store: Store, captured: TreeDigest, after: TreeDigest, cache
   return { delta, kept };
 }
 
-/** `setPath` on a delta, where parents that the delta lacks keep the modes and owners that they have in the whole tree. */
-function setWithParents(store: Store, delta: TreeDigest, whole: TreeDigest, path: ByteString, entry: TreeEntry): TreeDigest {
-  const parts = path.split('/') as ByteString[];
-  let result = delta;
-  for (let depth = 1; depth < parts.length; depth++) {
-    const parent = parts.slice(0, depth).join('/') as ByteString;
-    const existing = lookupPath(store, whole, parent);
-    if (lookupPath(store, result, parent) === undefined && existing?.kind === 'dir') {
-      result = setPath(store, result, parent, { ...existing, digest: store.putTree([]) } satisfies DirEntry);
-    }
-  }
-  return setPath(store, result, path, entry);
-}
-
 /** What lay in a cache directory is no input: it is there to make the step faster, not to change what it makes. */
 function withoutCaches(paths: PathSet, dirs: readonly string[]): PathSet {
   return ignoring(paths, dirs.map(inTree));
 }
 
 function volatileReasons(context: StepContext, definition: ActionDefinition): string[] {
-  return [...(definition.network ? ['had the network'] : []), ...(context.fuse === undefined ? ['was not traced'] : [])];
+  return [...(definition.network ? ['could use the network'] : []), ...((definition.secrets ?? []).length > 0 ? ['had secrets'] : []), ...(context.fuse === undefined ? ['was not traced'] : [])];
 }
 
 /** An absolute path in a container, as a path in its tree. */

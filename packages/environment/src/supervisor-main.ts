@@ -12,7 +12,7 @@ import { removeState, writeState } from './state-file.ts';
 import { Supervisor } from './supervisor.ts';
 
 /** The process that keeps one environment: started by `client.ts`, in a mount namespace of its own, ended by `down`. */
-interface Start { projectDir: string; refreshImage: boolean; watch: boolean; buildOnly: boolean }
+interface Start { projectDir: string; refreshImage: boolean; watch: boolean; buildOnly: boolean; noCache: boolean }
 
 /** How long a failed environment can be asked why, before its process ends. */
 const LINGER_MS = 1_000;

@@ -1,5 +1,5 @@
 import { lstatSync, mkdirSync, rmSync } from 'node:fs';
-import { join, posix, relative } from 'node:path';
+import { join, posix } from 'node:path';
 import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
@@ -10,12 +10,14 @@ import { FuseHost, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
 import { OciRuntime, findRuntime, writeBundle } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
-import type { Filter, TreeWatcher } from '@hyperdocker/watch';
-import { createFilter, createMatcher, watchTree } from '@hyperdocker/watch';
+import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
+import { createMatcher, watchTree } from '@hyperdocker/watch';
 import type { ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
 import { build } from './build.ts';
 import type { LaunchOptions } from './client.ts';
-import type { Build } from './build.ts';
+import type { Build, BuildOptions } from './build.ts';
+import type { StepRecord } from './build-record.ts';
+import { readBuildRecord, writeBuildRecord } from './build-record.ts';
 import { applyEdits } from './edits.ts';
 import { EventLog } from './event-log.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
@@ -27,12 +29,17 @@ import { LiveRoot } from './live-root.ts';
 import type { Passthrough } from './passthrough.ts';
 import { hostPassthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
-import { makePlan, userOf } from './plan.ts';
+import { HOST_PLATFORM, makePlan, userOf } from './plan.ts';
+import { projectFilter } from './project-filter.ts';
 import { registryConfig } from './registries.ts';
+import type { SecretHost } from './secrets.ts';
+import { readSecrets } from './secrets.ts';
 import { ServiceSet } from './service-set.ts';
 import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
 import { exitUnlessAborted, inTree } from './step-runner.ts';
+import { TreePin } from './tree-pin.ts';
+import { WriteLease } from './write-lease.ts';
 
 export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
@@ -67,11 +74,15 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #store: Store;
   readonly #actions: ActionCache;
+  readonly #imagePin: TreePin;
+  /** The mounted root. */
+  readonly #livePin: TreePin;
+  /** What the mounted root was brought to, where no build has come to that. */
+  readonly #shownPin: TreePin;
   readonly #runtime: OciRuntime;
   readonly #runtimePath: string;
   readonly #passthrough: Passthrough;
   readonly #abort = new AbortController();
-  readonly #platform = `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`;
   #fuse: FuseHost | undefined;
   #phase: Phase = 'building';
   #session: Session | undefined;
@@ -89,6 +100,7 @@ export class Supervisor {
     this.#startFuse();
     this.#runtimePath = findRuntime({ configured: options.hostEnv['HD_RUNTIME'] });
     this.#store = openStore(home.storeDir, { nodeLinks });
+    [this.#imagePin, this.#livePin, this.#shownPin] = ['the image of', 'the root of', 'edits in'].map((what) => new TreePin(this.#store, `${what} ${paths.id}`)) as [TreePin, TreePin, TreePin];
     this.#actions = openActionCache(home.actionsFile, this.#store);
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
     this.#passthrough = hostPassthrough(options.hostEnv);
@@ -197,28 +209,24 @@ export class Supervisor {
   async #makeSession({ text, spec }: { text: string; spec: EnvSpec }): Promise<Session> {
     const started = performance.now();
     const { project, home, paths } = this.#options;
-    using _lease = this.#store.lease(`hd up ${paths.id}`);
+    using lease = new WriteLease(this.#store, `hd up ${paths.id}`);
     const image = await resolveImage(spec.environment.base, {
-      store: this.#store, projectDir: project.dir, tempDir: home.tempDir, platform: this.#platform, registries: registryConfig(home),
+      store: this.#store, lease, projectDir: project.dir, tempDir: home.tempDir, platform: HOST_PLATFORM, registries: registryConfig(home),
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
-    const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: this.#platform, base: spec.environment.base });
-    // Without the tree of the last scan the store has lost what the stat cache speaks of.
-    const scanned = this.#store.getRef(envRef(paths.id, 'scanned'))?.target.digest;
-    if (scanned === undefined || !this.#store.hasTree(scanned as TreeDigest)) for (const suffix of ['', '-wal', '-shm']) rmSync(`${paths.statCache}${suffix}`, { force: true });
-    const ingest = new Ingest({ store: this.#store, projectDir: project.dir, filter: this.#filter(spec, spec.files.include), statCacheFile: paths.statCache, owner: { uid: plan.user.uid, gid: plan.user.gid } });
-    try {
-      const ingested = this.#scan(ingest);
-      const built = await this.#build(plan, ingested);
-      const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
-      const root = this.#commit(plan, ingested, built);
-      const session = { spec, text, plan, ingest, ingested, build: built, root };
-      this.#emitBuilt(session, previous, performance.now() - started);
-      return session;
-    } catch (error) {
-      ingest[Symbol.dispose]();
-      throw error;
-    }
+    this.#imagePin.hold(image.tree);
+    const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base: spec.environment.base });
+    const ingest = new Ingest({
+      store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter: this.#filter(spec), statCacheFile: paths.statCache,
+      owner: { uid: plan.user.uid, gid: plan.user.gid },
+    });
+    const ingested = this.#ingest(ingest, 'rescan');
+    const built = await this.#build(plan, ingested, lease, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
+    const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
+    const root = this.#commit(plan, ingested, built);
+    const session = { spec, text, plan, ingest, ingested, build: built, root };
+    this.#emitBuilt(session, previous, performance.now() - started);
+    return session;
   }
 
   /** Mounts the root and makes the services, not yet started. */
@@ -226,7 +234,7 @@ export class Supervisor {
     const { paths } = this.#options;
     const { plan, spec } = session;
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
-    this.#store.setRef(envRef(paths.id, 'live'), { kind: 'tree', digest: session.build.tree });
+    this.#livePin.hold(session.build.tree);
     session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay });
     session.services = new ServiceSet({
       runtime: this.#runtime,
@@ -245,23 +253,35 @@ export class Supervisor {
     await session?.services?.stop();
     await session?.live?.unmount();
     this.#session = undefined;
-    this.#store.deleteRef(envRef(this.#options.paths.id, 'live'));
-    session?.ingest[Symbol.dispose]();
+    this.#livePin[Symbol.dispose]();
+    this.#shownPin[Symbol.dispose]();
   }
 
   /** What the stat cache speaks of stays in the store, also where the build that follows fails. */
-  #scan(ingest: Ingest): Ingested {
-    const ingested = ingest.scan();
-    const ref = envRef(this.#options.paths.id, 'scanned');
-    if (this.#store.getRef(ref)?.target.digest !== ingested.source) this.#store.setRef(ref, { kind: 'tree', digest: ingested.source });
+  #ingest(ingest: Ingest, batch: Batch): Ingested {
+    const ingested = batch === 'rescan' ? ingest.scan() : ingest.update(batch);
+    for (const [name, digest] of [['scanned', ingested.source], ['projected', ingested.projected]] as const) {
+      const ref = envRef(this.#options.paths.id, name);
+      if (this.#store.getRef(ref)?.target.digest !== digest) this.#store.setRef(ref, { kind: 'tree', digest });
+    }
     return ingested;
   }
 
-  #build(plan: Plan, ingested: Ingested, onFirstRun?: () => void): Promise<Build> {
-    return build({
-      plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, envId: this.#options.paths.id,
-      emit: (event) => this.#emit(event), ...(onFirstRun === undefined ? {} : { onFirstRun }),
-    });
+  async #build(plan: Plan, ingested: Ingested, lease: WriteLease, options: Pick<BuildOptions, 'onFirstRun' | 'noCache'> = {}): Promise<Build> {
+    const { jobs } = plan.spec.build;
+    const { id, buildRecord } = this.#options.paths;
+    const steps: StepRecord[] = [];
+    try {
+      return await build({
+        plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, lease, envId: id,
+        readSecrets: (uses) => readSecrets(plan.spec.secrets, uses, this.#secretHost),
+        previous: readBuildRecord(buildRecord), onStep: (step) => void steps.push(step),
+        emit: (event) => this.#emit(event), ...(jobs === undefined ? {} : { jobs }), ...options,
+      });
+    } finally {
+      // Of a build that failed too: what it ran, and why, is asked for then most of all.
+      writeBuildRecord(buildRecord, plan.workdir, steps);
+    }
   }
 
   /** Moves the refs: the only point at which a build becomes the environment's. */
@@ -281,32 +301,30 @@ export class Supervisor {
     const { project } = this.#options;
     const { spec } = this.#live().session;
     // hd.toml counts even where [files] leaves it out.
-    const filter = this.#filter(spec, spec.files.include.length === 0 ? [] : [...spec.files.include, 'hd.toml']);
+    const filter = this.#filter(spec, spec.files.include.length === 0 ? undefined : [...spec.files.include, 'hd.toml']);
     this.#watcher?.close();
     this.#watcher = watchTree(project.dir, {
       filter,
-      onBatch: () => void this.#enqueue(() => this.#applyBatch()).catch((error: unknown) => this.#warn(error)),
+      onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch((error: unknown) => this.#warn(error)),
       onError: (error) => this.#warn(error),
     });
     // What was edited between the scan and the first watch has sent no event.
-    void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch())).catch((error: unknown) => this.#warn(error));
+    void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch('rescan'))).catch((error: unknown) => this.#warn(error));
   }
 
-  /** A home inside the project is no part of it: it would hold itself. */
-  #filter(spec: EnvSpec, include: string[]): Filter {
-    const home = relative(this.#options.project.dir, this.#options.home.dir);
-    const own = home === '' || home.startsWith('..') ? [] : [home];
-    return createFilter({ include, exclude: [...spec.files.exclude, ...own] });
+  #filter(spec: EnvSpec, include?: string[]): Filter {
+    const { home, project, hostEnv } = this.#options;
+    return projectFilter({ home, project, env: hostEnv }, spec, include);
   }
 
-  /** What is in a batch is a hint: the files are compared with what is known of them, so nothing is missed and a touch does nothing. */
-  async #applyBatch(): Promise<void> {
+  /** What is in a batch is a hint: its files are compared with what is known of them, so a touch does nothing. What no batch told is found by the next rescan. */
+  async #applyBatch(batch: Batch): Promise<void> {
     const session = this.#session;
     if (this.#phase !== 'up' || session?.live === undefined || session.services === undefined) return;
     if (await this.#reloadSpec(session)) return;
     const started = performance.now();
-    using _lease = this.#store.lease(`hd edit ${this.#options.paths.id}`);
-    const ingested = this.#scan(session.ingest);
+    using lease = new WriteLease(this.#store, `hd edit ${this.#options.paths.id}`);
+    const ingested = this.#ingest(session.ingest, batch);
     if (ingested.projected === session.ingested.projected) return;
     const edits = [...diffTrees(this.#store, session.ingested.source, ingested.source)];
     const shown = [...diffTrees(this.#store, session.ingested.projected, ingested.projected)];
@@ -314,7 +332,7 @@ export class Supervisor {
     let built: Build;
     try {
       // Where a step has to run, the edits are put in place first: services that reload by themselves need not wait.
-      built = await this.#build(session.plan, ingested, () => this.#showEdits(session, shown));
+      built = await this.#build(session.plan, ingested, lease, { onFirstRun: () => this.#showEdits(session, shown) });
     } catch (error) {
       this.#showEdits(session, shown);
       this.#warn(error, 'the services go on with what was built before');
@@ -323,6 +341,7 @@ export class Supervisor {
     const changes = this.#show(session, session.live, built.tree);
     session.build = built;
     session.root = this.#commit(session.plan, ingested, built);
+    this.#shownPin[Symbol.dispose]();
     this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
     this.#restartConcerned(session, [...shown.filter(isFileChange).map(({ path }) => toText(path)), ...insideWorkdir(changes.filter(isFileChange), session.plan.workdir)]);
   }
@@ -344,7 +363,10 @@ export class Supervisor {
 
   #showEdits(session: Session, edits: readonly TreeChange[]): void {
     if (session.live === undefined) return;
-    this.#show(session, session.live, applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits));
+    const tree = applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits);
+    this.#show(session, session.live, tree);
+    // No ref is going to name it.
+    this.#shownPin.hold(tree);
   }
 
   #show(session: Session, live: LiveRoot, tree: TreeDigest): TreeChange[] {
@@ -412,7 +434,17 @@ export class Supervisor {
       this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
       return;
     }
-    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.fail(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
+    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
+  }
+
+  /** A step that runs on files that nobody serves any more is not waited for. */
+  #failForGood(error: HdError): void {
+    this.fail(error);
+    this.#abort.abort(error);
+  }
+
+  get #secretHost(): SecretHost {
+    return { env: this.#options.hostEnv, projectDir: this.#options.project.dir };
   }
 
   #projector() {
@@ -420,7 +452,7 @@ export class Supervisor {
   }
 
   #stepContext(plan: Plan): StepContext {
-    return { ...this.#projector(), runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, signal: this.#abort.signal };
+    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, signal: this.#abort.signal };
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {

@@ -2,8 +2,10 @@ import type { BigIntStats } from 'node:fs';
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { assert, fromBuffer, hostPath, joinBytes, sys, toByteString } from '@hyperdocker/base';
-import type { DirEntry, Meta, Store, Tree, TreeEntry } from '@hyperdocker/cas';
-import { applyDelta, linkGroupFor, lookupPath } from '@hyperdocker/cas';
+import type { DirEntry, EntryKind, Meta, Store, Tree, TreeEntry } from '@hyperdocker/cas';
+import { applyDelta, linkGroupFor, lookupPath, walkTree } from '@hyperdocker/cas';
+import { Asked } from '@hyperdocker/engine';
+import type { Observer } from './projection.ts';
 
 const OPAQUE = toByteString('trusted.overlay.opaque');
 const REDIRECT = toByteString('trusted.overlay.redirect');
@@ -12,26 +14,33 @@ const S_IFMT = 0o170000n;
 /**
  * What was written over `base`, read from an overlay's upper directory, as a delta. Nobody may write to it meanwhile.
  * @param skip paths that the container runtime makes for its own mounts; nothing at or below them is captured.
+ * @param onCarried called with all that the delta holds of `base` without its having been read: a directory of the lower that was renamed
+ *   is not copied up, so that no file system sees its files being asked for. A trace must count them.
  */
-export function captureUpper(store: Store, upper: string, base: TreeDigest, skip: ReadonlySet<ByteString>): TreeDigest {
-  const capture = new Capture(store, upper, base, skip);
+export function captureUpper(store: Store, upper: string, base: TreeDigest, skip: ReadonlySet<ByteString>, onCarried?: Observer): TreeDigest {
+  const capture = new Capture(store, upper, base, skip, onCarried);
   return store.putTree(capture.directory('' as ByteString, '' as ByteString));
 }
+
+/** Everything about an entry that it takes along when it is moved. */
+const CARRIED: Partial<Record<EntryKind, number>> = { file: Asked.content, dir: Asked.listing, symlink: Asked.target };
 
 class Capture {
   readonly #store: Store;
   readonly #upper: string;
   readonly #base: TreeDigest;
   readonly #skip: ReadonlySet<ByteString>;
+  readonly #onCarried: Observer | undefined;
   /** Hard links: device inode → its group, made at the first name met. */
   readonly #groups = new Map<bigint, number>();
   readonly #sys = sys();
 
-  constructor(store: Store, upper: string, base: TreeDigest, skip: ReadonlySet<ByteString>) {
+  constructor(store: Store, upper: string, base: TreeDigest, skip: ReadonlySet<ByteString>, onCarried: Observer | undefined) {
     this.#store = store;
     this.#upper = upper;
     this.#base = base;
     this.#skip = skip;
+    this.#onCarried = onCarried;
   }
 
   /** @param lowerPath what the kernel merges this directory with: another path after a rename of a lower directory. */
@@ -85,9 +94,16 @@ class Capture {
     const target = fromBuffer(redirect);
     const source = (target.startsWith('/') ? target.slice(1) : joinBytes(parentOf(lowerPath), target)) as ByteString;
     const below = lookupPath(this.#store, this.#base, source);
+    if (below?.kind === 'dir' && this.#onCarried !== undefined) this.#carry(source, below, this.#onCarried);
     const changes = this.#store.putTree(this.directory(path, source));
     const digest = below?.kind === 'dir' ? applyDelta(this.#store, below.digest, changes) : changes;
     return { kind: 'dir', name, mode, digest, meta, opaque: true };
+  }
+
+  #carry(path: ByteString, entry: DirEntry, onCarried: Observer): void {
+    const carry = (at: ByteString, kind: EntryKind): void => onCarried(at, Asked.stat | Asked.xattrs | (CARRIED[kind] ?? 0));
+    carry(path, 'dir');
+    for (const { path: below, entry: { kind } } of walkTree(this.#store, entry.digest)) carry(joinBytes(path, below), kind);
   }
 
   #meta(host: string | Buffer, stats: BigIntStats, path: ByteString, digest: string): Meta {

@@ -4,19 +4,22 @@ import { Worker } from 'node:worker_threads';
 import { assert, describeError } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import { runMountCommand } from './mount-command.ts';
-import type { FuseWorkerData, FuseWorkerResult } from './fuse-worker.ts';
+import type { FuseWorkerData, FuseWorkerMessage, FuseWorkerResult } from './fuse-worker.ts';
+import { ArgumentsExchange } from './programs.ts';
 
 /**
  * The process that serves the FUSE mounts of one environment, one thread a mount. It ends with its parent: the supervisor may
  * be killed at any moment, and nothing that it started may outlive it.
  */
 export type HostRequest =
-  | { kind: 'mount'; id: string; tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean }
+  | { kind: 'mount'; id: string; tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean; reporting: boolean }
   | { kind: 'unmount'; id: string }
   | { kind: 'exit' };
 export type HostReply =
   | { kind: 'mounted'; id: string }
-  | { kind: 'unmounted'; id: string; paths: string; requests: number }
+  | { kind: 'unmounted'; id: string; paths: string; askers: string; requests: number }
+  /** Not an answer: what a mount that reports was asked since it reported last. Pairs of a path, as latin1, and a mask. */
+  | { kind: 'asked'; id: string; paths: [path: string, asked: number][] }
   | { kind: 'failed'; id: string; message: string };
 
 interface Mount { fd: number; mountpoint: string; result: Promise<FuseWorkerResult> }
@@ -40,9 +43,9 @@ async function handle(request: HostRequest): Promise<void> {
       // Fails while somebody uses it; it is still there then, and can be asked for again.
       await runMountCommand('UNMOUNT', ['umount', found.mountpoint]);
       mounts.delete(request.id);
-      const { paths, requests } = await found.result;
+      const { paths, askers, requests } = await found.result;
       closeSync(found.fd);
-      reply({ kind: 'unmounted', id: request.id, paths: Buffer.from(paths).toString('base64'), requests });
+      reply({ kind: 'unmounted', id: request.id, paths: Buffer.from(paths).toString('base64'), askers: Buffer.from(askers).toString('base64'), requests });
       return;
     }
     case 'exit':
@@ -51,9 +54,10 @@ async function handle(request: HostRequest): Promise<void> {
   }
 }
 
-async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostRequest, { kind: 'mount' }>): Promise<Mount> {
+async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Extract<HostRequest, { kind: 'mount' }>): Promise<Mount> {
   const fd = openSync('/dev/fuse', 'r+');
-  const data: FuseWorkerData = { fd, storeDir, tree, tracing };
+  const exchange = new ArgumentsExchange();
+  const data: FuseWorkerData = { fd, storeDir, tree, tracing, reporting, exchange: exchange.shared };
   // The server must be reading before mount(8) returns to anybody who looks: INIT is answered by it.
   // Without ro and noatime each read ages the attributes, and the kernel asks for them again: 11 k GETATTRs on the way through /usr.
   const options = `ro,noatime,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${1 << 20}`;
@@ -67,7 +71,11 @@ async function mount({ tree, mountpoint, storeDir, tracing }: Extract<HostReques
   spare = newWorker();
   worker.postMessage(data);
   const result = new Promise<FuseWorkerResult>((resolve, reject) => {
-    worker.once('message', resolve);
+    worker.on('message', (message: FuseWorkerMessage) => {
+      if (message.kind === 'done') resolve(message);
+      else if (message.kind === 'asked') reply({ kind: 'asked', id, paths: [...message.paths] });
+      else exchange.answer(message);
+    });
     worker.once('error', reject);
   });
   result.catch((error: unknown) => {

@@ -2,10 +2,10 @@ import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { TreeDigest } from '@hyperdocker/base';
+import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError } from '@hyperdocker/base';
-import type { PathSet } from '@hyperdocker/engine';
-import { decodePathSet } from '@hyperdocker/engine';
+import type { PathSet, Trace } from '@hyperdocker/engine';
+import { decodeAskers, decodePathSet } from '@hyperdocker/engine';
 import type { HostReply, HostRequest } from './fuse-host-main.ts';
 
 /** Why FUSE cannot be used here, or undefined when it can. */
@@ -23,6 +23,7 @@ export function fuseProblem(): string | undefined {
 export class FuseHost {
   readonly #child: ChildProcess;
   #closing = false;
+  readonly #reports = new Map<string, (paths: PathSet) => void>();
   readonly #waiting = new Map<string, { resolve: (reply: HostReply) => void; reject: (error: Error) => void }>();
 
   /** @param options.onDeath called when the host ends without having been asked to. */
@@ -46,16 +47,22 @@ export class FuseHost {
     return this.#child.pid ?? -1;
   }
 
-  /** @throws HdError FUSE_MOUNT */
-  async mount(id: string, options: { tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean }): Promise<void> {
-    await this.#ask({ kind: 'mount', id, ...options });
+  /**
+   * @param options.onAsked called while it goes on with what was asked since the last call: soon, not at once, and the last of it only by `unmount`
+   * @throws HdError FUSE_MOUNT
+   */
+  async mount(id: string, { onAsked, ...options }: { tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean; onAsked?: (paths: PathSet) => void }): Promise<void> {
+    if (onAsked !== undefined) this.#reports.set(id, onAsked);
+    await this.#ask({ kind: 'mount', id, ...options, reporting: onAsked !== undefined });
   }
 
-  /** Every user of the mount must be gone. Returns what was asked of it while tracing. */
-  async unmount(id: string): Promise<{ paths: PathSet; requests: number }> {
+  /** Every user of the mount must be gone. Returns what was asked of it while tracing, and by whom. */
+  async unmount(id: string): Promise<Trace & { requests: number }> {
     const reply = await this.#ask({ kind: 'unmount', id });
+    this.#reports.delete(id);
     if (reply.kind !== 'unmounted') throw new HdError('FUSE_MOUNT', `unexpected answer ${reply.kind}`);
-    return { paths: decodePathSet(Buffer.from(reply.paths, 'base64')), requests: reply.requests };
+    const paths = decodePathSet(Buffer.from(reply.paths, 'base64'));
+    return { paths, askers: decodeAskers(Buffer.from(reply.askers, 'base64'), paths), requests: reply.requests };
   }
 
   /** Resolves when the host is gone, with all mounts that it still had. */
@@ -78,6 +85,10 @@ export class FuseHost {
   }
 
   #settle(reply: HostReply): void {
+    if (reply.kind === 'asked') {
+      this.#reports.get(reply.id)?.(new Map(reply.paths.map(([path, asked]) => [path as ByteString, asked])));
+      return;
+    }
     const waiting = this.#waiting.get(reply.id);
     this.#waiting.delete(reply.id);
     if (this.#waiting.size === 0) this.#child.channel?.unref();

@@ -19,8 +19,6 @@ const InitFlag = {
   ASYNC_READ: 1 << 0, BIG_WRITES: 1 << 5, READDIRPLUS: 1 << 13, NO_OPEN: 1 << 17, PARALLEL_DIROPS: 1 << 18, MAX_PAGES: 1 << 22,
   CACHE_SYMLINKS: 1 << 23, NO_OPENDIR: 1 << 24,
 } as const;
-export const FOPEN_KEEP_CACHE = 1 << 1;
-export const FOPEN_CACHE_DIR = 1 << 3;
 
 export const IN_HEADER_BYTES = 40;
 const OUT_HEADER_BYTES = 16;
@@ -65,9 +63,10 @@ export function encodeReply(unique: bigint, errno: number, body: Buffer | undefi
 export function encodeInit(body: Buffer, options: { tracing: boolean }): Buffer | undefined {
   if (body.readUInt32LE(0) !== 7) return undefined;
   const [minor, maxReadahead, offered] = [body.readUInt32LE(4), body.readUInt32LE(8), body.readUInt32LE(12)];
-  let wanted = InitFlag.ASYNC_READ | InitFlag.BIG_WRITES | InitFlag.PARALLEL_DIROPS | InitFlag.MAX_PAGES | InitFlag.CACHE_SYMLINKS;
-  // While tracing, every open must reach us and every child must be looked up by itself.
-  if (!options.tracing) wanted |= InitFlag.READDIRPLUS | InitFlag.NO_OPEN | InitFlag.NO_OPENDIR;
+  let wanted = InitFlag.ASYNC_READ | InitFlag.BIG_WRITES | InitFlag.PARALLEL_DIROPS | InitFlag.MAX_PAGES | InitFlag.CACHE_SYMLINKS | InitFlag.NO_OPEN | InitFlag.NO_OPENDIR;
+  // While tracing, every child must be looked up by itself. Opens need not reach us: the first read of a file or listing of a
+  // directory does, since the kernel's cache of a fresh mount is empty.
+  if (!options.tracing) wanted |= InitFlag.READDIRPLUS;
   const reply = Buffer.alloc(64);
   reply.writeUInt32LE(7, 0);
   reply.writeUInt32LE(Math.min(minor, 38), 4);
@@ -128,12 +127,6 @@ function writeAttributes(out: Buffer, at: number, a: Attributes): void {
 const KIND_BITS: Record<EntryKind, number> = {
   fifo: 0o010000, char: 0o020000, dir: 0o040000, block: 0o060000, file: 0o100000, symlink: 0o120000, socket: 0o140000, whiteout: 0o020000,
 };
-
-export function encodeOpen(flags: number): Buffer {
-  const reply = Buffer.alloc(16);
-  reply.writeUInt32LE(flags, 8);
-  return reply;
-}
 
 export function encodeStatfs(): Buffer {
   const reply = Buffer.alloc(80);

@@ -2,8 +2,7 @@ import type { ByteString } from '@hyperdocker/base';
 import { HdError } from '@hyperdocker/base';
 import type { Request } from './fuse-protocol.ts';
 import {
-  DirectoryReply, Errno, FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, Opcode, decodeRequest, encodeAttributes, encodeEntry, encodeInit, encodeOpen,
-  encodeReply, encodeStatfs, encodeXattr,
+  DirectoryReply, Errno, Opcode, decodeRequest, encodeAttributes, encodeEntry, encodeInit, encodeReply, encodeStatfs, encodeXattr,
 } from './fuse-protocol.ts';
 import type { DirectoryItem, Projection } from './projection.ts';
 
@@ -16,18 +15,25 @@ const NONE: Answer = { kind: 'none' };
 export class FuseServer {
   readonly #projection: Projection;
   readonly #tracing: boolean;
-  readonly #openDirs = new Map<number, DirectoryItem[]>();
-  #nextHandle = 1;
+  #askingPid = 0;
   /** Requests answered, by opcode: tests and benchmarks count with it. */
   readonly counts = new Map<number, number>();
+  /** Why a question was answered by an error instead of by the tree, for the first that was. Who asked has seen what no tree says. */
+  failure: HdError | undefined;
 
   constructor(projection: Projection, options: { tracing: boolean }) {
     this.#projection = projection;
     this.#tracing = options.tracing;
   }
 
+  /** The thread whose question is being answered. 0: none that we can see. */
+  get askingPid(): number {
+    return this.#askingPid;
+  }
+
   handle(buffer: Buffer): Answer {
     const request = decodeRequest(buffer);
+    this.#askingPid = request.pid;
     this.counts.set(request.opcode, (this.counts.get(request.opcode) ?? 0) + 1);
     if (request.opcode === Opcode.FORGET || request.opcode === Opcode.BATCH_FORGET || request.opcode === Opcode.INTERRUPT) return NONE;
     if (request.opcode === Opcode.DESTROY) return { kind: 'destroy' };
@@ -41,8 +47,9 @@ export class FuseServer {
       return this.#dispatch(request);
     } catch (error) {
       // A corrupt or missing object must never be served as something else.
-      if (error instanceof HdError) return Errno.EIO;
-      throw error;
+      if (!(error instanceof HdError)) throw error;
+      this.failure ??= error;
+      return Errno.EIO;
     }
   }
 
@@ -58,52 +65,32 @@ export class FuseServer {
         return encodeAttributes(fs.attributes(ino));
       case Opcode.READLINK:
         return Buffer.from(fs.readlink(ino), 'latin1');
-      case Opcode.OPEN:
-        if ((body.readUInt32LE(0) & 3) !== 0) return Errno.EROFS;
-        if (!this.#tracing) return Errno.ENOSYS; // with NO_OPEN: never asked again, opens need no round trip
-        fs.open(ino);
-        return encodeOpen(FOPEN_KEEP_CACHE);
       case Opcode.READ:
         return fs.read(ino, Number(body.readBigUInt64LE(8)), body.readUInt32LE(16));
-      case Opcode.OPENDIR:
-        return this.#opendir(ino);
       case Opcode.READDIR:
         return this.#readdir(ino, body, false);
       case Opcode.READDIRPLUS:
         return this.#readdir(ino, body, true);
-      case Opcode.RELEASEDIR:
-        this.#openDirs.delete(Number(body.readBigUInt64LE(0)));
-        return 0;
       case Opcode.GETXATTR:
         return this.#getxattr(ino, body);
       case Opcode.LISTXATTR:
         return encodeXattr(body.readUInt32LE(0), Buffer.concat(fs.xattrs(ino).map(([key]) => Buffer.from(`${key}\0`, 'latin1'))));
       case Opcode.STATFS:
         return encodeStatfs();
-      case Opcode.RELEASE:
-        return 0;
       case Opcode.SETATTR: case Opcode.SYMLINK: case Opcode.MKNOD: case Opcode.MKDIR: case Opcode.UNLINK: case Opcode.RMDIR:
       case Opcode.RENAME: case Opcode.RENAME2: case Opcode.LINK: case Opcode.WRITE: case Opcode.CREATE: case Opcode.SETXATTR:
       case Opcode.REMOVEXATTR:
         return Errno.EROFS;
       default:
-        // FLUSH, ACCESS, LSEEK, FSYNC and whatever comes later: the kernel remembers and does it alone.
+        // OPEN, OPENDIR, FLUSH, ACCESS, LSEEK, FSYNC and whatever comes later: the kernel remembers and does it alone. An open is no
+        // question: overlayfs opens what a program is about to truncate, and each directory that it copies up.
         return Errno.ENOSYS;
     }
   }
 
-  #opendir(ino: number): Buffer | number {
-    if (!this.#tracing) return Errno.ENOSYS;
-    const handle = this.#nextHandle++;
-    this.#openDirs.set(handle, this.#projection.list(ino));
-    const reply = encodeOpen(FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE);
-    reply.writeBigUInt64LE(BigInt(handle), 0);
-    return reply;
-  }
-
   #readdir(ino: number, body: Buffer, plus: boolean): Buffer {
-    const [handle, offset, room] = [Number(body.readBigUInt64LE(0)), Number(body.readBigUInt64LE(8)), body.readUInt32LE(16)];
-    const items = this.#openDirs.get(handle) ?? this.#projection.list(ino);
+    const [offset, room] = [Number(body.readBigUInt64LE(8)), body.readUInt32LE(16)];
+    const items = this.#projection.list(ino);
     const reply = new DirectoryReply(room, plus);
     const all: DirectoryItem[] = [{ name: '.' as ByteString, ino, kind: 'dir' }, { name: '..' as ByteString, ino: 1, kind: 'dir' }];
     for (let i = offset; i < items.length + all.length; i++) {

@@ -3,9 +3,13 @@ import { parentPort } from 'node:worker_threads';
 import { assert, isErrno } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
-import { TraceRecorder, encodePathSet } from '@hyperdocker/engine';
+import type { PathSet } from '@hyperdocker/engine';
+import { TraceRecorder, encodeAskers, encodePathSet } from '@hyperdocker/engine';
 import { REQUEST_BUFFER_BYTES } from './fuse-protocol.ts';
 import { FuseServer } from './fuse-server.ts';
+import type { ArgumentsQuestion } from './programs.ts';
+import { ArgumentsExchange, ProgramNames } from './programs.ts';
+import type { Observer } from './projection.ts';
 import { Projection } from './projection.ts';
 
 /** One thread serves one mount, told in its only message: it sleeps in `read` until the kernel asks, and ends when the file system is unmounted. */
@@ -14,20 +18,38 @@ export interface FuseWorkerData {
   storeDir: string;
   tree: TreeDigest;
   tracing: boolean;
+  /** Tell while it goes on what is asked. */
+  reporting: boolean;
+  /** Of an `ArgumentsExchange`: what `arguments` messages are answered through. */
+  exchange: SharedArrayBuffer;
 }
+export type FuseWorkerMessage = { kind: 'asked'; paths: PathSet } | ({ kind: 'arguments' } & ArgumentsQuestion) | ({ kind: 'done' } & FuseWorkerResult);
 export interface FuseWorkerResult {
-  /** Encoded `PathSet`; empty when not tracing. */
+  /** Encoded `PathSet` and, beside it, `Askers`; empty when not tracing. */
   paths: Uint8Array;
+  askers: Uint8Array;
   requests: number;
 }
 
-function serve({ fd, storeDir, tree, tracing }: FuseWorkerData): FuseWorkerResult {
+/** Time enough between two reports for either to be worth a message. */
+const REPORT_EVERY_MS = 50;
+
+function serve({ fd, storeDir, tree, tracing, reporting, exchange }: FuseWorkerData): FuseWorkerResult {
   using store = openStore(storeDir, { readOnly: true });
   const recorder = new TraceRecorder();
-  const projection = new Projection(store, tree, tracing ? (path, asked) => recorder.record(path, asked) : undefined);
+  const others = new ArgumentsExchange(exchange);
+  const programs = new ProgramNames((pid) => others.ask(pid, (question) => send({ kind: 'arguments', ...question })));
+  const asking = (): string | undefined => programs.of(server.askingPid);
+  let unreported = new TraceRecorder();
+  const observe: Observer = (path, asked) => {
+    recorder.record(path, asked, asking);
+    if (reporting) unreported.record(path, asked);
+  };
+  const projection = new Projection(store, tree, tracing ? observe : undefined);
   const server = new FuseServer(projection, { tracing });
   const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);
   let requests = 0;
+  let reportedMs = 0;
   for (;;) {
     const length = readRequest(fd, buffer);
     if (length === 0) break;
@@ -35,8 +57,17 @@ function serve({ fd, storeDir, tree, tracing }: FuseWorkerData): FuseWorkerResul
     const answer = server.handle(buffer);
     if (answer.kind === 'destroy') break;
     if (answer.kind === 'reply') writeReply(fd, answer.bytes);
+    if (reporting && performance.now() - reportedMs > REPORT_EVERY_MS) {
+      send({ kind: 'asked', paths: unreported.finish() });
+      unreported = new TraceRecorder();
+      reportedMs = performance.now();
+    }
   }
-  return { paths: encodePathSet(recorder.finish()), requests };
+  programs.close();
+  // A trace says "given these answers": with one that was none, it is worth nothing.
+  if (tracing && server.failure !== undefined) throw server.failure;
+  const paths = recorder.finish();
+  return { paths: encodePathSet(paths), askers: encodeAskers({ paths, askers: recorder.askers }), requests };
 }
 
 /** 0: unmounted. */
@@ -63,4 +94,8 @@ function writeReply(fd: number, bytes: Buffer): void {
 
 assert(parentPort !== null, 'fuse-worker runs as a worker thread');
 const port = parentPort;
-port.once('message', (data) => port.postMessage(serve(data as FuseWorkerData)));
+port.once('message', (data) => send({ kind: 'done', ...serve(data as FuseWorkerData) }));
+
+function send(message: FuseWorkerMessage): void {
+  port.postMessage(message);
+}

@@ -1,20 +1,22 @@
-import { chmodSync, copyFileSync, constants, lchownSync, linkSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync, existsSync } from 'node:fs';
-import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, assert, hostPath, joinBytes, sys, toBuffer, unreachable } from '@hyperdocker/base';
-import type { EntryKind, FileEntry, Store, TreeEntry } from '@hyperdocker/cas';
+import { availableParallelism } from 'node:os';
+import { chmodSync, closeSync, existsSync, ftruncateSync, lchownSync, linkSync, mkdirSync, openSync, renameSync, rmSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
+import type { ByteString, Claim, TreeDigest } from '@hyperdocker/base';
+import { Gang, HdError, assert, hostPath, joinBytes, sys, toBuffer, unreachable } from '@hyperdocker/base';
+import type { DirEntry, EntryKind, FileEntry, Store, TreeEntry } from '@hyperdocker/cas';
 import { FIXED_MTIME_NS } from './projection.ts';
 
 /**
  * A tree as real files, for machines without FUSE. The directory is named by the tree's digest and never written to again,
  * so it is made once and may be the lower of any number of overlays. A half-made one is never visible under its name.
+ * @param storeDir where the store is, for threads to help with large trees; without it nobody does
  */
-export function materialize(store: Store, tree: TreeDigest, cacheDir: string): string {
+export function materialize(store: Store, tree: TreeDigest, cacheDir: string, storeDir?: string): string {
   const target = `${cacheDir}/${tree}`;
   if (existsSync(target)) return target;
   const partial = `${target}.${process.pid}.partial`;
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true, mode: 0o755 });
-  new Materializer(store, partial).directory('' as ByteString, tree);
+  materializeInto(store, partial, layOut(store, '' as ByteString, tree), storeDir === undefined ? undefined : { storeDir, tree });
   chmodSync(partial, 0o755); // whatever the umask is
   sys().setTimes(partial, FIXED_MTIME_NS, FIXED_MTIME_NS);
   try {
@@ -28,73 +30,161 @@ export function materialize(store: Store, tree: TreeDigest, cacheDir: string): s
 
 /** Writes one entry at `path` below `dir`, replacing nothing: the caller has removed what was there. */
 export function materializeEntry(store: Store, dir: string, path: ByteString, entry: TreeEntry): void {
-  new Materializer(store, dir).entry(path, entry);
+  const layout = emptyLayout();
+  addEntry(store, layout, path, entry);
+  materializeInto(store, dir, layout);
+}
+
+/** Below this, threads would start for work that is done before they are there. */
+const MIN_SHARED_BYTES = 8 << 20;
+const MIN_SHARED_FILES = 500;
+const MAX_THREADS = 8;
+const UNIT_BYTES = 1 << 20;
+const UNIT_FILES = 128;
+/** Larger files are written in parts. */
+const WHOLE_BYTES = 1 << 20;
+/** Zeros of this length and alignment become holes in files that are written in parts. */
+const HOLE_BYTES = 64 << 10;
+const ZEROS = Buffer.alloc(HOLE_BYTES);
+
+interface Placed<E extends TreeEntry = TreeEntry> { path: ByteString; entry: E }
+interface Unit { bytes: number; files: Placed<FileEntry>[] }
+/** What is to be made, by the order in which it can be. */
+export interface Layout {
+  directories: Placed<DirEntry>[];
+  others: Placed<Exclude<TreeEntry, FileEntry | DirEntry>>[];
+  units: Unit[];
+  links: { path: ByteString; to: ByteString }[];
+  /** The first name of each group of hard links. */
+  linked: Map<number, ByteString>;
+  files: number;
+  bytes: number;
+}
+
+/** What the helpers are told. */
+export interface MaterializeWork { storeDir: string; tree: TreeDigest; dir: string }
+
+/** The same for everyone who lays out the same tree. */
+export function layOut(store: Store, path: ByteString, tree: TreeDigest): Layout {
+  const layout = emptyLayout();
+  for (const entry of store.getTree(tree)) addEntry(store, layout, joinBytes(path, entry.name), entry);
+  // A large one that comes last would be waited for by all.
+  layout.units.sort((a, b) => (a.bytes < 2 * UNIT_BYTES && b.bytes < 2 * UNIT_BYTES ? 0 : b.bytes - a.bytes));
+  return layout;
+}
+
+/** Of a helper and of the caller alike. */
+export function writeUnits(store: Store, dir: string, { units }: Layout, claim: Claim, replace = false): void {
+  for (let unit = claim(); unit !== undefined; unit = claim()) {
+    for (const { path, entry } of units[unit]?.files ?? []) {
+      const host = hostPath(dir, path);
+      if (replace) rmSync(host, { force: true });
+      writeBlob(store, host, entry);
+      setMetadata(host, entry);
+    }
+  }
+}
+
+function emptyLayout(): Layout {
+  return { directories: [], others: [], units: [], links: [], linked: new Map(), files: 0, bytes: 0 };
+}
+
+function addEntry(store: Store, layout: Layout, path: ByteString, entry: TreeEntry): void {
+  if (entry.kind === 'dir') {
+    layout.directories.push({ path, entry });
+    for (const child of store.getTree(entry.digest)) addEntry(store, layout, joinBytes(path, child.name), child);
+  } else if (entry.kind === 'file') addFile(layout, path, entry);
+  else layout.others.push({ path, entry });
+}
+
+function addFile(layout: Layout, path: ByteString, entry: FileEntry): void {
+  const group = entry.meta?.linkGroup ?? 0;
+  const first = group === 0 ? undefined : layout.linked.get(group);
+  if (first !== undefined) {
+    layout.links.push({ path, to: first });
+    return;
+  }
+  if (group !== 0) layout.linked.set(group, path);
+  let unit = layout.units.at(-1);
+  if (unit === undefined || unit.bytes >= UNIT_BYTES || unit.files.length >= UNIT_FILES) layout.units.push((unit = { bytes: 0, files: [] }));
+  unit.files.push({ path, entry });
+  unit.bytes += entry.size;
+  layout.files++;
+  layout.bytes += entry.size;
+}
+
+function materializeInto(store: Store, dir: string, layout: Layout, shared?: { storeDir: string; tree: TreeDigest }): void {
+  for (const { path } of layout.directories) mkdirSync(hostPath(dir, path), { mode: 0o700 });
+  const gang = shared === undefined ? undefined : startHelpers(store, dir, layout, shared);
+  let next = 0;
+  writeUnits(store, dir, layout, gang?.claim ?? (() => (next < layout.units.length ? next++ : undefined)));
+  const lost = gang?.finish() ?? [];
+  writeUnits(store, dir, layout, () => lost.pop(), true);
+  for (const { path, to } of layout.links) linkSync(hostPath(dir, to), hostPath(dir, path));
+  for (const { path, entry } of layout.others) writeOther(hostPath(dir, path), entry);
+  // What is in a directory changes its time, and its mode may not let it be changed.
+  for (const { path, entry } of layout.directories.toReversed()) setMetadata(hostPath(dir, path), entry);
+}
+
+/** Undefined: it is not worth it. */
+function startHelpers(store: Store, dir: string, layout: Layout, { storeDir, tree }: { storeDir: string; tree: TreeDigest }): Gang | undefined {
+  const workers = Math.min(availableParallelism(), MAX_THREADS, layout.units.length) - 1;
+  if (workers < 1 || (layout.bytes < MIN_SHARED_BYTES && layout.files < MIN_SHARED_FILES)) return undefined;
+  store.flush();
+  const work: MaterializeWork = { storeDir, tree, dir };
+  return new Gang(new URL('./materialize-worker.ts', import.meta.url), { workers, units: layout.units.length, data: { work } });
 }
 
 const KIND_BITS: Partial<Record<EntryKind, number>> = { char: 0o020000, block: 0o060000, fifo: 0o010000, socket: 0o140000 };
 
-class Materializer {
-  readonly #store: Store;
-  readonly #dir: string;
-  readonly #linked = new Map<number, string | Buffer>();
-
-  constructor(store: Store, dir: string) {
-    this.#store = store;
-    this.#dir = dir;
+function writeOther(host: string | Buffer, entry: Exclude<TreeEntry, FileEntry | DirEntry>): void {
+  switch (entry.kind) {
+    case 'symlink':
+      symlinkSync(toBuffer(entry.target), host);
+      break;
+    case 'char':
+    case 'block':
+      sys().makeNode(host, (KIND_BITS[entry.kind] ?? 0) | entry.mode, entry.major, entry.minor);
+      break;
+    case 'fifo':
+    case 'socket':
+      sys().makeNode(host, (KIND_BITS[entry.kind] ?? 0) | entry.mode, 0, 0);
+      break;
+    case 'whiteout':
+      return assert(false, 'a whole tree has no whiteouts');
+    default:
+      unreachable(entry);
   }
+  setMetadata(host, entry);
+}
 
-  directory(path: ByteString, tree: TreeDigest): void {
-    for (const entry of this.#store.getTree(tree)) this.entry(joinBytes(path, entry.name), entry);
-  }
-
-  entry(path: ByteString, entry: TreeEntry): void {
-    const host = hostPath(this.#dir, path);
-    switch (entry.kind) {
-      case 'file':
-        if (this.#link(host, entry)) return;
-        this.#file(host, entry);
-        break;
-      case 'dir':
-        mkdirSync(host);
-        this.directory(path, entry.digest);
-        break;
-      case 'symlink':
-        symlinkSync(toBuffer(entry.target), host);
-        break;
-      case 'char':
-      case 'block':
-        sys().makeNode(host, (KIND_BITS[entry.kind] ?? 0) | entry.mode, entry.major, entry.minor);
-        break;
-      case 'fifo':
-      case 'socket':
-        sys().makeNode(host, (KIND_BITS[entry.kind] ?? 0) | entry.mode, 0, 0);
-        break;
-      case 'whiteout':
-        return assert(false, 'a whole tree has no whiteouts');
-      default:
-        unreachable(entry);
+function writeBlob(store: Store, host: string | Buffer, { digest, size }: FileEntry): void {
+  if (size <= WHOLE_BYTES) return writeFileSync(host, store.getBlob(digest), { flag: 'wx' });
+  const fd = openSync(host, 'wx');
+  try {
+    let offset = 0;
+    for (const part of store.streamBlob(digest)) {
+      writePart(fd, part, offset);
+      offset += part.length;
     }
-    setMetadata(host, entry);
+    ftruncateSync(fd, size);
+  } finally {
+    closeSync(fd);
   }
+}
 
-  /** True when another name of the same inode was there to link to. */
-  #link(host: string | Buffer, entry: FileEntry): boolean {
-    const group = entry.meta?.linkGroup ?? 0;
-    if (group === 0) return false;
-    const first = this.#linked.get(group);
-    if (first === undefined) {
-      this.#linked.set(group, host);
-      return false;
-    }
-    linkSync(first, host);
-    return true;
+/** In one write, but for holes. */
+function writePart(fd: number, part: Buffer, offset: number): void {
+  let from = 0;
+  const write = (end: number): void => {
+    while (from < end) from += writeSync(fd, part, from, end - from, offset + from);
+  };
+  for (let at = 0; at + HOLE_BYTES <= part.length; at += HOLE_BYTES) {
+    if (part[at] !== 0 || part.compare(ZEROS, 0, HOLE_BYTES, at, at + HOLE_BYTES) !== 0) continue;
+    write(at);
+    from = at + HOLE_BYTES;
   }
-
-  #file(host: string | Buffer, entry: FileEntry): void {
-    const backing = this.#store.blobFile(entry.digest);
-    if (backing === undefined) writeFileSync(host, this.#store.getBlob(entry.digest), { flag: 'wx' });
-    else copyFileSync(backing, host, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
-  }
+  write(part.length);
 }
 
 /** Owner first: changing it clears the set-uid bits. Times last: everything else changes them. */

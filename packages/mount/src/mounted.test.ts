@@ -11,11 +11,12 @@ import { after, test } from 'node:test';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { hostPath, sys, toByteString } from '@hyperdocker/base';
 import type { BuilderEntry, Meta, Store } from '@hyperdocker/cas';
-import { LOOSE_BYTES, TreeBuilder, applyDelta, lookupPath, openStore } from '@hyperdocker/cas';
+import { PROMOTE_BYTES, TreeBuilder, applyDelta, lookupPath, openStore } from '@hyperdocker/cas';
+import { inMountNamespace } from '@hyperdocker/testkit';
 import { captureUpper } from './capture.ts';
 import { FuseHost } from './fuse-host.ts';
 import { materialize } from './materialize.ts';
-import { inMountNamespace, seenInTree, seenOnHost } from './mount-fixture.ts';
+import { seenInTree, seenOnHost } from './mount-fixture.ts';
 import { mountOverlay, unmount } from './overlay.ts';
 import { FIXED_MTIME_NS } from './projection.ts';
 import { randomOperations, seedOf } from './random-operations.ts';
@@ -137,7 +138,7 @@ if (inMountNamespace(import.meta.filename)) {
 
   test('bytes that the disk has damaged are an error, never served', async () => {
     const damagedDir = newDir('damaged');
-    const [small, large] = [randomBytes(1000), randomBytes(LOOSE_BYTES + 1000)];
+    const [small, large] = [randomBytes(1000), randomBytes(PROMOTE_BYTES + 1000)];
     let tree: TreeDigest;
     {
       using damaged = openStore(damagedDir);
@@ -154,6 +155,14 @@ if (inMountNamespace(import.meta.filename)) {
     assert.throws(() => readFileSync(join(dir, 'large')), { code: 'EIO' });
     assert.equal(readFileSync(join(dir, 'whole'), 'utf8'), 'whole');
     await host.unmount('d');
+    // Who reads it while being traced may go on as if it were empty: there is no trace of that.
+    await host.mount('t', { tree, mountpoint: dir, storeDir: damagedDir, tracing: true });
+    assert.equal(readFileSync(join(dir, 'whole'), 'utf8'), 'whole');
+    assert.throws(() => readFileSync(join(dir, 'small')), { code: 'EIO' });
+    await assert.rejects(host.unmount('t'), { code: 'FUSE_MOUNT' });
+    await host.mount('again', { tree, mountpoint: dir, storeDir: damagedDir, tracing: true });
+    readFileSync(join(dir, 'whole'));
+    assert.equal((await host.unmount('again')).paths.has(toByteString('whole')), true, 'the host goes on');
   });
 
   test('a mount in use cannot be taken away, and can be later', async () => {
@@ -302,7 +311,7 @@ function strangeTree(store: Store): TreeDigest {
   const other = (path: string, entry: BuilderEntry): void => tree.set(path as ByteString, { ...entry, meta: metaOf({ uid: 3, gid: 4 }) });
   file('empty', Buffer.alloc(0));
   file('full', Buffer.from('full'));
-  file('large', Buffer.alloc(LOOSE_BYTES * 2 + 12345, 'large content '));
+  file('large', Buffer.alloc(PROMOTE_BYTES * 2 + 12345, 'large content '));
   file('mode', Buffer.from('#!/bin/sh\n'), 0o4755);
   file('owned', Buffer.from('x'), 0o640, { uid: 1000, gid: 4_000_000_000 });
   file('old', Buffer.from('x'), 0o644, { mtimeNs: -1_500_000_000n });

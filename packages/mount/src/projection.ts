@@ -1,6 +1,6 @@
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { assert, joinBytes } from '@hyperdocker/base';
-import type { DirEntry, EntryKind, FileEntry, Store, Tree, TreeEntry } from '@hyperdocker/cas';
+import type { DirEntry, EntryKind, Store, Tree, TreeEntry } from '@hyperdocker/cas';
 import { Asked } from '@hyperdocker/engine';
 
 /** Called with every question that reaches the file system. Paths are relative to the root. */
@@ -62,24 +62,17 @@ export class Projection {
     const path = joinBytes(parentPath, name);
     this.#observe?.(path, Asked.stat);
     const entry = this.#children(parent)?.get(name);
-    return entry === undefined ? undefined : this.#attributes(this.#inoFor(path, entry));
+    if (entry === undefined) return undefined;
+    const ino = this.#inoFor(path, entry);
+    // The bytes that were read through another name of the inode are in the kernel's cache: reading them again is not seen here.
+    if (this.#inode(ino).wasRead) this.#observe?.(path, Asked.content);
+    return this.#attributes(ino);
   }
 
   attributes(ino: number): Attributes {
     const inode = this.#inode(ino);
     for (const path of inode.paths) this.#observe?.(path, Asked.stat);
     return this.#attributes(ino);
-  }
-
-  /**
-   * Call at each open. That alone asks for no bytes: overlayfs opens what a program is about to truncate. But once some were
-   * read, more reads come from the kernel's cache, also those through another name.
-   */
-  open(ino: number): FileEntry {
-    const inode = this.#inode(ino);
-    assert(inode.entry.kind === 'file', 'open of something that is no file');
-    for (const path of inode.paths) this.#observe?.(path, inode.wasRead ? Asked.content | Asked.stat : Asked.stat);
-    return inode.entry;
   }
 
   read(ino: number, offset: number, length: number): Buffer {

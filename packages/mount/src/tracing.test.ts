@@ -9,17 +9,17 @@ import type { TreeDigest } from '@hyperdocker/base';
 import { toByteString } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { TreeBuilder, openStore } from '@hyperdocker/cas';
-import { Asked, definitionKey, contentKey } from '@hyperdocker/engine';
-import type { PathSet } from '@hyperdocker/engine';
-import { checkout } from '@hyperdocker/testkit';
+import { Asked, TraceRecorder, askerOf, definitionKey, contentKey, joinPaths } from '@hyperdocker/engine';
+import type { PathSet, Trace } from '@hyperdocker/engine';
+import { checkout, inMountNamespace } from '@hyperdocker/testkit';
+import { captureUpper } from './capture.ts';
 import { FuseHost } from './fuse-host.ts';
-import { inMountNamespace } from './mount-fixture.ts';
 import { mountOverlay, unmount } from './overlay.ts';
 
 const PROGRAMS = join(checkout, 'packages/testkit/src/trace-programs');
 const DEFINITION = definitionKey({ command: '', workdir: '/w', env: {}, user: '', platform: '', network: false, cacheDirs: [] });
 const { stat, listing, content, target } = Asked;
-const SHELL_TOOLS = ['sh', 'cat', 'ls', 'find', 'touch', 'rm', 'mkdir', 'mv', 'readlink'];
+const SHELL_TOOLS = ['cp', 'ln', 'sh', 'cat', 'ls', 'find', 'touch', 'rm', 'mkdir', 'mv', 'readlink'];
 
 if (inMountNamespace(import.meta.filename)) {
   const root = mkdtempSync(join(tmpdir(), 'hd-tracing-'));
@@ -33,7 +33,7 @@ if (inMountNamespace(import.meta.filename)) {
   let count = 0;
 
   before(() => {
-    const built = ['read-plain', 'read-mapped', 'read-uring'].filter(() => skipC === false).map((name) => compile(name, join(root, name)));
+    const built = ['ask', 'read-plain', 'read-mapped', 'read-uring'].filter(() => skipC === false).map((name) => compile(name, join(root, name)));
     if (skipGo === false) built.push(compileGo(join(root, 'read-go')));
     tools = treeOfTools(store, built);
   });
@@ -49,12 +49,16 @@ if (inMountNamespace(import.meta.filename)) {
     for (const path of ['w/in', 'w/other', 'w/dir/a', 'w/dir/b', 'w/dir/sub/c', 'w/far/away/file', 'w/big']) file(path, path === 'w/big' ? 'x'.repeat(300_000) : `of ${path}\n`);
     file('w/empty', '');
     for (const path of ['w/hard-1', 'w/hard-2']) builder.set(toByteString(path), { kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from('hard')), size: 4, meta: { uid: 0, gid: 0, mtimeNs: 0n, xattrs: [], linkGroup: 8, links: 2 } });
-    builder.set(toByteString('w/link'), { kind: 'symlink', mode: 0o777, target: toByteString('dir/a') });
+    for (const [path, to] of [['w/link', 'dir/a'], ['w/chain', 'chain-2'], ['w/chain-2', './up/../b'], ['w/up', 'dir/sub'], ['w/broken', 'nowhere']] as const) builder.set(toByteString(path), { kind: 'symlink', mode: 0o777, target: toByteString(to) });
+    builder.set(toByteString('w/void'), { kind: 'dir', mode: 0o755 });
+    builder.set(toByteString('w/script'), { kind: 'file', mode: 0o755, digest: store.putBlob(Buffer.from('#!/w/interpreter\n')), size: 17 });
+    builder.set(toByteString('w/interpreter'), { kind: 'symlink', mode: 0o777, target: toByteString('/bin/cat') });
+    builder.set(toByteString('w/marked'), { kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from('marked')), size: 6, meta: { uid: 0, gid: 0, mtimeNs: 0n, xattrs: [[toByteString('user.mark'), Buffer.from('m')]], linkGroup: 0, links: 1 } });
     return builder.finish();
   };
 
   /** Runs a command in /w of the tree, as a step is: chrooted in an overlay on the traced mount. */
-  const trace = async (args: readonly string[]): Promise<{ asked: Record<string, number>; paths: PathSet; status: number | null; stdout: string }> => {
+  const trace = async (args: readonly string[]): Promise<Trace & { asked: Record<string, number>; status: number | null; stdout: string }> => {
     const id = `t${count++}`;
     const dir = join(root, id);
     const [lower, merged] = [join(dir, 'lower'), join(dir, 'merged')];
@@ -65,10 +69,13 @@ if (inMountNamespace(import.meta.filename)) {
     await mountOverlay({ lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged });
     const run = spawnSync('chroot', [merged, '/bin/sh', '-c', 'cd /w && exec "$@"', 'sh', ...args], { encoding: 'utf8', env: { PATH: '/bin:/usr/bin:/usr/sbin' } });
     await unmount(merged);
-    const { paths } = await host.unmount(id);
+    const { paths: seen, askers } = await host.unmount(id);
+    const carried = new TraceRecorder();
+    captureUpper(store, join(dir, 'upper'), tree, new Set(), (path, mask) => carried.record(path, mask));
+    const paths = joinPaths(seen, carried.finish());
     assert.equal(run.error?.message ?? run.stderr, '', args.join(' '));
     const asked = Object.fromEntries([...paths].filter(([path]) => path.startsWith('w/')).map(([path, mask]) => [path.slice(2), mask & ~Asked.xattrs]));
-    return { asked, paths, status: run.status, stdout: run.stdout };
+    return { asked, paths, askers, status: run.status, stdout: run.stdout };
   };
   const shell = async (command: string): Promise<Record<string, number>> => (await trace(['sh', '-c', command])).asked;
 
@@ -128,7 +135,8 @@ if (inMountNamespace(import.meta.filename)) {
   test('one inode under two names: reading counts for both that were opened', async () => {
     assert.deepEqual(await shell('cat hard-1; cat hard-2'), { 'hard-1': stat | content, 'hard-2': stat | content });
     assert.deepEqual(await shell('[ -e hard-2 ]; cat hard-1'), { 'hard-1': stat | content, 'hard-2': stat | content }, 'which of the two was read cannot be told');
-    assert.deepEqual(await shell('cat hard-1; [ -e hard-2 ]'), { 'hard-1': stat | content, 'hard-2': stat });
+    assert.deepEqual(await shell('cat hard-1; [ -e hard-2 ]'), { 'hard-1': stat | content, 'hard-2': stat | content }, 'its bytes are in the page cache by then');
+    assert.deepEqual(await shell('[ -e hard-1 ]; [ -e hard-2 ]'), { 'hard-1': stat, 'hard-2': stat });
   });
 
   test('what a step moves or marks keeps its bytes, so that they count', async () => {
@@ -138,6 +146,99 @@ if (inMountNamespace(import.meta.filename)) {
 
   test('an empty file that is read counts by its size', async () => {
     assert.deepEqual(await shell('cat empty'), { empty: stat });
+  });
+
+  /** System calls by themselves, as `ask` makes them: what each asks of the tree, and whether it is refused. */
+  const calls: Record<string, { asked: Record<string, number>; refused?: true }> = {
+    'access in': { asked: { in: stat } },
+    'statx link': { asked: { link: stat } },
+    'stat none/below': { asked: { none: stat }, refused: true },
+    'open in': { asked: { in: stat } },
+    'open-path in': { asked: { in: stat } },
+    'open-path link': { asked: { link: stat } },
+    'inotify in': { asked: { in: stat } },
+    'inotify dir': { asked: { dir: stat } },
+    'handle in': { asked: { in: stat }, refused: true },
+    'chdir dir': { asked: { dir: stat } },
+    'read in': { asked: { in: stat | content } },
+    'splice in': { asked: { in: stat | content } },
+    'sendfile in': { asked: { in: stat | content } },
+    'map-shared in': { asked: { in: stat | content } },
+    'openat2 dir/../in': { asked: { dir: stat, in: stat | content } },
+    'read chain': { asked: { chain: stat | target, 'chain-2': stat | target, up: stat | target, dir: stat, 'dir/sub': stat, 'dir/b': stat | content } },
+    'read broken': { asked: { broken: stat | target, nowhere: stat }, refused: true },
+    'list dir': { asked: { dir: stat | listing } },
+    'list void': { asked: { void: stat | listing } },
+    'exec script': { asked: { script: stat | content, interpreter: stat | target } },
+    'open-excl fresh': { asked: { fresh: stat } },
+    'mkdir new': { asked: { new: stat } },
+    'mkdir dir/new': { asked: { dir: stat, 'dir/new': stat } },
+    'symlink new in': { asked: { new: stat } },
+    'bind dir/socket': { asked: { dir: stat, 'dir/socket': stat } },
+    'overwrite in': { asked: { in: stat } },
+    'append in': { asked: { in: stat | content } },
+    'write-inside in': { asked: { in: stat | content } },
+    'truncate in': { asked: { in: stat | content } },
+    'link in hard': { asked: { in: stat | content, hard: stat } },
+    'chmod in': { asked: { in: stat | content } },
+    'chmod dir': { asked: { dir: stat } },
+    'chown in': { asked: { in: stat | content } },
+    'chown link': { asked: { link: stat | target } },
+    'utimes in': { asked: { in: stat | content } },
+    'setxattr in': { asked: { in: stat | content } },
+    'unlink in': { asked: { in: stat } },
+    'unlink link': { asked: { link: stat } },
+    'rmdir void': { asked: { void: stat | listing } },
+    'rmdir dir': { asked: { dir: stat | listing }, refused: true },
+    'rename in other': { asked: { in: stat | content, other: stat } },
+    'rename link moved': { asked: { link: stat | target, moved: stat } },
+    'exchange in other': { asked: { in: stat | content, other: stat | content } },
+    'rename far/away dir': { asked: { far: stat, 'far/away': stat, dir: stat | listing }, refused: true },
+    // The result holds all of it.
+    'rename dir moved': { asked: { moved: stat, dir: stat | listing, 'dir/a': stat | content, 'dir/b': stat | content, 'dir/sub': stat | listing, 'dir/sub/c': stat | content } },
+  };
+  test('one system call at a time', { skip: skipC }, async () => {
+    for (const [call, { asked: expected, refused }] of Object.entries(calls)) {
+      const { asked, status } = await trace(['/bin/ask', ...call.split(' ')]);
+      assert.deepEqual({ call, asked, status }, { call, asked: expected, status: refused === true ? 1 : 0 });
+    }
+  });
+
+  test('attributes are asked for by name or in a list, also where there are none', { skip: skipC }, async () => {
+    for (const call of ['getxattr marked', 'listxattr marked', 'getxattr in', 'chmod in', 'overwrite in']) {
+      const { paths } = await trace(['/bin/ask', ...call.split(' ')]);
+      assert(asksForAttributes(paths, `w/${call.split(' ')[1]}`), call);
+    }
+  });
+
+  test('a file published by renaming is the step\'s own', async () => {
+    assert.deepEqual(await shell('echo x > temporary; mv temporary in; cat in'), { temporary: stat, in: stat });
+    assert.deepEqual(await shell('cat in > temporary; mv temporary other; cat other'), { in: stat | content, temporary: stat, other: stat });
+  });
+
+  test('a directory of the tree that a step renames: the key changes with anything in it, and with nothing beside it', async () => {
+    const { paths } = await trace(['sh', '-c', 'mv dir renamed; echo own > renamed/new; mv renamed/sub again']);
+    const key = (tree: TreeDigest): string => contentKey(store, DEFINITION, paths, tree);
+    const edited = (path: string): TreeDigest => {
+      const builder = new TreeBuilder(store, project());
+      builder.set(toByteString(path), { kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from('edited')), size: 10 });
+      return builder.finish();
+    };
+    for (const path of ['w/dir/b', 'w/dir/sub/c', 'w/dir/fresh', 'w/dir/sub/fresh']) assert.notEqual(key(edited(path)), key(project()), path);
+    assert.equal(key(edited('w/beside')), key(project()));
+  });
+
+  test('what a step writes beside others depends on no listing', async () => {
+    const { paths } = await trace(['sh', '-c', 'echo own > made; mkdir new; echo x > new/f; ls new; rm in']);
+    assert.equal(paths.get(toByteString('w'))! & listing, 0);
+    assert.notEqual((await trace(['ls'])).paths.get(toByteString('w'))! & listing, 0);
+  });
+
+  test('each question has the program that asked it first', async () => {
+    const { askers } = await trace(['sh', '-c', 'cat in; ls dir; exec cat other dir/a']);
+    const by = (path: string, mask: number): string | undefined => askerOf(askers, toByteString(`w/${path}`), mask);
+    assert.deepEqual([by('in', content), by('dir', listing), by('other', content), by('dir/b', content)], ['cat in', 'ls dir', 'cat other dir/a', undefined]);
+    assert.match(askerOf(askers, toByteString('bin/cat'), content) ?? '', /^sh -c …$/, 'the program that executes another reads it');
   });
 
   test('running a program asks for its bytes', async () => {
@@ -159,6 +260,10 @@ if (inMountNamespace(import.meta.filename)) {
       if (program === 'read-mapped') assert.equal(stdout, `${Buffer.from('of w/dir/a\n').reduce((sum, byte) => sum + byte, 0)}\n`);
     });
   }
+}
+
+function asksForAttributes(paths: PathSet, path: string): boolean {
+  return ((paths.get(toByteString(path)) ?? 0) & Asked.xattrs) !== 0;
 }
 
 function compile(name: string, to: string): string {

@@ -1,6 +1,6 @@
 import { durationMs, MAX_GRACE_MS } from './duration.ts';
 import type { Place } from './locate.ts';
-import { describePath, isTable, valueAt, type Path, type Report } from './report.ts';
+import { describePath, header, isTable, valueAt, type Path, type Report } from './report.ts';
 import { serviceCycles, type Dependent } from './services.ts';
 import { suggest } from '@hyperdocker/base';
 
@@ -14,6 +14,7 @@ export function checkMeaning(document: unknown, root: Place, report: Report): vo
   checkPorts(document, names, report);
   checkDependsOn(document, names, report);
   for (const name of names) checkService(document, name, report);
+  checkSteps(document, [...(isTable(valueAt(document, ['secrets'])) ? (root.children.get('secrets')?.children.keys() ?? []) : [])], report);
   for (const provider of root.children.get('dependencies')?.children.keys() ?? []) {
     warnOfRepetition(document, ['dependencies', provider], report);
   }
@@ -29,7 +30,7 @@ function refuseProto(root: Place, report: Report): void {
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
     if (next.path.at(-1) === '__proto__') report.add({ code: 'INVALID_NAME', message: '"__proto__" cannot be a name', path: next.path, at: 'key' });
     // Nothing that hd.toml knows lies deeper.
-    else if (next.path.length < 4) for (const [name, place] of next.place.children) open.push({ place, path: [...next.path, name] });
+    else if (next.path.length < 6) for (const [name, place] of next.place.children) open.push({ place, path: [...next.path, name] });
   }
 }
 
@@ -74,17 +75,49 @@ function checkDependsOn(document: unknown, names: string[], report: Report): voi
 }
 
 function checkService(document: unknown, name: string, report: Report): void {
-  for (const [index, pattern] of strings(document, ['services', name, 'watch']).entries()) {
-    if (pattern === undefined || !/^\/|^\.\.\/|\/\.\.\//.test(pattern)) continue;
-    const path = ['services', name, 'watch', index];
-    report.add({
-      severity: 'warning',
-      code: 'NEVER_MATCHES',
-      message: `the pattern ${JSON.stringify(pattern)} never matches: patterns are relative to the project`,
-      path,
-    });
-  }
+  warnOfOutside(document, ['services', name, 'watch'], /^\/|^\.\.\/|\/\.\.\//, report);
   checkReady(document, name, report);
+}
+
+function checkSteps(document: unknown, secrets: string[], report: Report): void {
+  for (const id of secrets) checkSecret(document, id, report);
+  const steps = valueAt(document, ['build', 'steps']);
+  for (const index of Array.isArray(steps) ? steps.keys() : []) {
+    const path = ['build', 'steps', index];
+    warnOfOutside(document, [...path, 'inputs'], /^\.\.\/|\/\.\.\//, report);
+    checkStepSecrets(document, [...path, 'secrets'], secrets, report);
+  }
+}
+
+function checkSecret(document: unknown, id: string, report: Report): void {
+  const path = ['secrets', id];
+  const source = valueAt(document, path);
+  if (!isTable(source) || Object.keys(source).length === 1) return;
+  report.add({ code: 'INVALID_VALUE', message: `${header(path)} must have exactly one key, not ${Object.keys(source).length}`, hint: 'one of env, file', path });
+}
+
+function checkStepSecrets(document: unknown, path: Path, secrets: string[], report: Report): void {
+  const used = valueAt(document, path);
+  const seen = new Set<string>();
+  for (const [index, item] of Array.isArray(used) ? used.entries() : []) {
+    const id: unknown = isTable(item) ? item['id'] : item;
+    if (typeof id !== 'string') continue;
+    const at = [...path, index, ...(isTable(item) ? ['id'] : [])];
+    if (!secrets.includes(id)) {
+      const guess = suggest(id, secrets);
+      const hint = guess === undefined ? `say where its value comes from: [secrets] ${id} = { env = "…" }` : `did you mean "${guess}"?`;
+      report.add({ code: 'UNKNOWN_SECRET', message: `there is no secret ${JSON.stringify(id)} in [secrets]`, hint, path: at });
+    }
+    if (seen.has(id)) report.add({ severity: 'warning', code: 'DUPLICATE_VALUE', message: `${JSON.stringify(id)} is named twice`, path: at });
+    seen.add(id);
+  }
+}
+
+function warnOfOutside(document: unknown, path: Path, outside: RegExp, report: Report): void {
+  for (const [index, pattern] of strings(document, path).entries()) {
+    if (pattern === undefined || !outside.test(pattern)) continue;
+    report.add({ severity: 'warning', code: 'NEVER_MATCHES', message: `the pattern ${JSON.stringify(pattern)} never matches: patterns are relative to the project`, path: [...path, index] });
+  }
 }
 
 function checkReady(document: unknown, name: string, report: Report): void {

@@ -24,6 +24,7 @@ export type DiagnosticCode =
   | 'INVALID_PATH'
   | 'PORT_CONFLICT'
   | 'UNKNOWN_SERVICE'
+  | 'UNKNOWN_SECRET'
   | 'DEPENDENCY_CYCLE'
   | 'DUPLICATE_VALUE'
   | 'NEVER_MATCHES';

@@ -58,7 +58,7 @@ class Locator {
     this.#offset += isArray ? 2 : 1;
     const table = this.#descend(root, keys);
     if (!isArray) return table;
-    const element = newPlace(table.key);
+    const element = newPlace(keys.at(-1)?.span);
     table.children.set(String(table.children.size), element);
     this.#arrays.add(table);
     return element;

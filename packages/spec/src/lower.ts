@@ -2,9 +2,12 @@ import { assert } from '@hyperdocker/base';
 import { durationMs } from './duration.ts';
 import type { Place } from './locate.ts';
 import type { restartPolicies, SpecInput } from './schema.ts';
-import type { BuildStepSpec, Dependency, EnvSpec, Readiness, RestartPolicy, ServiceSpec } from './spec.ts';
+import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, Readiness, RestartPolicy, SecretSpec, ServiceSpec, StepSecretSpec } from './spec.ts';
 
 type ServiceInput = SpecInput['services'][string];
+type StepInput = SpecInput['build']['steps'][number];
+type StepTable = Exclude<StepInput, string>;
+type StepSecretInput = StepTable['secrets'][number];
 type DependencyInput = NonNullable<NonNullable<SpecInput['dependencies']>[string]>;
 
 /** A checked document to the specification. */
@@ -15,7 +18,8 @@ export function lower(input: SpecInput, root: Place): EnvSpec {
   return {
     environment: { name, base, ...(workdir === undefined ? {} : { workdir }) },
     dependencies: lowerDependencies(input.dependencies ?? {}),
-    build: { steps: lowerSteps(input.build.steps, root), cache: input.build.cache, network: input.build.network },
+    build: lowerBuild(input.build, root),
+    secrets: lowerSecrets(input.secrets, root),
     services: lowerServices(input.services, root),
     files: input.files,
     options: { restartGraceMs, env, overlay: input.options.overlay },
@@ -37,12 +41,46 @@ function lowerDependency(provider: string, value: DependencyInput): Dependency {
   return { provider, kind: 'file', file: value.file };
 }
 
-function lowerSteps(steps: SpecInput['build']['steps'], root: Place): BuildStepSpec[] {
+function lowerBuild({ steps, cache, network, jobs }: SpecInput['build'], root: Place): BuildSpec {
   const places = root.children.get('build')?.children.get('steps')?.children;
-  return steps.map((step, index) => {
-    const line = lineOf(places?.get(String(index)));
-    if (typeof step === 'string') return { run: step, line };
-    return { run: step.run, line, ...(step.name === undefined ? {} : { name: step.name }) };
+  return {
+    steps: steps.map((step, index) => lowerStep(step, lineOf(places?.get(String(index))), network)),
+    cache,
+    network,
+    ...(jobs === undefined ? {} : { jobs }),
+  };
+}
+
+function lowerStep(input: StepInput, line: number, networkDefault: boolean): BuildStepSpec {
+  const table: Partial<StepTable> & { run: string } = typeof input === 'string' ? { run: input } : input;
+  const { name, workdir, inputs, outputs, env = {}, network = networkDefault, cache = [], secrets = [] } = table;
+  return {
+    run: table.run,
+    line,
+    ...(name === undefined ? {} : { name }),
+    ...(workdir === undefined ? {} : { workdir }),
+    ...(inputs === undefined ? {} : { inputs }),
+    ...(outputs === undefined ? {} : { outputs }),
+    env,
+    network,
+    cache,
+    secrets: secrets.map(lowerStepSecret),
+  };
+}
+
+function lowerStepSecret(input: StepSecretInput): StepSecretSpec {
+  const { id, file, env } = typeof input === 'string' ? { id: input, file: undefined, env: undefined } : input;
+  return { id, file: file ?? `/run/secrets/${id}`, ...(env === undefined ? {} : { env }) };
+}
+
+/** In the order of the text, as services. */
+function lowerSecrets(secrets: SpecInput['secrets'], root: Place): SecretSpec[] {
+  const names = [...(root.children.get('secrets')?.children.keys() ?? [])];
+  return names.map((id) => {
+    const { env, file } = secrets[id] ?? {};
+    if (env !== undefined) return { id, kind: 'env', variable: env };
+    assert(file !== undefined, `secret ${id} has no source`);
+    return { id, kind: 'file', file };
   });
 }
 

@@ -30,10 +30,15 @@ steps = [
   """
 npm run build
 npm run docs""",
-  { run = "npm test", name = "test" },
+  { run = "npm test", name = "test", workdir = "web", inputs = ["src/**", "!src/old"], outputs = ["out"], env = { CI = "1" }, network = true, cache = [".c"], secrets = ["key", { id = "token", env = "TOKEN", file = "/root/token" }] },
 ]
 cache = ["node_modules", "/root/.npm"]
 network = false
+jobs = 3
+
+[secrets]
+token = { env = "NPM_TOKEN" }
+key.file = "~/.key"
 
 [services.web]
 command = "npm run dev"
@@ -57,6 +62,8 @@ restart_grace = "1.5s"
 overlay = "memory"
 `;
 
+const plainStep = { env: {}, network: true, cache: [], secrets: [] };
+
 test('every section and key arrives in the specification', () => {
   const expected: EnvSpec = {
     environment: { name: 'myapp', base: 'apt://bookworm?include=python3', workdir: '/work' },
@@ -67,13 +74,18 @@ test('every section and key arrives in the specification', () => {
     ],
     build: {
       steps: [
-        { run: 'npm ci', line: 16 },
-        { run: 'npm run build\nnpm run docs', line: 17 },
-        { run: 'npm test', line: 20, name: 'test' },
+        { run: 'npm ci', line: 16, ...plainStep, network: false },
+        { run: 'npm run build\nnpm run docs', line: 17, ...plainStep, network: false },
+        {
+          run: 'npm test', line: 20, name: 'test', workdir: 'web', inputs: ['src/**', '!src/old'], outputs: ['out'], env: { CI: '1' }, network: true, cache: ['.c'],
+          secrets: [{ id: 'key', file: '/run/secrets/key' }, { id: 'token', file: '/root/token', env: 'TOKEN' }],
+        },
       ],
       cache: ['node_modules', '/root/.npm'],
       network: false,
+      jobs: 3,
     },
+    secrets: [{ id: 'token', kind: 'env', variable: 'NPM_TOKEN' }, { id: 'key', kind: 'file', file: '~/.key' }],
     services: [
       {
         name: 'web',
@@ -84,7 +96,7 @@ test('every section and key arrives in the specification', () => {
         restartPolicy: 'always',
         env: {},
         ready: { kind: 'http', port: 3000, path: '/health' },
-        line: 25,
+        line: 30,
       },
       {
         name: '8080',
@@ -95,7 +107,7 @@ test('every section and key arrives in the specification', () => {
         env: { LEVEL: 'debug' },
         cwd: 'sub',
         ready: { kind: 'started' },
-        line: 31,
+        line: 36,
       },
     ],
     files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'] },
@@ -108,10 +120,17 @@ test('what is left out has its default', () => {
   const { spec } = accept(`${HEAD}[services.web]\ncommand = "run"\nport = 80\n`);
   assert.deepEqual(spec.dependencies, []);
   assert.deepEqual(spec.build, { steps: [], cache: [], network: true });
+  assert.deepEqual(spec.secrets, []);
   assert.deepEqual(spec.files, { include: [], exclude: [] });
   assert.deepEqual(spec.options, { restartGraceMs: 5000, env: {}, overlay: 'disk' });
   assert.deepEqual(spec.services[0]?.ready, { kind: 'port', port: 80 });
   assert.equal(spec.services[0]?.restartPolicy, 'always');
+});
+
+test('steps as tables of their own, each with its line', () => {
+  const { spec } = accept(`${HEAD}[[build.steps]]\nrun = "a"\n\n[[build.steps]]\nname = "second"\nrun = "b"\nenv.A = "1"\n`);
+  assert.deepEqual(spec.build.steps, [{ run: 'a', line: 4, ...plainStep }, { run: 'b', line: 7, name: 'second', ...plainStep, env: { A: '1' } }]);
+  assert.deepEqual(findings(`${HEAD}[[build.steps]]\nrun = "a"\n[[build.steps]]\nrum = "b"`), ['6:9 MISSING_KEY', '7:1 UNKNOWN_KEY']);
 });
 
 const service = (name: string, rest = '') => `[services.${name}]\ncommand = "run"\n${rest}\n`;
@@ -158,7 +177,25 @@ const table: [string, string, ...string[]][] = [
   ['unknown provider', '[dependencies]\nyum = ["curl"]', '5:1 UNKNOWN_PROVIDER'],
   ['step that is no string', '[build]\nsteps = ["a", 1]', '5:15 WRONG_TYPE'],
   ['step that is empty', '[build]\nsteps = [""]', '5:10 INVALID_VALUE'],
-  ['step table with an unknown key', '[build]\nsteps = [{ run = "a", inputs = [] }]', '5:23 UNKNOWN_KEY'],
+  ['step table with an unknown key', '[build]\nsteps = [{ run = "a", input = [] }]', '5:23 UNKNOWN_KEY'],
+  ['steps of both forms', '[build]\nsteps = ["a", { run = "b", name = "two", inputs = [], outputs = [] }]'],
+  ['step table without run', '[build]\nsteps = [{ name = "a" }]', '5:10 MISSING_KEY'],
+  ['step directory outside', '[build]\nsteps = [{ run = "a", workdir = "../b" }]', '5:33 INVALID_PATH'],
+  ['step output outside', '[build]\nsteps = [{ run = "a", outputs = ["b", "../c"] }]', '5:39 INVALID_PATH'],
+  ['step inputs as text', '[build]\nsteps = [{ run = "a", inputs = "src" }]', '5:32 WRONG_TYPE'],
+  ['step variable that is no string', '[build]\nsteps = [{ run = "a", env = { A = 1 } }]', '5:35 WRONG_TYPE'],
+  ['step variable with a bad name', '[build]\nsteps = [{ run = "a", env = { "A B" = "1" } }]', '5:31 INVALID_NAME'],
+  ['step network as text', '[build]\nsteps = [{ run = "a", network = "no" }]', '5:33 WRONG_TYPE'],
+  ['step cache', '[build]\nsteps = [{ run = "a", cache = ["target", "/root/.npm"] }]'],
+  ['secret with an unknown key', '[build]\nsteps = [{ run = "a", secrets = [{ id = "s", target = "/x" }] }]\n[secrets.s]\nenv = "S"', '5:46 UNKNOWN_KEY'],
+  ['secret at a relative path', '[build]\nsteps = [{ run = "a", secrets = [{ id = "s", file = "x" }] }]\n[secrets.s]\nenv = "S"', '5:53 INVALID_PATH'],
+  ['secret from two places', '[secrets.s]\nenv = "S"\nfile = "/s"', '4:10 INVALID_VALUE'],
+  ['secret from nowhere', '[secrets]\ns = {}', '5:5 INVALID_VALUE'],
+  ['secret as text', '[secrets]\ns = "value"', '5:5 WRONG_TYPE'],
+  ['secret with a bad name', '[secrets]\n"a/b" = { env = "S" }', '5:1 INVALID_NAME'],
+  ['jobs', '[build]\njobs = 4'],
+  ['no jobs', '[build]\njobs = 0', '5:8 INVALID_VALUE'],
+  ['jobs as text', '[build]\njobs = "4"', '5:8 WRONG_TYPE'],
   ['steps as text', '[build]\nsteps = "make"', '5:9 WRONG_TYPE'],
   ['cache outside', '[build]\ncache = ["a/../../b"]', '5:10 INVALID_PATH'],
   ['cache with dots in names', '[build]\ncache = ["a..b/...", "/root/.cache"]'],
@@ -183,6 +220,7 @@ const meaningTable: [string, string, ...string[]][] = [
   ],
   ['ready by http without port', service('a', 'ready.http = "/"'), '6:14 MISSING_KEY'],
   ['ready by a broken pattern', service('a', 'ready.log = "("'), '6:13 INVALID_VALUE'],
+  ['secret that is not there', '[build]\nsteps = [{ run = "a", secrets = ["s", { id = "t" }] }]\n[secrets.t]\nenv = "T"', '5:34 UNKNOWN_SECRET'],
   ['grace over a day', '[options]\nrestart_grace = "1441m"', '5:17 INVALID_VALUE'],
 ];
 
@@ -216,6 +254,9 @@ test('messages name the place, the services and the way out', () => {
   assert.deepEqual(hints(HEAD + service('web') + service('b', 'depends_on = ["wbe"]')), ['did you mean "web"?']);
   assert.deepEqual(hints(`${HEAD}[dependencies]\napt = "curl"`), ['write ["curl"]']);
   assert.deepEqual(hints(`${HEAD}[dependencies]\nnod = "20"`), ['did you mean "node"?']);
+  assert.deepEqual(hints(`${HEAD}[build]\nsteps = [{ run = "a", input = [] }]`), ['did you mean "inputs"?']);
+  assert.deepEqual(hints(`${HEAD}[build]\nsteps = [{ run = "a", secrets = ["tokn"] }]\n[secrets.token]\nenv = "T"`), ['did you mean "token"?']);
+  assert.deepEqual(messages(`${HEAD}[secrets]\ns = {}`), ['[secrets.s] must have exactly one key, not 0']);
   assert.deepEqual(hints(`${HEAD}steps = ["make"]`), ['"steps" belongs in [build]']);
   assert.deepEqual(messages(`${HEAD}[build]\nsteps = ["a", 1]`), ['item 2 of "steps" in [build] must be a string or a table, not an integer']);
 });
@@ -226,9 +267,9 @@ test('several errors are reported at once, in the order of the text', () => {
 });
 
 test('warnings come with the specification', () => {
-  const { spec, warnings } = accept(`${HEAD}[dependencies]\napt = ["a", "a"]\n${service('s', 'watch = ["../x/**"]')}`);
+  const { spec, warnings } = accept(`${HEAD}[dependencies]\napt = ["a", "a"]\n${service('s', 'watch = ["../x/**"]')}[build]\nsteps = [{ run = "r", inputs = ["../y"], secrets = ["k", "k"] }]\n[secrets.k]\nenv = "K"\n`);
   assert.deepEqual(spec.dependencies, [{ provider: 'apt', kind: 'packages', packages: ['a'] }]);
-  assert.deepEqual(warnings.map(({ code, line, column }) => `${line}:${column} ${code}`), ['5:13 DUPLICATE_VALUE', '8:10 NEVER_MATCHES']);
+  assert.deepEqual(warnings.map(({ code, line, column }) => `${line}:${column} ${code}`), ['5:13 DUPLICATE_VALUE', '8:10 NEVER_MATCHES', '10:33 NEVER_MATCHES', '10:58 DUPLICATE_VALUE']);
 });
 
 test('broken TOML is one error with a position', () => {
@@ -239,7 +280,7 @@ test('broken TOML is one error with a position', () => {
 
 test('a byte order mark and Windows line ends are no matter', () => {
   const { spec } = accept(`\ufeff${FULL.replaceAll('\n', '\r\n')}`);
-  assert.equal(spec.services[1]?.line, 31);
+  assert.equal(spec.services[1]?.line, 36);
   assert.equal(spec.build.steps[2]?.line, 20);
 });
 

@@ -33,6 +33,8 @@ interface Key {
 interface JsonSchema {
   properties?: Record<string, JsonSchema>;
   additionalProperties?: JsonSchema | boolean;
+  items?: JsonSchema;
+  anyOf?: JsonSchema[];
   default?: unknown;
 }
 
@@ -43,6 +45,8 @@ function keys(schema: JsonSchema, path: string[] = []): Key[] {
   return Object.entries(properties ?? {}).flatMap(([key, value]) => [
     ...(path.length === 0 ? [] : [{ section: `[${path.join('.')}]`, key, default: value.default }]),
     ...keys(value, [...path, key]),
+    // Tables in a list, as `[[build.steps]]`.
+    ...(value.items?.anyOf ?? []).flatMap((item) => keys(item, [...path, key])).map((found) => ({ ...found, section: found.section.startsWith('[[') ? found.section : `[${found.section}]` })),
   ]);
 }
 

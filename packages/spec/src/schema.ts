@@ -42,11 +42,36 @@ const dependencies = z
   .strictObject(Object.fromEntries(Object.entries(dependencyProviders).map(([name, provider]) => [name, dependency(provider)])))
   .meta({ description: 'What is installed before the build, by provider.' });
 
+const stepSecret = z.union([
+  text(rules.name),
+  z.strictObject({
+    id: text(rules.name).meta({ description: 'Name of a secret in [secrets].' }),
+    file: text(rules.absolutePath).optional().meta({ description: 'Where the step finds it; /run/secrets/<id> if left out.' }),
+    env: text(rules.variable).optional().meta({ description: 'A variable that holds it, too.' }),
+  }),
+]);
+
 const step = z.union([
   command,
   z.strictObject({
     run: command.meta({ description: 'The shell command.' }),
     name: text(rules.text).optional().meta({ description: 'What reports call the step.' }),
+    workdir: text(rules.containedPath).optional().meta({ description: 'Directory to run in: absolute, or relative to the working directory.' }),
+    inputs: z
+      .array(text(rules.text))
+      .optional()
+      .meta({ description: 'Glob patterns relative to the project: the step sees the project files that match, and no others. All if left out.' }),
+    outputs: z
+      .array(text(rules.containedPath))
+      .optional()
+      .meta({ description: 'What is kept of what the step writes: paths, absolute or relative to its directory. Everything if left out.' }),
+    env: variables.default({}).meta({ description: 'Environment variables of this step, over those of the environment.' }),
+    network: z.boolean().optional().meta({ description: 'May this step use the network? As in [build] if left out.' }),
+    cache: z
+      .array(text(rules.containedPath))
+      .default([])
+      .meta({ description: 'Directories kept between runs of this step, besides those of [build].' }),
+    secrets: z.array(stepSecret).default([]).meta({ description: 'Secrets that this step gets, as files and as variables.' }),
   }),
 ]);
 
@@ -57,9 +82,17 @@ const build = z
       .array(text(rules.containedPath))
       .default([])
       .meta({ description: 'Directories kept between runs of a step: absolute, or relative to the working directory.' }),
-    network: z.boolean().default(true).meta({ description: 'May build steps use the network?' }),
+    network: z.boolean().default(true).meta({ description: 'May build steps use the network, where they do not say themselves?' }),
+    jobs: z.int().min(1).max(1024).optional().meta({ description: 'How many steps may run at once. As many as there are processors if left out.' }),
   })
   .meta({ description: 'How the environment is built.' });
+
+const secret = z
+  .strictObject({
+    env: text(rules.variable).optional().meta({ description: 'The variable of the host that holds the value.' }),
+    file: text(rules.text).optional().meta({ description: 'The file of the host that holds the value: absolute, relative to the project, or below ~/.' }),
+  })
+  .meta({ description: 'Where the value comes from. Exactly one key.', minProperties: 1, maxProperties: 1 });
 
 const ready = z
   .strictObject({
@@ -113,6 +146,7 @@ export const specSchema = z.strictObject({
   environment,
   dependencies: dependencies.optional(),
   build: build.prefault({}),
+  secrets: z.record(text(rules.name), secret).default({}).meta({ description: 'Secrets for build steps, by name. Their values are in no key, no output and no log.' }),
   services: z
     .record(text(rules.name), service)
     .default({})

@@ -4,6 +4,8 @@ export interface EnvSpec {
   /** Sorted by provider; at most one entry for each. */
   dependencies: Dependency[];
   build: BuildSpec;
+  /** In the order of the file. Values are never part of a specification. */
+  secrets: SecretSpec[];
   /** In the order of the file. See `serviceOrder` for the order of starting. */
   services: ServiceSpec[];
   files: FilesSpec;
@@ -30,8 +32,10 @@ export interface BuildSpec {
   steps: BuildStepSpec[];
   /** Directories kept between runs: absolute, or relative to the working directory. Never with `..`. */
   cache: string[];
-  /** May the steps use the network? */
+  /** May the steps use the network, where they do not say themselves? */
   network: boolean;
+  /** How many steps may run at once. Absent: as many as there are processors. */
+  jobs?: number;
 }
 
 export interface BuildStepSpec {
@@ -40,7 +44,34 @@ export interface BuildStepSpec {
   /** 1-based line of this step in hd.toml. */
   line: number;
   name?: string;
+  /** Directory to run in: absolute, or relative to that of the environment. Absent: that of the environment. */
+  workdir?: string;
+  /** Globs, relative to the project: of the project's files, the step sees those that match. Absent: all. */
+  inputs?: string[];
+  /** Of what the step writes, these paths are kept: absolute, or relative to its directory. Absent: everything. */
+  outputs?: string[];
+  /** Over the variables of the environment. */
+  env: Record<string, string>;
+  network: boolean;
+  /** Besides those of `BuildSpec`: absolute, or relative to the directory of the step. */
+  cache: string[];
+  secrets: StepSecretSpec[];
 }
+
+/** What a step gets of a secret: always a file, and a variable where one is named. */
+export interface StepSecretSpec {
+  /** Of one in `EnvSpec.secrets`. */
+  id: string;
+  /** Absolute path inside. */
+  file: string;
+  env?: string;
+}
+
+/** Where the value of a secret is to be found on the host. */
+export type SecretSpec =
+  | { id: string; kind: 'env'; variable: string }
+  /** Absolute, relative to the project, or below the home directory with `~/`. */
+  | { id: string; kind: 'file'; file: string };
 
 export interface ServiceSpec {
   name: string;

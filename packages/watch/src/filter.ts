@@ -9,6 +9,8 @@ export interface FilterOptions {
 
 /** Which paths of a project count. Paths are relative to the project's root, with `/` between names; '' is the root. */
 export interface Filter {
+  /** Filters with equal keys decide alike. */
+  readonly key: string;
   decide(path: string, isDirectory: boolean): Decision;
   /** May this directory hold something that counts? If not, a walk need not enter it. */
   mayContain(directory: string): boolean;
@@ -22,6 +24,9 @@ export interface Decision {
 
 /** What no project means to ship: the database of git, caches, what other programs leave behind. `!target` brings one back. */
 export const DEFAULT_EXCLUDES: readonly string[] = ['.git', '**/node_modules/.cache', '.DS_Store', 'target'];
+
+/** Goes up when the same patterns come to mean something else. */
+const KEY_VERSION = 1;
 
 /**
  * The one matcher for what is stored, watched and explained.
@@ -53,6 +58,7 @@ export function createFilter(options: FilterOptions): Filter {
   }
 
   return {
+    key: JSON.stringify([KEY_VERSION, options.include, DEFAULT_EXCLUDES, options.exclude]),
     decide(path, isDirectory) {
       const { excludedBy, takenBackBy, includedBy } = verdict(path, isDirectory);
       if (excludedBy !== undefined) return { included: false, rule: describe(excludedBy) };

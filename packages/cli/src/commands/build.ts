@@ -1,6 +1,53 @@
+import type { DryRun, Prediction } from '@hyperdocker/environment';
+import { dryRun, reasonText } from '@hyperdocker/environment';
 import type { Invocation } from '../command.ts';
+import { EXIT } from '../exit-code.ts';
+import { formatDuration, oneLine, plural } from '../format.ts';
+import { loadSpec, locateProject } from '../project.ts';
+import { printable } from '../terminal.ts';
 import { start } from './up.ts';
 
-export function run(invocation: Invocation): Promise<number> {
-  return start(invocation, { refreshImage: invocation.flags.bool('pull'), watch: false, buildOnly: true, until: 'stopped' });
+export async function run(invocation: Invocation): Promise<number> {
+  const { flags, args, env, terminal, json } = invocation;
+  const noCache = flags.bool('no-cache');
+  if (!flags.bool('dry-run')) return await start(invocation, { refreshImage: flags.bool('pull'), watch: false, buildOnly: true, noCache, until: 'stopped' });
+  const place = locateProject(invocation, args[0]);
+  loadSpec(place.project, terminal);
+  const result = dryRun(place, { noCache, env });
+  terminal.out(json ? `${JSON.stringify(toDocument(result))}\n` : `${lines(result).map((line) => printable(line)).join('\n')}\n`);
+  return EXIT.ok;
+}
+
+/** What `hd build --dry-run --json` prints. */
+function toDocument(result: DryRun): object {
+  if (result.kind === 'image missing') return { schema: 'hd.plan/1', will_run: result.steps, may_run: 0, image_missing: result.base, steps: [] };
+  const steps = result.predictions.map((prediction) => ({ ...prediction.step, outcome: prediction.outcome, reason: reasonOf(prediction) }));
+  return { schema: 'hd.plan/1', will_run: count(result.predictions, 'run'), may_run: count(result.predictions, 'may run'), steps };
+}
+
+function lines(result: DryRun): string[] {
+  if (result.kind === 'image missing') return [`The base image ${result.base} is not here: it would be fetched, and ${plural(result.steps, 'step')} would run.`];
+  const { predictions } = result;
+  const mayRun = count(predictions, 'may run');
+  return [
+    ...predictions.map((prediction) => `[${prediction.step.index}/${prediction.step.total}] ${WORDS[prediction.outcome]} ${oneLine(prediction.step.command)}: ${reasonOf(prediction)}`),
+    `${plural(count(predictions, 'run'), 'step')} would run${mayRun === 0 ? '' : `, ${mayRun} may`}, ${count(predictions, 'cached')} would not.`,
+  ];
+}
+
+const WORDS = { run: 'RUN', 'may run': 'MAY RUN', cached: 'CACHED' } as const;
+
+function reasonOf(prediction: Prediction): string {
+  switch (prediction.outcome) {
+    case 'run':
+      return reasonText(prediction.reason);
+    case 'may run':
+      return `it looks at what ${prediction.after.length === 1 ? 'step' : 'steps'} ${prediction.after.join(', ')} ${prediction.after.length === 1 ? 'writes' : 'write'}`;
+    case 'cached':
+      return `none of the ${plural(prediction.facts, 'path')} that it looked at changed (saves ${formatDuration(prediction.savedMs)})`;
+  }
+}
+
+function count(predictions: readonly Prediction[], outcome: Prediction['outcome']): number {
+  return predictions.filter((prediction) => prediction.outcome === outcome).length;
 }

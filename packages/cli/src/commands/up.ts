@@ -20,6 +20,7 @@ export async function run(invocation: Invocation): Promise<number> {
     refreshImage: flags.bool('pull'),
     watch: !flags.bool('no-watch'),
     buildOnly: false,
+    noCache: flags.bool('no-cache'),
     until: flags.bool('detach') || flags.bool('wait') || timeoutSeconds !== undefined ? 'up' : 'stopped',
     ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
   });

@@ -1,0 +1,91 @@
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import type { ActionDigest, TreeDigest } from '@hyperdocker/base';
+import { isErrno } from '@hyperdocker/base';
+import type { ActionDefinition, DefinitionChange, MissReason } from '@hyperdocker/engine';
+import { askedWords, compareDefinitions } from '@hyperdocker/engine';
+import type { StepId } from './events.ts';
+
+/** Why a step had to run. */
+export type RunReason =
+  | MissReason
+  /** It ran before in another form. */
+  | { why: 'definition'; changes: DefinitionChange[] }
+  /** `--no-cache` */
+  | { why: 'asked' };
+
+/** What became of one step in the last build of an environment: what `hd why` tells of. */
+export interface StepRecord {
+  step: StepId;
+  definition: ActionDefinition;
+  key: ActionDigest;
+  input: TreeDigest;
+  outcome: 'ran' | 'cached' | 'failed';
+  /** The last time that it ran in this environment. Absent: its result came from another one, or from a time before the record. */
+  lastRun?: { atMs: number; durationMs: number; reason: RunReason };
+}
+
+export interface BuildRecord {
+  schema: 'hd.build-record/1';
+  atMs: number;
+  /** Where the project lies, in the container. */
+  workdir: string;
+  steps: StepRecord[];
+}
+
+/** Undefined: none, or one that this version cannot read. It is there for explanations alone. */
+export function readBuildRecord(file: string): BuildRecord | undefined {
+  try {
+    const record = JSON.parse(readFileSync(file, 'utf8')) as Partial<BuildRecord>;
+    return record.schema === 'hd.build-record/1' && Array.isArray(record.steps) ? (record as BuildRecord) : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError || isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
+
+export function writeBuildRecord(file: string, workdir: string, steps: StepRecord[]): void {
+  const record: BuildRecord = { schema: 'hd.build-record/1', atMs: Date.now(), workdir, steps };
+  writeFileSync(`${file}.new`, JSON.stringify(record), { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+}
+
+/** The same step in the last build: of the same definition, else the one at its place in hd.toml by name or number. */
+export function counterpart(previous: BuildRecord | undefined, { id, definition }: { id: StepId; definition: ActionDefinition }, key: ActionDigest): StepRecord | undefined {
+  const steps = previous?.steps ?? [];
+  return steps.find((step) => step.key === key)
+    ?? steps.find(({ definition: old }) => old.command === definition.command)
+    ?? steps.find(({ step }) => step.command === id.command)
+    ?? steps.find(({ step }) => step.index === id.index && (step.line === 0) === (id.line === 0));
+}
+
+/** A step that never ran in this form may have run in another one. */
+export function refineReason(reason: MissReason, before: StepRecord | undefined, definition: ActionDefinition): RunReason {
+  if (reason.why !== 'never-ran' || before === undefined) return reason;
+  const changes = compareDefinitions(before.definition, definition);
+  return changes.length === 0 ? reason : { why: 'definition', changes };
+}
+
+/** Why a step runs, in words. */
+export function reasonText(reason: RunReason): string {
+  switch (reason.why) {
+    case 'never-ran':
+      return 'it has never run';
+    case 'results-gone':
+      return 'its outputs are no longer in the store';
+    case 'changed-unknown':
+      return 'something that it looked at changed';
+    case 'changed':
+      return `${askedWords(reason.asked)} /${reason.path} changed (${reason.before} → ${reason.after})${reason.by === undefined ? '' : `, which \`${reason.by}\` looked at`}`;
+    case 'definition':
+      return reason.changes.map(changeText).join(', ');
+    case 'asked':
+      return 'you asked for it';
+  }
+}
+
+function changeText({ part, name, before, after }: DefinitionChange): string {
+  if (part === 'command') return 'its command changed';
+  const what = part === 'variable' ? `the variable ${name ?? ''}` : `its ${part}`;
+  if (before === undefined) return `${what} is new (${after ?? ''})`;
+  return after === undefined ? `${what} is gone` : `${what} changed (${before || 'none'} → ${after || 'none'})`;
+}
