@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { run } from './process.ts';
+import { HdError } from '@hyperdocker/base';
+import { attempt, run } from './process.ts';
 
 /** Of one `docker build`: instructions that were run, and those that came from the cache. */
 export interface DockerBuild { ran: string[]; cached: number; /** Of each RUN of the Dockerfile, in its order: was it run? */ commands: boolean[] }
@@ -78,7 +79,14 @@ export class Docker implements AsyncDisposable {
   }
 
   async build(dir: string, tag: string, options: { noCache?: boolean } = {}): Promise<DockerBuild> {
-    return readBuild(await this.#docker('build', '--network', 'host', '--progress', 'plain', '--tag', tag, ...(options.noCache === true ? ['--no-cache'] : []), dir));
+    return readBuild(await this.#docker(...buildArguments(dir, tag), ...(options.noCache === true ? ['--no-cache'] : [])));
+  }
+
+  /** The same for a build in which a command may fail: what comes after that one did not run. */
+  async tryBuild(dir: string, tag: string): Promise<DockerBuild & { ok: boolean }> {
+    const { code, output } = await attempt(this.#client, buildArguments(dir, tag), { env: this.#env });
+    if (code !== 0 && !output.includes('did not complete successfully')) throw new HdError('BENCH_COMMAND', `docker build came to nothing:\n${output.slice(-4_000)}`);
+    return { ...readBuild(output), ok: code === 0 };
   }
 
   /** In the background, on the host's network. */
@@ -116,6 +124,10 @@ export class Docker implements AsyncDisposable {
     const last = readFileSync(join(this.#stateDir, 'log'), 'utf8').trim().split('\n').at(-1);
     return `dockerd does not start here: ${last ?? ''}`;
   }
+}
+
+function buildArguments(dir: string, tag: string): string[] {
+  return ['build', '--network', 'host', '--progress', 'plain', '--tag', tag, dir];
 }
 
 /** From BuildKit's plain progress: `#7 [2/3] RUN …`, then `#7 CACHED` or `#7 DONE`. */

@@ -68,7 +68,7 @@ async function measure(workshop: Workshop, scenario: Scenario, noiseMs: number[]
   const { name, what } = scenario;
   const rounds = values.rounds === undefined ? scenario.rounds : Number(values.rounds);
   say(`${name}: getting ready`);
-  await using race = await scenario.open(workshop);
+  await using race = await scenario.open(workshop, rounds);
   const samples = race.sides.map((): { ms: number; work: string }[] => []);
   for (let round = 0; round <= rounds; round++) {
     noiseMs.push(timeFixedWork());

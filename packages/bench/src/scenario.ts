@@ -9,7 +9,8 @@ export interface Scenario {
   rounds: number;
   /** Why it cannot run here, and what to do; undefined when it can. */
   unable?(workshop: Workshop): string | undefined;
-  open(workshop: Workshop): Promise<Race>;
+  /** @param rounds how many there are going to be, the unmeasured one apart */
+  open(workshop: Workshop, rounds: number): Promise<Race>;
 }
 
 /** The sides of one comparison, ready to go. They do the same work in turns: A B A B … */

@@ -10,6 +10,8 @@ export interface Project {
   env: Record<string, string>;
   /** Kept between runs: for `hd` as `cache`, in the well-ordered Dockerfile as cache mounts of the steps that use them. */
   caches: string[];
+  /** Of these, those that hold downloads alone: clean builds have them too. */
+  downloads: string[];
   steps: ProjectStep[];
 }
 

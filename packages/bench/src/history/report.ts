@@ -6,8 +6,21 @@ import type { Project } from './project.ts';
 /** What one side did at each commit, the start first. */
 export interface SideLog {
   side: string;
-  builds: { ms: number; /** Of each step: did it run? */ ran: boolean[]; /** Why, where the side says so. */ reasons?: string[] }[];
+  builds: SideBuild[];
 }
+
+export interface SideBuild {
+  ms: number;
+  /** Of each step: did it run? */
+  ran: boolean[];
+  /** Why, where the side says so. */
+  reasons?: string[];
+  /** The step at which it ended, from 0. */
+  failed?: number;
+}
+
+/** Where a build over an older one came to something else than a clean one of the same commit. */
+export interface WrongResult { commit: string; what: string }
 
 export interface History {
   project: Project;
@@ -15,8 +28,8 @@ export interface History {
   commits: Commit[];
   sides: SideLog[];
   oracle: Oracle;
-  /** Paths at which the last incremental tree differs from a clean one, noise and times apart. */
-  wrong: string[];
+  /** What was wrong in the trees of `hd`, noise and times apart. */
+  wrong: WrongResult[];
 }
 
 /** Markdown: totals by step, the check, then what ran at each commit and why. */
@@ -50,9 +63,11 @@ function totals({ project, commits, sides, oracle }: History): string[] {
 
 function check({ project, commits, sides, oracle, wrong }: History): string {
   const stale = commits.slice(1).flatMap(({ id }, index) => project.steps.filter((_, step) => sides[0]?.builds[index + 1]?.ran[step] === false && oracle.files[index + 1]?.[step] === true).map(({ name }) => `${id} ${name}`));
+  const failed = commits.flatMap(({ id }, index) => project.steps.filter((_, step) => sides[0]?.builds[index]?.failed === step).map(({ name }) => `${id} (${name})`));
   const noise = project.steps.flatMap(({ name }, step) => (oracle.noise[step]?.length ? [`${name}: ${some(oracle.noise[step])}`] : []));
   return [
-    `Results: ${wrong.length === 0 ? `at ${commits.at(-1)?.id} the incremental tree is the clean one` : `**at ${commits.at(-1)?.id} the incremental tree differs from the clean one**: ${some(wrong)}`}.`,
+    wrong.length === 0 ? `At every commit the tree that \`hd\` came to is that of a clean build.` : `**Wrong results**: ${wrong.map(({ commit, what }) => `${commit}: ${what}`).join('; ')}.`,
+    ...(failed.length === 0 ? [] : [`Builds that fail, clean or not: ${failed.join(', ')}.`]),
     stale.length === 0 ? 'No step was left out that would have left something new.' : `**Left out although it would have left something new**: ${stale.join(', ')}.`,
     noise.length === 0 ? 'Two clean builds of one commit were the same.' : `Not compared, since two clean builds of one commit differ there: ${noise.join('; ')}.`,
   ].join(' ');
@@ -68,6 +83,7 @@ function commitLine({ project, oracle }: History, side: SideLog | undefined, { i
   return `- \`${id}\` ${subject.replaceAll(/([*_`<[])/g, '\\$1')} (${files.length === 1 ? files[0] : `${files.length} files`}): ${steps.join('; ') || 'nothing'}`;
 }
 
-function some(paths: readonly string[]): string {
+/** The first few paths, and how many more there are. */
+export function some(paths: readonly string[]): string {
   return `${paths.slice(0, 5).map((path) => `\`${path}\``).join(', ')}${paths.length > 5 ? ` and ${paths.length - 5} more` : ''}`;
 }

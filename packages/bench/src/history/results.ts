@@ -27,22 +27,22 @@ export class HomeReader {
   }
 
   /** Of all steps that ran since `forgetActions`, in the order in which they ended. */
-  results(cacheDirs: readonly string[]): StepResult[] {
+  results(ignored: readonly string[]): StepResult[] {
     using store = this.#store();
     const db = new DatabaseSync(join(this.#homeDir, 'actions.sqlite'), { readOnly: true });
     const rows = db.prepare('SELECT result FROM runs ORDER BY used_ms').all() as { result: NodeDigest }[];
     db.close();
     return rows.map(({ result }) => {
       const { delta, log } = decodeResultHead(store.getNode(result));
-      return { files: filesOf(store, delta, cacheDirs), output: maskDurations(store.getBlob(log).toString('utf8')) };
+      return { files: filesOf(store, delta, ignored), output: maskDurations(store.getBlob(log).toString('utf8')) };
     });
   }
 
   /** All files of what an environment was last built to. */
-  built(ref: string, cacheDirs: readonly string[]): Files {
+  built(ref: string, ignored: readonly string[]): Files {
     using store = this.#store();
     const tree = store.getRef(ref)?.target.digest as TreeDigest | undefined;
-    return tree === undefined ? new Map() : filesOf(store, tree, cacheDirs);
+    return tree === undefined ? new Map() : filesOf(store, tree, ignored);
   }
 
   #store(): Store {
@@ -61,11 +61,11 @@ function decodeResultHead(encoded: Buffer): { delta: TreeDigest; log: BlobDigest
   return { delta: decoder.digest() as TreeDigest, log: decoder.digest() as BlobDigest };
 }
 
-function filesOf(store: Store, tree: TreeDigest, cacheDirs: readonly string[]): Files {
+function filesOf(store: Store, tree: TreeDigest, ignored: readonly string[]): Files {
   const files = new Map<string, string>();
   for (const { path, entry } of walkTree(store, tree)) {
     const text = toText(path);
-    if (!cacheDirs.some((dir) => text === dir || text.startsWith(`${dir}/`))) files.set(text, describe(entry));
+    if (!ignored.some((dir) => text === dir || text.startsWith(`${dir}/`))) files.set(text, describe(entry));
   }
   return files;
 }
