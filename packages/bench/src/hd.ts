@@ -12,7 +12,7 @@ export class Hd {
 
   constructor(bin: string, homeDir: string, projectDir: string, env: NodeJS.ProcessEnv) {
     this.#bin = bin;
-    this.#env = { ...process.env, ...env, HD_HOME: homeDir };
+    this.#env = { ...process.env, HD_HOME: homeDir, ...env };
     this.#projectDir = projectDir;
   }
 

@@ -1,7 +1,8 @@
 /**
  * `npm run bench [-- <scenario>… --rounds N --json --no-docker --install-docker --work DIR --hd PATH --repos DIR]`: times what users
  * wait for, `hd` beside the tools that they would use otherwise, or beside a floor. Both sides do the same work in the same
- * run and take turns. Scenario: a name, or its beginning. `--repos` holds the clones that `history` needs.
+ * run and take turns. Scenario: a name, or its beginning. An interrupt ends a scenario
+ * after the round that is under way. `--repos` holds the clones that `history` needs.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -70,21 +71,31 @@ async function measure(workshop: Workshop, scenario: Scenario, noiseMs: number[]
   say(`${name}: getting ready`);
   await using race = await scenario.open(workshop, rounds);
   const samples = race.sides.map((): { ms: number; work: string }[] => []);
-  for (let round = 0; round <= rounds; round++) {
+  let stop = false;
+  const onInterrupt = (): void => {
+    stop = true;
+    say(`${name}: the round that is under way is the last one`);
+  };
+  process.once('SIGINT', onInterrupt);
+  let done = 0;
+  for (let round = 0; round <= rounds && !(stop && round > 1); round++) {
     noiseMs.push(timeFixedWork());
     for (const [index, side] of race.sides.entries()) {
       const sample = await side.run(round);
       if (round > 0) samples[index]?.push(sample);
     }
+    await race.settle?.(round);
+    done = round;
     if (round > 0) say(`${name}: round ${round} of ${rounds}: ${race.sides.map((side, index) => `${side.name} ${formatMs(samples[index]?.at(-1)?.ms ?? Number.NaN)}`).join(', ')}`);
   }
+  process.off('SIGINT', onInterrupt);
   const reference = samples[0]?.map(({ ms }) => ms) ?? [];
   const sides = race.sides.map((side, index): SideResult => {
     const samplesMs = samples[index]?.map(({ ms }) => ms) ?? [];
     return { side: side.name, ms: summarize(samplesMs), samplesMs, againstFirst: ratio(samplesMs, reference), work: [...new Set(samples[index]?.map(({ work }) => work))] };
   });
-  const report = await race.report?.();
-  return { scenario: name, what, rounds, sides, absent: race.absent ?? [], ...(report === undefined ? {} : { report }) };
+  const report = race.report?.();
+  return { scenario: name, what, rounds: done, sides, absent: race.absent ?? [], ...(report === undefined ? {} : { report }) };
 }
 
 function table(results: readonly Result[]): string {

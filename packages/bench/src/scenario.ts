@@ -19,8 +19,10 @@ export interface Race extends AsyncDisposable {
   sides: Side[];
   /** Tools that should have a side and are not installed here. */
   absent?: readonly string[];
+  /** After all sides had their turn in a round, unmeasured. */
+  settle?(round: number): Promise<void>;
   /** After the last round: further tables, in Markdown. */
-  report?(): Promise<string>;
+  report?(): string;
 }
 
 export interface Side {

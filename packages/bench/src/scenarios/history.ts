@@ -13,6 +13,7 @@ import { PROJECTS } from '../history/projects.ts';
 import type { SideLog, WrongResult } from '../history/report.ts';
 import { renderHistory, some } from '../history/report.ts';
 import { HomeReader, differing } from '../history/results.ts';
+import { run } from '../process.ts';
 import type { Race, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 
@@ -35,14 +36,11 @@ export const historyScenarios: Scenario[] = PROJECTS.map((project) => ({
 async function walk(workshop: Workshop, project: Project, edits: number): Promise<Race> {
   const repo = workshop.repo(project.name) ?? '';
   const commits = await lastCommits(repo, edits + 1);
-  const reader = new HomeReader(workshop.hdHome);
   await fetchBase(workshop, project);
-  reader.forgetActions();
+  new HomeReader(workshop.hdHome).forgetActions();
   const hdCheckout = await Checkout.make(repo, workshop.tempDir(project.name), { 'hd.toml': renderToml(project) });
   const logs: SideLog[] = [{ side: 'hd', builds: [] }];
-  const trees: Tree[] = [];
-  const keepTree = (): void => void trees.push(builtTree(workshop, project, reader, hdCheckout.dir));
-  const sides = [hdSide(workshop.hd(hdCheckout.dir), hdCheckout, project, commits, logs[0]!, keepTree)];
+  const sides = [hdSide(workshop.hd(hdCheckout.dir), hdCheckout, project, commits, logs[0]!)];
   const docker = await workshop.docker(project.base);
   if (docker !== undefined) {
     for (const [name, dockerfile] of [['docker, naive Dockerfile', renderNaive(project, RUN)], ['docker, well-ordered', renderOrdered(project, RUN)]] as const) {
@@ -52,9 +50,11 @@ async function walk(workshop: Workshop, project: Project, edits: number): Promis
       sides.push(dockerSide(docker, checkout, `bench-history-${logs.length}`, project, commits, log));
     }
   }
+  const clean = await CleanSide.make(workshop, project, repo);
   return {
     sides,
-    report: () => report(workshop, project, { repo, commits, logs, reader, trees }),
+    settle: (round) => clean.compare(commitAt(commits, round), logs[0]!.builds.at(-1)?.failed, builtTree(workshop.hdHome, project, hdCheckout.dir)),
+    report: () => clean.report(commits, logs),
     [Symbol.asyncDispose]: async () => {},
   };
 }
@@ -66,7 +66,7 @@ async function fetchBase(workshop: Workshop, project: Project): Promise<void> {
   await workshop.hd(dir).build();
 }
 
-function hdSide(hd: Hd, checkout: Checkout, project: Project, commits: readonly Commit[], log: SideLog, after: () => void): Side {
+function hdSide(hd: Hd, checkout: Checkout, project: Project, commits: readonly Commit[], log: SideLog): Side {
   return {
     name: log.side,
     run: async (round) => {
@@ -84,7 +84,6 @@ function hdSide(hd: Hd, checkout: Checkout, project: Project, commits: readonly 
         if (event.status === 'failed') ran[(failed = event.step.index - 1)] = true;
       }
       log.builds.push({ ms, ran, reasons, ...(failed === undefined ? {} : { failed }) });
-      after();
       return { ms, work: countWords(ran) };
     },
   };
@@ -107,46 +106,66 @@ function dockerSide(docker: Docker, checkout: Checkout, tag: string, { steps }: 
 
 /** All files that an environment was built to, times apart. */
 type Tree = ReadonlyMap<string, string>;
-/** `trees`: of the incremental builds of `hd`, one for each commit. */
-interface Walked { repo: string; commits: Commit[]; logs: SideLog[]; reader: HomeReader; trees: readonly Tree[] }
 
-/** The oracle's answers, from a clean build of every commit. */
-async function report(workshop: Workshop, project: Project, { repo, commits, logs, reader, trees }: Walked): Promise<string> {
-  const checkout = await Checkout.make(repo, workshop.tempDir(project.name), { 'hd.toml': renderToml({ ...project, caches: project.downloads }) });
-  const hd = workshop.hd(checkout.dir);
-  const cleanBuild = async (): Promise<{ build: CleanBuild; tree: Tree }> => {
-    reader.forgetActions();
-    await hd.tryBuild();
-    return { build: reader.results(uncompared(project)), tree: builtTree(workshop, project, reader, checkout.dir) };
-  };
-  const builds: CleanBuild[] = [];
-  const twins = new Map<number, CleanBuild>();
-  const differences: { commit: Commit; paths: string[] }[] = [];
-  const wrong: WrongResult[] = [];
-  for (const [index, commit] of commits.entries()) {
-    workshop.say(`history.${project.name}: clean build ${index} of ${commits.length - 1}`);
-    await checkout.go(commit);
-    const { build, tree } = await cleanBuild();
-    builds.push(build);
-    const failed = build.length === project.steps.length ? undefined : build.length;
-    const incremental = logs[0]?.builds[index];
-    if (incremental?.failed !== failed) wrong.push({ commit: commit.id, what: `step ${(incremental?.failed ?? failed ?? 0) + 1} fails in one of the two` });
-    const paths = failed === undefined ? differing(trees[index] ?? new Map(), tree) : [];
-    if (paths.length > 0) differences.push({ commit, paths });
+/** A clean build of every commit, in a home of its own: what the oracle and the check are made of. */
+class CleanSide {
+  readonly #project: Project;
+  readonly #homeDir: string;
+  readonly #reader: HomeReader;
+  readonly #checkout: Checkout;
+  readonly #hd: Hd;
+  readonly #builds: CleanBuild[] = [];
+  readonly #twins = new Map<number, CleanBuild>();
+  readonly #failures: WrongResult[] = [];
+  readonly #differences: { commit: Commit; paths: string[] }[] = [];
+
+  private constructor(project: Project, homeDir: string, checkout: Checkout, hd: Hd) {
+    this.#project = project;
+    this.#homeDir = homeDir;
+    this.#reader = new HomeReader(homeDir);
+    this.#checkout = checkout;
+    this.#hd = hd;
+  }
+
+  static async make(workshop: Workshop, project: Project, repo: string): Promise<CleanSide> {
+    const homeDir = workshop.tempDir('home');
+    await run('cp', ['-a', `${workshop.hdHome}/.`, homeDir]);
+    const checkout = await Checkout.make(repo, workshop.tempDir(project.name), { 'hd.toml': renderToml({ ...project, caches: project.downloads }) });
+    return new CleanSide(project, homeDir, checkout, workshop.hd(checkout.dir, { HD_HOME: homeDir }));
+  }
+
+  /** Of a commit that was built incrementally: the step at which that ended, and what it came to. */
+  async compare(commit: Commit, incrementalFailed: number | undefined, incremental: Tree): Promise<void> {
+    await this.#checkout.go(commit);
+    const build = await this.#build();
+    const failed = build.length === this.#project.steps.length ? undefined : build.length;
+    if (incrementalFailed !== failed) this.#failures.push({ commit: commit.id, what: `step ${(incrementalFailed ?? failed ?? 0) + 1} fails in one of the two` });
+    const paths = failed === undefined ? differing(incremental, builtTree(this.#homeDir, this.#project, this.#checkout.dir)) : [];
+    if (paths.length > 0) this.#differences.push({ commit, paths });
     // A second clean build tells what differs by itself.
-    if (paths.length > 0 || index === 0 || index === commits.length - 1) twins.set(index, (await cleanBuild()).build);
+    if (paths.length > 0 || this.#builds.length === 0) this.#twins.set(this.#builds.length, await this.#build());
+    this.#builds.push(build);
   }
-  const oracle = consult(project.steps.length, builds, twins);
-  const noise = new Set(oracle.noise.flat());
-  for (const { commit, paths } of differences) {
-    const left = paths.filter((path) => !noise.has(path));
-    if (left.length > 0) wrong.push({ commit: commit.id, what: some(left) });
+
+  report(commits: readonly Commit[], logs: SideLog[]): string {
+    const oracle = consult(this.#project.steps.length, this.#builds, this.#twins);
+    const noise = new Set(oracle.noise.flat());
+    const wrong = this.#differences.map(({ commit, paths }) => ({ commit: commit.id, paths: paths.filter((path) => !noise.has(path)) })).filter(({ paths }) => paths.length > 0);
+    return renderHistory({
+      project: this.#project, commits: commits.slice(0, this.#builds.length), sides: logs, oracle,
+      wrong: [...this.#failures, ...wrong.map(({ commit, paths }) => ({ commit, what: some(paths) }))],
+    });
   }
-  return renderHistory({ project, commits, sides: logs, oracle, wrong });
+
+  async #build(): Promise<CleanBuild> {
+    this.#reader.forgetActions();
+    await this.#hd.tryBuild();
+    return this.#reader.results(uncompared(this.#project));
+  }
 }
 
-function builtTree(workshop: Workshop, project: Project, reader: HomeReader, dir: string): Tree {
-  return reader.built(envRef(envPaths(openHome({ HD_HOME: workshop.hdHome }), findProject(dir)).id, 'tree'), uncompared(project));
+function builtTree(homeDir: string, project: Project, dir: string): Tree {
+  return new HomeReader(homeDir).built(envRef(envPaths(openHome({ HD_HOME: homeDir }), findProject(dir)).id, 'tree'), uncompared(project));
 }
 
 /** What is not compared, as it is called in trees: caches, and the file that says which there are. */
