@@ -17,6 +17,8 @@ export interface Sys {
   setTimes(path: string | Buffer, atimeNs: bigint, mtimeNs: bigint): void;
   /** `mode` holds the S_IF* kind and the permission bits. */
   makeNode(path: string | Buffer, mode: number, major: number, minor: number): void;
+  /** bpf(2): a descriptor, or 0. The addresses of `pointers` are written into the attributes first, each at its offset. */
+  bpf(command: number, attributes: Buffer, pointers?: readonly (readonly [at: number, to: Buffer])[]): number;
 }
 
 interface Call {
@@ -27,6 +29,7 @@ interface Backend {
   name: Sys['backend'];
   bind: Bind;
   errno(): number;
+  address(buffer: Buffer): bigint;
 }
 
 const require = createRequire(import.meta.url);
@@ -35,6 +38,8 @@ const ENOTSUP = 95;
 const ERANGE = 34;
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
+/** The C libraries have no function for it. */
+const BPF_CALL: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
 
 function koffiBackend(): Backend | undefined {
   try {
@@ -45,6 +50,7 @@ function koffiBackend(): Backend | undefined {
       name: 'koffi',
       bind: (name, parameters, result) => libc.func(name, types[result], parameters.map((p) => types[p])) as unknown as Call,
       errno: () => koffi.errno(),
+      address: (buffer) => BigInt(koffi.address(buffer)),
     };
   } catch {
     return undefined;
@@ -77,18 +83,20 @@ function nodeFfiBackend(): Backend | undefined {
         })));
       },
       errno: () => ffi.getInt32(BigInt(errnoLocation())),
+      address: (buffer) => ffi.getRawPointer(buffer),
     };
   } catch {
     return undefined;
   }
 }
 
-function makeSys({ name, bind, errno }: Backend): Sys {
+function makeSys({ name, bind, errno, address }: Backend): Sys {
   const lgetxattr = bind('lgetxattr', ['pointer', 'pointer', 'pointer', 'ulong'], 'long');
   const llistxattr = bind('llistxattr', ['pointer', 'pointer', 'ulong'], 'long');
   const lsetxattr = bind('lsetxattr', ['pointer', 'pointer', 'pointer', 'ulong', 'int'], 'int');
   const utimensat = bind('utimensat', ['int', 'pointer', 'pointer', 'int'], 'int');
   const mknodat = bind('mknodat', ['int', 'pointer', 'uint', 'ulong'], 'int');
+  const syscall = bind('syscall', ['ulong', 'ulong', 'pointer', 'ulong'], 'long');
 
   /** Calls with a growing buffer until the answer fits. */
   function sized(what: string, path: string | Buffer, call: (buffer: Buffer) => number): Buffer | undefined {
@@ -132,6 +140,14 @@ function makeSys({ name, bind, errno }: Backend): Sys {
     makeNode(path, mode, major, minor) {
       const device = (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & ~0xff) << 12);
       if (mknodat(AT_FDCWD, cString(path), mode, device >>> 0) !== 0) throw failed('mknod', path, errno());
+    },
+    bpf(command, attributes, pointers = []) {
+      const call = BPF_CALL[process.arch];
+      if (call === undefined) throw new HdError('SYSTEM_CALL', `no number of bpf is known for ${process.arch}`);
+      for (const [at, to] of pointers) attributes.writeBigUInt64LE(address(to), at);
+      const result = Number(syscall(call, command, attributes, attributes.length));
+      if (result < 0) throw failed('bpf', `command ${command}`, errno());
+      return result;
     },
   };
 }

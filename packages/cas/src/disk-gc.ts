@@ -3,18 +3,18 @@ import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
 import type { GcOptions, GcResult, RefTarget, RootGroup } from './contract.ts';
 import { diskUsage } from './disk-usage.ts';
-import { storeWrite } from './errors.ts';
+import { storeIncomplete, storeWrite } from './errors.ts';
 import { storedBytesAt } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER } from './pack-format.ts';
 import type { PromotedFile, PromotedFiles } from './promoted-files.ts';
-import { keyOfRow, markWithinCap, targetOfKey } from './reach.ts';
+import { keyOfRow, markWithinCap, objectKey, targetOfKey } from './reach.ts';
 import type { ObjectKey } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
 
 /** Packs with a smaller part of live bytes are written again without the dead. */
 const MIN_LIVE_SHARE = 0.5;
-/** The same while the store is above its cap. */
+/** The same while the store would be above its cap, those with the most dead bytes first. */
 const MIN_LIVE_SHARE_ABOVE_CAP = 0.95;
 /** A file in `objects` that the index does not know may be one that a process is just publishing. */
 const UNKNOWN_FILE_GRACE_MS = 3_600_000;
@@ -29,8 +29,8 @@ interface GcSpace {
   index: ObjectIndex;
   refs: RefStore;
   files: PromotedFiles;
-  /** Adds all that the roots reach; `onMark` hears of each key that is new. */
-  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void;
+  /** Adds all that the roots reach, and tells what of it is not there; `onMark` hears of each key that is new. */
+  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): RefTarget[];
   copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> };
   /** Packs that were copied into are full enough. */
   closePacks(): void;
@@ -87,17 +87,19 @@ function makePlan(space: GcSpace, options: GcOptions, usedBytes: number): Plan {
   const files = [...space.files.list()];
   const groups = [...(options.cap?.groups ?? [])];
   const marked = new Set<ObjectKey>();
-  space.mark(space.refs.pins(), marked);
+  for (const { why, ...target } of space.refs.pins()) markWhole(space, { name: why, target }, marked);
   // Copies of what is pinned are in use, however long ago they were asked for.
   const inUse = new Set(files.flatMap(({ digest }) => (marked.has(`blob:${digest}`) ? [digest] : [])));
-  space.mark(baseRoots(space, options, groups, packs), marked);
-  const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups, marked);
-  const isAboveCap = options.cap !== undefined && usedBytes > options.cap.maxBytes;
+  const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
+  for (const { name, ref } of space.refs.list('')) if (!ofGroups.has(name)) markWhole(space, { name, target: ref.target }, marked);
+  markPresent(space, otherRoots(space, options, packs), marked);
+  const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups.map((group) => ({ ...group, refs: (group.refs ?? []).filter((name) => options.dropRefs?.includes(name) !== true) })), marked);
+  const isAboveCap = usedBytes > (options.cap?.maxBytes ?? Infinity);
 
   const plan: Plan = { marked, evicted, dead: 0, manifests: 0, chunks: 0, emptyPacks: [], thinPacks: [], deadFiles: [], demoted: [], freedBytes: 0 };
   const primary = countRows(space, plan, packs);
-  for (const [id, pack] of packs) planPack(plan, id, pack, isAboveCap ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE);
   planFiles(space, plan, files, primary, inUse, options.graceMs ?? 0, isAboveCap ? 0 : (options.demoteAfterMs ?? DEMOTE_AFTER_MS));
+  planPacks(plan, packs, usedBytes - (options.cap?.maxBytes ?? Infinity));
   return plan;
 }
 
@@ -116,9 +118,28 @@ function isYoung(mtimeMs: number, graceMs: number): boolean {
   return graceMs > 0 && mtimeMs > Date.now() - graceMs;
 }
 
-function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups: readonly RootGroup[], packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
-  const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
-  for (const { name, ref } of refs.list('')) if (!ofGroups.has(name)) yield ref.target;
+/**
+ * Marks from a ref or a pin. What it reaches was all there when it was made: if something is missing, or cannot be read, damage has taken it, and with it the way to what
+ * lies below, which may still be there and be of use to a repair.
+ * @throws HdError STORE_INCOMPLETE
+ */
+function markWhole({ mark }: GcSpace, { name, target }: { name: string; target: RefTarget }, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void {
+  let missing: RefTarget | undefined;
+  try {
+    [missing] = mark([target], marked, onMark);
+  } catch (error) {
+    if (error instanceof HdError && error.code === 'OBJECT_CORRUPT') throw storeIncomplete(name, error.message, error);
+    throw error;
+  }
+  if (missing !== undefined) throw storeIncomplete(name, `the store has no ${missing.kind} ${missing.digest}`);
+}
+
+/** Marks what is there, and leaves what is missing to be found by `markWhole`. */
+function markPresent({ mark }: GcSpace, roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void {
+  for (const { kind, digest } of mark(roots, marked, onMark)) marked.delete(objectKey(kind, digest));
+}
+
+function* otherRoots({ index, files }: GcSpace, options: GcOptions, packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
   yield* options.extraRoots ?? [];
   if ([...packs.values()].some(({ young }) => young)) {
     for (const row of index.all()) if (row.location.place === 'pack' && packs.get(row.location.pack)?.young === true) yield targetOfKey(keyOfRow(row));
@@ -127,11 +148,18 @@ function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups:
 }
 
 /** Gives up what does not fit. The databases count as they are. */
-function applyCap({ index, refs, mark }: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
+function applyCap(space: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
+  const { index, refs } = space;
   let usedBytes = index.fileBytes();
   for (const row of index.all()) if (isMarked(index, marked, row)) usedBytes += storedBytesAt(row.location);
-  const whole = groups.map((group) => ({ ...group, roots: [...group.roots, ...(group.refs ?? []).flatMap((name) => refs.get(name)?.target ?? [])] }));
-  return markWithinCap({ groups: whole, maxBytes, usedBytes, marked, mark, sizeOf: (key) => sizeOfKey(index, key) });
+  const mark = (group: RootGroup, onMark: (key: ObjectKey) => void): void => {
+    for (const name of group.refs ?? []) {
+      const target = refs.get(name)?.target;
+      if (target !== undefined) markWhole(space, { name, target }, marked, onMark);
+    }
+    markPresent(space, group.roots, marked, onMark);
+  };
+  return markWithinCap({ groups, maxBytes, usedBytes, marked, mark, sizeOf: (key) => sizeOfKey(index, key) });
 }
 
 function sizeOfKey(index: ObjectIndex, key: ObjectKey): number {
@@ -164,15 +192,21 @@ function countRows({ index }: GcSpace, plan: Plan, packs: ReadonlyMap<string, Pa
   return primary;
 }
 
-function planPack(plan: Plan, id: string, pack: PackState, minLiveShare: number): void {
-  if (pack.held) return;
-  const contentBytes = pack.sizeBytes - PACK_HEADER.length;
-  if (pack.live === 0) {
-    plan.emptyPacks.push(id);
-    plan.freedBytes += pack.sizeBytes;
-  } else if (pack.liveBytes < contentBytes * minLiveShare) {
+/** @param excessBytes by how much the store has to shrink: copying what lives costs time, so no more is copied than that takes. */
+function planPacks(plan: Plan, packs: ReadonlyMap<string, PackState>, excessBytes: number): void {
+  const mixed: { id: string; pack: PackState; liveShare: number }[] = [];
+  for (const [id, pack] of packs) {
+    if (pack.held) continue;
+    if (pack.live > 0) mixed.push({ id, pack, liveShare: pack.liveBytes / (pack.sizeBytes - PACK_HEADER.length) });
+    else {
+      plan.emptyPacks.push(id);
+      plan.freedBytes += pack.sizeBytes;
+    }
+  }
+  for (const { id, pack, liveShare } of mixed.sort((a, b) => a.liveShare - b.liveShare)) {
+    if (liveShare >= (plan.freedBytes < excessBytes ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE)) break;
     plan.thinPacks.push({ ...pack, id });
-    plan.freedBytes += contentBytes - pack.liveBytes;
+    plan.freedBytes += pack.sizeBytes - PACK_HEADER.length - pack.liveBytes;
   }
 }
 

@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { StatementSync } from 'node:sqlite';
 import { assert, describeError } from '@hyperdocker/base';
-import { sqliteCode } from './errors.ts';
+import { sqliteCode, storeWrite } from './errors.ts';
 import { RECORD_HEADER_BYTES, kindCode, kindOfCode } from './pack-format.ts';
 import type { Codec, RecordHeader, RecordKind } from './pack-format.ts';
 import type { ObjectKind } from './reach.ts';
@@ -149,10 +149,12 @@ export class ObjectIndex {
     return path === null ? 0 : ['', '-wal', '-shm'].reduce((sum, suffix) => sum + (statSync(`${path}${suffix}`, { throwIfNoEntry: false })?.size ?? 0), 0);
   }
 
-  /** Gives space back to the file system, as far as other processes let it. */
+  /** Gives space back to the file system, as far as other processes let it. @throws HdError STORE_WRITE */
   compact(): void {
-    if (this.#pragma('freelist_count') > this.#pragma('page_count') * MAX_FREE_SHARE) this.#db.exec('VACUUM');
-    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    this.#writing(() => {
+      if (this.#pragma('freelist_count') > this.#pragma('page_count') * MAX_FREE_SHARE) this.#db.exec('VACUUM');
+      this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    });
   }
 
   /** What is wrong with the file, or with rows that no writer can have made; undefined where nothing is. */
@@ -187,16 +189,9 @@ export class ObjectIndex {
     return totals;
   }
 
-  /** One transaction: all of `change` or nothing. */
+  /** One transaction: all of `change` or nothing. @throws HdError STORE_WRITE */
   update(change: (edit: IndexEdit) => void): void {
-    this.#db.exec('BEGIN IMMEDIATE');
-    try {
-      change(new IndexEdit(this.#db));
-      this.#db.exec('COMMIT');
-    } catch (error) {
-      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      throw error;
-    }
+    this.#writing(() => this.#transaction(() => change(new IndexEdit(this.#db))));
   }
 
   close(): void {
@@ -242,15 +237,28 @@ export class ObjectIndex {
   /** Where there are none, or those of another version. Other processes may have the index open. */
   #makeTables(): void {
     if ([INDEX_VERSION, UNFINISHED].includes(this.#version())) return;
+    this.#transaction(() => {
+      if ([INDEX_VERSION, UNFINISHED].includes(this.#version())) return;
+      this.#db.exec(`DROP TABLE IF EXISTS objects; DROP TABLE IF EXISTS packs; ${SCHEMA} PRAGMA user_version = ${UNFINISHED}`);
+    });
+  }
+
+  #transaction(change: () => void): void {
     this.#db.exec('BEGIN IMMEDIATE');
     try {
-      if (![INDEX_VERSION, UNFINISHED].includes(this.#version())) {
-        this.#db.exec(`DROP TABLE IF EXISTS objects; DROP TABLE IF EXISTS packs; ${SCHEMA} PRAGMA user_version = ${UNFINISHED}`);
-      }
+      change();
       this.#db.exec('COMMIT');
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
+    }
+  }
+
+  #writing(change: () => void): void {
+    try {
+      change();
+    } catch (error) {
+      throw sqliteCode(error) === undefined ? error : storeWrite(this.#db.location() ?? 'the index', error);
     }
   }
 }

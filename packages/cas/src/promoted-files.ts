@@ -115,11 +115,12 @@ export class PromotedFiles {
     }
   }
 
-  /** Temporary files of ended processes go. */
+  /** Temporary files of ended processes go. @throws HdError STORE_WRITE */
   removeAbandoned(): void {
     for (const name of readNames(this.#temporaryDir)) {
       const [pid, startTicks] = name.split('-');
-      if (!isAlive({ pid: Number(pid), startTicks: startTicks ?? '' })) rmSync(join(this.#temporaryDir, name), { force: true });
+      const path = join(this.#temporaryDir, name);
+      if (!isAlive({ pid: Number(pid), startTicks: startTicks ?? '' })) writing(path, () => rmSync(path, { force: true }));
     }
   }
 

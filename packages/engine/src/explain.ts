@@ -50,5 +50,5 @@ export function askedWords(mask: AskedMask): string {
 }
 
 const WORDS: [mask: AskedMask, words: string][] = [
-  [Asked.content, 'the content of'], [Asked.listing, 'the list of'], [Asked.target, 'the link'], [Asked.xattrs, 'the attributes of'], [Asked.stat, 'the presence of'],
+  [Asked.content, 'the content of'], [Asked.listing, 'the list of'], [Asked.target, 'the link'], [Asked.stat, 'the presence of'], [Asked.xattrs, 'the attributes of'],
 ];

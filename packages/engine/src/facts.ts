@@ -178,7 +178,7 @@ export function* differences(store: Store, paths: PathSet, before: TreeDigest, a
 /** Who asked one of these questions of the path first: the one whose answer tells most is looked for before the others. */
 export function askerOf(askers: Askers, path: ByteString, changed: AskedMask): string | undefined {
   const known = askers.get(path) ?? [];
-  for (const bit of [Asked.content, Asked.listing, Asked.target, Asked.xattrs, Asked.stat]) {
+  for (const bit of [Asked.content, Asked.listing, Asked.target, Asked.stat, Asked.xattrs]) {
     const found = changed & bit ? known.find(({ asked }) => asked & bit) : undefined;
     if (found !== undefined) return found.program;
   }

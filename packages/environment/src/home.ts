@@ -12,6 +12,8 @@ export interface Home {
   envsDir: string;
   /** Trees as real files, for machines without FUSE. */
   materializedDir: string;
+  /** Which trees are known to have no extended attributes. A cache. */
+  attributeFreeFile: string;
   tempDir: string;
 }
 
@@ -23,6 +25,7 @@ export function openHome(env: NodeJS.ProcessEnv = process.env): Home {
     actionsFile: join(dir, 'actions.sqlite'),
     envsDir: join(dir, 'envs'),
     materializedDir: join(dir, 'materialized'),
+    attributeFreeFile: join(dir, 'attribute-free'),
     tempDir: join(dir, 'tmp'),
   };
   for (const path of [dir, home.envsDir, home.materializedDir, home.tempDir]) mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -53,6 +56,8 @@ export interface EnvPaths {
   socket: string;
   /** What a later process needs to find or clean up the supervisor. */
   stateFile: string;
+  /** Whose it is and when it was last used: stays when it is down. */
+  note: string;
   supervisorLog: string;
   /** What became of each step in the last build. */
   buildRecord: string;
@@ -77,6 +82,7 @@ export function envPaths(home: Home, project: Project): EnvPaths {
     dir,
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
+    note: join(dir, 'project.json'),
     supervisorLog: join(dir, 'supervisor.log'),
     buildRecord: join(dir, 'build.json'),
     statCache: join(dir, 'stat.cache'),

@@ -10,6 +10,7 @@ import type { FuseHost } from '@hyperdocker/mount';
 import { captureUpper, materialize, mountOverlay, unmount } from '@hyperdocker/mount';
 import type { ContainerExit, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
 import { mountTargets } from '@hyperdocker/sandbox';
+import { NetworkUse } from './network-use.ts';
 import type { KeptOutputs } from './outputs.ts';
 import { keepOutputs, setWithParents } from './outputs.ts';
 import type { Passthrough } from './passthrough.ts';
@@ -80,7 +81,7 @@ export async function runStep(context: StepContext, run: StepRun): Promise<StepO
   store.flush();
   try {
     await using lower = await mountLower(context, id, start, join(dir, 'lower'), { onAsked: run.onAsked });
-    const { spec, exit, log } = await runOver(context, { id, dir, lower: lower.path, run });
+    const { spec, exit, log, network } = await runOver(context, { id, dir, lower: lower.path, run });
     const ms = performance.now() - started;
     // First of all: without a whole trace not even a failure is one.
     const { paths, askers } = await traceOf(lower);
@@ -96,7 +97,7 @@ export async function runStep(context: StepContext, run: StepRun): Promise<StepO
     const { delta: wanted, ...outputs } = outputsOf(store, { before: start, delta: captured, after }, definition);
     const { delta, kept } = withCaches(store, wanted, after, definition.cacheDirs);
     const result: ActionResult = {
-      delta, log: store.putBlob(Buffer.from(log)) as BlobDigest, durationMs: ms, caches: kept, volatile: volatileReasons(context, definition),
+      delta, log: store.putBlob(Buffer.from(log)) as BlobDigest, durationMs: ms, caches: kept, volatile: volatileReasons(context, definition, network),
       notPassed: variablesNotPassed(definition.command, definition.env, context.hostEnv),
     };
     for (const digest of [delta, ...kept.map(({ tree }) => tree)]) run.keep({ kind: 'tree', digest });
@@ -135,7 +136,7 @@ function outputsOf(store: Store, trees: { before: TreeDigest; delta: TreeDigest;
 }
 
 /** Mounts, runs, unmounts: afterwards the upper directory is quiet. */
-async function runOver(context: StepContext, step: { id: string; dir: string; lower: string; run: StepRun }): Promise<{ spec: ContainerSpec; exit: number; log: string }> {
+async function runOver(context: StepContext, step: { id: string; dir: string; lower: string; run: StepRun }): Promise<{ spec: ContainerSpec; exit: number; log: string; network: keyof typeof NETWORK_REASONS }> {
   const { dir, run } = step;
   const { definition, secrets } = run;
   const merged = join(dir, 'merged');
@@ -162,6 +163,7 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
       log += text;
       if (text !== '') run.onOutput(text);
     };
+    using networkUse = definition.network ? NetworkUse.watch(step.id) : undefined;
     const maskers = { stdout: new Masker(secrets), stderr: new Masker(secrets) };
     const container = context.runtime.run(spec, {
       bundleDir: join(dir, 'bundle'),
@@ -172,7 +174,7 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
     context.signal.throwIfAborted();
     for (const masker of Object.values(maskers)) write(masker.end());
     if (exit.problem !== undefined) log += `${exit.problem.message}\n`;
-    return { spec, exit: exit.code, log };
+    return { spec, exit: exit.code, log, network: definition.network ? (networkUse?.result() ?? 'unknown') : 'unused' };
   } finally {
     await unmount(merged);
   }
@@ -236,8 +238,10 @@ function withoutCaches(paths: PathSet, dirs: readonly string[]): PathSet {
   return ignoring(paths, dirs.map(inTree));
 }
 
-function volatileReasons(context: StepContext, definition: ActionDefinition): string[] {
-  return [...(definition.network ? ['could use the network'] : []), ...((definition.secrets ?? []).length > 0 ? ['had secrets'] : []), ...(context.fuse === undefined ? ['was not traced'] : [])];
+const NETWORK_REASONS = { used: ['used the network'], unused: [], unknown: ['could use the network'] } as const;
+
+function volatileReasons(context: StepContext, definition: ActionDefinition, network: keyof typeof NETWORK_REASONS): string[] {
+  return [...NETWORK_REASONS[network], ...((definition.secrets ?? []).length > 0 ? ['had secrets'] : []), ...(context.fuse === undefined ? ['was not traced'] : [])];
 }
 
 /** An absolute path in a container, as a path in its tree. */

@@ -22,9 +22,10 @@ import { applyEdits } from './edits.ts';
 import { EventLog } from './event-log.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
 import { envRef } from './home.ts';
-import { resolveImage } from './images.ts';
+import { imageRefOf, resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
 import { Ingest } from './ingest.ts';
+import { noteUse } from './known-environments.ts';
 import { LiveRoot } from './live-root.ts';
 import type { Passthrough } from './passthrough.ts';
 import { hostPassthrough } from './passthrough.ts';
@@ -38,6 +39,7 @@ import { ServiceSet } from './service-set.ts';
 import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
 import { exitUnlessAborted, inTree } from './step-runner.ts';
+import { StoreLimit } from './store-limit.ts';
 import { TreePin } from './tree-pin.ts';
 import { WriteLease } from './write-lease.ts';
 
@@ -83,6 +85,7 @@ export class Supervisor {
   readonly #runtimePath: string;
   readonly #passthrough: Passthrough;
   readonly #abort = new AbortController();
+  readonly #limit: StoreLimit;
   #fuse: FuseHost | undefined;
   #phase: Phase = 'building';
   #session: Session | undefined;
@@ -104,6 +107,7 @@ export class Supervisor {
     this.#actions = openActionCache(home.actionsFile, this.#store);
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
     this.#passthrough = hostPassthrough(options.hostEnv);
+    this.#limit = new StoreLimit({ home, env: options.hostEnv, emit: (event) => this.#emit(event), signal: this.#abort.signal });
   }
 
   get runtimePath(): string {
@@ -124,6 +128,8 @@ export class Supervisor {
       this.#phase = 'up';
     });
     if (this.#options.watch && !this.#options.buildOnly) this.#watch();
+    const kept = this.#keepLimit();
+    if (this.#options.buildOnly) await kept;
     // Outside the queue: while a service keeps crashing, edits must still come through.
     try {
       const failed = (await this.#session?.services?.start(this.#abort.signal)) ?? [];
@@ -197,6 +203,7 @@ export class Supervisor {
 
   async #end(): Promise<void> {
     await this.#stop();
+    noteUse(this.#options.paths, { project: this.#options.project.dir });
     await this.#fuse?.close();
     this.#runtime.close();
     this.#actions[Symbol.dispose]();
@@ -215,6 +222,7 @@ export class Supervisor {
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
     this.#imagePin.hold(image.tree);
+    noteUse(paths, { project: project.dir, image: imageRefOf(spec.environment.base, { projectDir: project.dir, platform: HOST_PLATFORM }) });
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base: spec.environment.base });
     const ingest = new Ingest({
       store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter: this.#filter(spec), statCacheFile: paths.statCache,
@@ -344,7 +352,13 @@ export class Supervisor {
     session.root = this.#commit(session.plan, ingested, built);
     this.#shownPin[Symbol.dispose]();
     this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
+    if (built.ran > 0) void this.#keepLimit();
     this.#restartConcerned(session, [...shown.filter(isFileChange).map(({ path }) => toText(path)), ...insideWorkdir(changes.filter(isFileChange), session.plan.workdir)]);
+  }
+
+  /** In the queue: edits wait for a collection there, not where they would stop everything else. */
+  #keepLimit(): Promise<void> {
+    return this.#enqueue(() => this.#limit.keep());
   }
 
   /** A readiness command, in a container of its own on the live root. */
@@ -435,7 +449,10 @@ export class Supervisor {
       this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
       return;
     }
-    this.#fuse = new FuseHost({ logFd: 2, onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })) });
+    this.#fuse = new FuseHost({
+      logFd: 2, attributeFreeFile: this.#options.home.attributeFreeFile,
+      onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })),
+    });
   }
 
   /** A step that runs on files that nobody serves any more is not waited for. */

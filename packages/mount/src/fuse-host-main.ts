@@ -1,8 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { openSync, closeSync } from 'node:fs';
+import { openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { assert, describeError } from '@hyperdocker/base';
+import { HdError, assert, describeError } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
+import { openStore } from '@hyperdocker/cas';
+import { AttributeFree } from './attribute-free.ts';
+import { MAX_READ_BYTES } from './fuse-protocol.ts';
 import { runMountCommand } from './mount-command.ts';
 import type { FuseWorkerData, FuseWorkerMessage, FuseWorkerResult } from './fuse-worker.ts';
 import { ArgumentsExchange } from './programs.ts';
@@ -24,8 +27,11 @@ export type HostReply =
 
 interface Mount { fd: number; mountpoint: string; result: Promise<FuseWorkerResult> }
 const mounts = new Map<string, Mount>();
-/** A thread takes 50 ms and more to start: one is always ahead. */
-let spare = newWorker();
+/** A thread takes 50 ms and more to start: one is always ahead. Those that have served come first: they are warm. */
+const idle: Worker[] = [newWorker()];
+/** What a thread keeps of the store takes memory. */
+const MAX_IDLE = 2;
+const attributeFree = new AttributeFree(process.argv[2]);
 
 function newWorker(): Worker {
   return new Worker(new URL('./fuse-worker.ts', import.meta.url));
@@ -57,7 +63,8 @@ async function handle(request: HostRequest): Promise<void> {
 async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Extract<HostRequest, { kind: 'mount' }>): Promise<Mount> {
   const fd = openSync('/dev/fuse', 'r+');
   const exchange = new ArgumentsExchange();
-  const data: FuseWorkerData = { fd, storeDir, tree, tracing, reporting, exchange: exchange.shared };
+  const free = new SharedArrayBuffer(4);
+  const data: FuseWorkerData = { fd, storeDir, tree, tracing, reporting, exchange: exchange.shared, attributeFree: free };
   // The server must be reading before mount(8) returns to anybody who looks: INIT is answered by it.
   // Without ro and noatime each read ages the attributes, and the kernel asks for them again: 11 k GETATTRs on the way through /usr.
   const options = `ro,noatime,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${1 << 20}`;
@@ -67,8 +74,8 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
     closeSync(fd);
     throw error;
   }
-  const worker = spare;
-  spare = newWorker();
+  const worker = idle.pop() ?? newWorker();
+  if (idle.length === 0) idle.push(newWorker());
   worker.postMessage(data);
   const result = new Promise<FuseWorkerResult>((resolve, reject) => {
     worker.on('message', (message: FuseWorkerMessage) => {
@@ -78,12 +85,46 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
     });
     worker.once('error', reject);
   });
+  result.then(() => release(worker), () => {});
+  readAhead(mountpoint);
+  void findAttributes(storeDir, tree, free);
   result.catch((error: unknown) => {
     process.stderr.write(`fuse worker: ${describeError(error)}\n`);
     // Nobody reads requests any more. Without the descriptor the kernel answers them with an error; else they would hang.
     closeSync(fd);
   });
   return { fd, mountpoint, result };
+}
+
+function release(worker: Worker): void {
+  // By name: all at once, the worker's own would go too, and no message would come any more.
+  for (const event of ['message', 'error']) worker.removeAllListeners(event);
+  if (idle.length < MAX_IDLE) idle.push(worker);
+  else void worker.terminate();
+}
+
+/** Large files in few requests: by itself the kernel reads 128 KiB ahead. Without the right to say so it stays at that. */
+function readAhead(mountpoint: string): void {
+  try {
+    const line = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').findLast((mounted) => mounted.split(' ')[4] === escaped(mountpoint));
+    writeFileSync(`/sys/class/bdi/${line?.split(' ')[2]}/read_ahead_kb`, String(MAX_READ_BYTES / 1024));
+  } catch {}
+}
+
+/** As mountinfo writes paths. */
+function escaped(path: string): string {
+  return path.replace(/[ \t\n\\]/g, (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`);
+}
+
+/** While nobody knows, each question for an attribute is answered by itself. */
+async function findAttributes(storeDir: string, tree: TreeDigest, free: SharedArrayBuffer): Promise<void> {
+  try {
+    using store = openStore(storeDir, { readOnly: true });
+    if (await attributeFree.has(store, tree)) Atomics.store(new Int32Array(free), 0, 1);
+  } catch (error) {
+    // The thread that serves the tree tells those who ask.
+    if (!(error instanceof HdError)) throw error;
+  }
 }
 
 function reply(message: HostReply): void {

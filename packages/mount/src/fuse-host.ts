@@ -26,10 +26,14 @@ export class FuseHost {
   readonly #reports = new Map<string, (paths: PathSet) => void>();
   readonly #waiting = new Map<string, { resolve: (reply: HostReply) => void; reject: (error: Error) => void }>();
 
-  /** @param options.onDeath called when the host ends without having been asked to. */
-  constructor(options: { logFd?: number; onDeath?: () => void } = {}) {
+  /**
+   * @param options.onDeath called when the host ends without having been asked to.
+   * @param options.attributeFreeFile where it remembers which trees have no extended attributes
+   */
+  constructor(options: { logFd?: number; onDeath?: () => void; attributeFreeFile?: string } = {}) {
     const log = options.logFd ?? 'ignore';
-    this.#child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url))], {
+    const args = ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url)), ...(options.attributeFreeFile === undefined ? [] : [options.attributeFreeFile])];
+    this.#child = spawn(process.execPath, args, {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
     });

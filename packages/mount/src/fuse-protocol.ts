@@ -48,15 +48,13 @@ export function decodeRequest(buffer: Buffer): Request {
   };
 }
 
-/** A reply that carries `body`, or an error when `errno` is not 0. */
-export function encodeReply(unique: bigint, errno: number, body: Buffer | undefined): Buffer {
-  const length = OUT_HEADER_BYTES + (body?.length ?? 0);
-  const reply = Buffer.allocUnsafe(length);
-  reply.writeUInt32LE(length, 0);
-  reply.writeInt32LE(-errno, 4);
-  reply.writeBigUInt64LE(unique, 8);
-  if (body !== undefined) body.copy(reply, OUT_HEADER_BYTES);
-  return reply;
+/** What goes before a body of so many bytes, or alone with an error when `errno` is not 0. */
+export function encodeReplyHead(unique: bigint, errno: number, bodyBytes: number): Buffer {
+  const head = Buffer.allocUnsafe(OUT_HEADER_BYTES);
+  head.writeUInt32LE(OUT_HEADER_BYTES + bodyBytes, 0);
+  head.writeInt32LE(-errno, 4);
+  head.writeBigUInt64LE(unique, 8);
+  return head;
 }
 
 /** @returns undefined when the kernel speaks a major version other than 7. */

@@ -19,8 +19,8 @@ class Kernel {
   readonly recorder = new TraceRecorder();
   #unique = 0n;
 
-  constructor(store: Store, tree: TreeDigest, tracing = false) {
-    this.server = new FuseServer(new Projection(store, tree, (path, asked) => this.recorder.record(path, asked)), { tracing });
+  constructor(store: Store, tree: TreeDigest, tracing = false, attributeFree = (): boolean => false) {
+    this.server = new FuseServer(new Projection(store, tree, (path, asked) => this.recorder.record(path, asked)), { tracing, attributeFree });
   }
 
   /** The body of the answer, or the errno. */
@@ -34,10 +34,11 @@ class Kernel {
     // The real buffer is larger and holds what was there before.
     const answer = this.server.handle(Buffer.concat([request, Buffer.alloc(4096, 0x5a)]));
     assert(answer.kind === 'reply');
-    assert.equal(answer.bytes.readUInt32LE(0), answer.bytes.length);
-    assert.equal(answer.bytes.readBigUInt64LE(8), this.#unique);
-    const errno = -answer.bytes.readInt32LE(4);
-    return errno === 0 ? answer.bytes.subarray(16) : errno;
+    const bytes = Buffer.concat([answer.head, answer.body ?? Buffer.alloc(0)]);
+    assert.equal(bytes.readUInt32LE(0), bytes.length);
+    assert.equal(bytes.readBigUInt64LE(8), this.#unique);
+    const errno = -bytes.readInt32LE(4);
+    return errno === 0 ? bytes.subarray(16) : errno;
   }
 
   body(opcode: number, ino: number, body?: Buffer): Buffer {
@@ -189,6 +190,21 @@ test('GETXATTR and LISTXATTR: size, value, no room, no such attribute', () => {
   assert.equal(kernel.body(Opcode.LISTXATTR, ino, xattrArgs(100)).toString(), names);
   assert.equal(kernel.ask(Opcode.LISTXATTR, ino, xattrArgs(3)), Errno.ERANGE);
   assert.equal(kernel.body(Opcode.LISTXATTR, ROOT_INO, xattrArgs(100)).length, 0);
+});
+
+test('a tree without attributes: refused for good, and counted for all that was and will be looked up', () => {
+  const { store, tree } = sample();
+  let known = false;
+  const kernel = new Kernel(store, tree, true, () => known);
+  const file = kernel.lookup(ROOT_INO, 'file');
+  kernel.body(Opcode.READDIR, ROOT_INO, readArgs(0, 0, 4096));
+  assert.equal(kernel.ask(Opcode.GETXATTR, ROOT_INO, xattrArgs(1, 'trusted.overlay.opaque')), Errno.ENODATA);
+  assert.deepEqual([...kernel.recorder.finish()], [['', 2], ['file', 1]]);
+  known = true;
+  assert.equal(kernel.ask(Opcode.GETXATTR, file, xattrArgs(1, 'security.capability')), Errno.ENOSYS);
+  assert.equal(kernel.ask(Opcode.LISTXATTR, file, xattrArgs(0)), Errno.ENOSYS);
+  for (const name of ['link', 'none']) kernel.lookup(ROOT_INO, name);
+  assert.deepEqual([...kernel.recorder.finish()], [['', 2], ['file', 1 | 16], ['link', 1 | 16], ['none', 1]]);
 });
 
 test('nothing can be written, and what is not known is refused for good', () => {

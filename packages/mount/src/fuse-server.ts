@@ -2,12 +2,12 @@ import type { ByteString } from '@hyperdocker/base';
 import { HdError } from '@hyperdocker/base';
 import type { Request } from './fuse-protocol.ts';
 import {
-  DirectoryReply, Errno, Opcode, decodeRequest, encodeAttributes, encodeEntry, encodeInit, encodeReply, encodeStatfs, encodeXattr,
+  DirectoryReply, Errno, Opcode, decodeRequest, encodeAttributes, encodeEntry, encodeInit, encodeReplyHead, encodeStatfs, encodeXattr,
 } from './fuse-protocol.ts';
 import type { DirectoryItem, Projection } from './projection.ts';
 
-/** What became of a request: bytes to write back, nothing to say, or the end of the mount. */
-export type Answer = { kind: 'reply'; bytes: Buffer } | { kind: 'none' } | { kind: 'destroy' };
+/** What became of a request: a head and what follows it, to write back in one piece, nothing to say, or the end of the mount. */
+export type Answer = { kind: 'reply'; head: Buffer; body: Buffer | undefined } | { kind: 'none' } | { kind: 'destroy' };
 
 const NONE: Answer = { kind: 'none' };
 
@@ -15,15 +15,18 @@ const NONE: Answer = { kind: 'none' };
 export class FuseServer {
   readonly #projection: Projection;
   readonly #tracing: boolean;
+  readonly #attributeFree: () => boolean;
   #askingPid = 0;
   /** Requests answered, by opcode: tests and benchmarks count with it. */
   readonly counts = new Map<number, number>();
   /** Why a question was answered by an error instead of by the tree, for the first that was. Who asked has seen what no tree says. */
   failure: HdError | undefined;
 
-  constructor(projection: Projection, options: { tracing: boolean }) {
+  /** @param options.attributeFree asked until it says true: nothing in the tree has an extended attribute */
+  constructor(projection: Projection, options: { tracing: boolean; attributeFree?: () => boolean }) {
     this.#projection = projection;
     this.#tracing = options.tracing;
+    this.#attributeFree = options.attributeFree ?? (() => false);
   }
 
   /** The thread whose question is being answered. 0: none that we can see. */
@@ -38,7 +41,8 @@ export class FuseServer {
     if (request.opcode === Opcode.FORGET || request.opcode === Opcode.BATCH_FORGET || request.opcode === Opcode.INTERRUPT) return NONE;
     if (request.opcode === Opcode.DESTROY) return { kind: 'destroy' };
     const result = this.#answer(request);
-    return { kind: 'reply', bytes: typeof result === 'number' ? encodeReply(request.unique, result, undefined) : encodeReply(request.unique, 0, result) };
+    const body = typeof result === 'number' ? undefined : result;
+    return { kind: 'reply', head: encodeReplyHead(request.unique, typeof result === 'number' ? result : 0, body?.length ?? 0), body };
   }
 
   /** A body, or an errno (0: success without a body). */
@@ -71,9 +75,12 @@ export class FuseServer {
         return this.#readdir(ino, body, false);
       case Opcode.READDIRPLUS:
         return this.#readdir(ino, body, true);
-      case Opcode.GETXATTR:
-        return this.#getxattr(ino, body);
-      case Opcode.LISTXATTR:
+      case Opcode.GETXATTR: case Opcode.LISTXATTR:
+        if (this.#attributeFree()) {
+          fs.attributesAreOver();
+          return Errno.ENOSYS; // never asked again
+        }
+        if (opcode === Opcode.GETXATTR) return this.#getxattr(ino, body);
         return encodeXattr(body.readUInt32LE(0), Buffer.concat(fs.xattrs(ino).map(([key]) => Buffer.from(`${key}\0`, 'latin1'))));
       case Opcode.STATFS:
         return encodeStatfs();

@@ -1,7 +1,8 @@
-import { readSync, writeSync } from 'node:fs';
+import { readSync, writeSync, writevSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { assert, isErrno } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
+import type { Store } from '@hyperdocker/cas';
 import { openStore } from '@hyperdocker/cas';
 import type { PathSet } from '@hyperdocker/engine';
 import { TraceRecorder, encodeAskers, encodePathSet } from '@hyperdocker/engine';
@@ -12,7 +13,10 @@ import { ArgumentsExchange, ProgramNames } from './programs.ts';
 import type { Observer } from './projection.ts';
 import { Projection } from './projection.ts';
 
-/** One thread serves one mount, told in its only message: it sleeps in `read` until the kernel asks, and ends when the file system is unmounted. */
+/**
+ * One thread serves one mount after the other, each told in a message: it sleeps in `read` until the kernel asks, and is free again when the
+ * file system is unmounted. What it has read of the store, and the machine code made of this file, serve the next mount too.
+ */
 export interface FuseWorkerData {
   fd: number;
   storeDir: string;
@@ -22,6 +26,8 @@ export interface FuseWorkerData {
   reporting: boolean;
   /** Of an `ArgumentsExchange`: what `arguments` messages are answered through. */
   exchange: SharedArrayBuffer;
+  /** One Int32: 1 as soon as it is known that nothing in the tree has an extended attribute. */
+  attributeFree: SharedArrayBuffer;
 }
 export type FuseWorkerMessage = { kind: 'asked'; paths: PathSet } | ({ kind: 'arguments' } & ArgumentsQuestion) | ({ kind: 'done' } & FuseWorkerResult);
 export interface FuseWorkerResult {
@@ -34,8 +40,18 @@ export interface FuseWorkerResult {
 /** Time enough between two reports for either to be worth a message. */
 const REPORT_EVERY_MS = 50;
 
-function serve({ fd, storeDir, tree, tracing, reporting, exchange }: FuseWorkerData): FuseWorkerResult {
-  using store = openStore(storeDir, { readOnly: true });
+let opened: { dir: string; store: Store } | undefined;
+
+function storeAt(dir: string): Store {
+  if (opened?.dir !== dir) {
+    opened?.store[Symbol.dispose]();
+    opened = { dir, store: openStore(dir, { readOnly: true }) };
+  }
+  return opened.store;
+}
+
+function serve({ fd, storeDir, tree, tracing, reporting, exchange, attributeFree }: FuseWorkerData): FuseWorkerResult {
+  const store = storeAt(storeDir);
   const recorder = new TraceRecorder();
   const others = new ArgumentsExchange(exchange);
   const programs = new ProgramNames((pid) => others.ask(pid, (question) => send({ kind: 'arguments', ...question })));
@@ -46,7 +62,8 @@ function serve({ fd, storeDir, tree, tracing, reporting, exchange }: FuseWorkerD
     if (reporting) unreported.record(path, asked);
   };
   const projection = new Projection(store, tree, tracing ? observe : undefined);
-  const server = new FuseServer(projection, { tracing });
+  const free = new Int32Array(attributeFree);
+  const server = new FuseServer(projection, { tracing, attributeFree: () => Atomics.load(free, 0) === 1 });
   const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);
   let requests = 0;
   let reportedMs = 0;
@@ -56,7 +73,7 @@ function serve({ fd, storeDir, tree, tracing, reporting, exchange }: FuseWorkerD
     requests++;
     const answer = server.handle(buffer);
     if (answer.kind === 'destroy') break;
-    if (answer.kind === 'reply') writeReply(fd, answer.bytes);
+    if (answer.kind === 'reply') writeReply(fd, answer.head, answer.body);
     if (reporting && performance.now() - reportedMs > REPORT_EVERY_MS) {
       send({ kind: 'asked', paths: unreported.finish() });
       unreported = new TraceRecorder();
@@ -83,9 +100,10 @@ function readRequest(fd: number, buffer: Buffer): number {
   }
 }
 
-function writeReply(fd: number, bytes: Buffer): void {
+function writeReply(fd: number, head: Buffer, body: Buffer | undefined): void {
   try {
-    writeSync(fd, bytes);
+    if (body === undefined) writeSync(fd, head);
+    else writevSync(fd, [head, body]);
   } catch (error) {
     // ENOENT: the asking process was interrupted and no longer waits. ENODEV: unmounted meanwhile; the next read tells.
     if (!isErrno(error, 'ENOENT', 'ENODEV')) throw error;
@@ -94,7 +112,7 @@ function writeReply(fd: number, bytes: Buffer): void {
 
 assert(parentPort !== null, 'fuse-worker runs as a worker thread');
 const port = parentPort;
-port.once('message', (data) => send({ kind: 'done', ...serve(data as FuseWorkerData) }));
+port.on('message', (data) => send({ kind: 'done', ...serve(data as FuseWorkerData) }));
 
 function send(message: FuseWorkerMessage): void {
   port.postMessage(message);

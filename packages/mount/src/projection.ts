@@ -48,6 +48,8 @@ export class Projection {
   readonly #inodes: (Inode | undefined)[] = [undefined];
   readonly #inoByPath = new Map<ByteString, number>();
   readonly #inoByLinkGroup = new Map<number, number>();
+  /** Undefined once nobody can ask for attributes any more: then they count with each look-up. */
+  #lookedUp: ByteString[] | undefined = [];
 
   constructor(store: Store, root: TreeDigest, observe?: Observer) {
     this.#store = store;
@@ -63,6 +65,8 @@ export class Projection {
     this.#observe?.(path, Asked.stat);
     const entry = this.#children(parent)?.get(name);
     if (entry === undefined) return undefined;
+    if (this.#lookedUp === undefined) this.#observe?.(path, Asked.xattrs);
+    else if (this.#observe !== undefined) this.#lookedUp.push(path);
     const ino = this.#inoFor(path, entry);
     // The bytes that were read through another name of the inode are in the kernel's cache: reading them again is not seen here.
     if (this.#inode(ino).wasRead) this.#observe?.(path, Asked.content);
@@ -103,6 +107,15 @@ export class Projection {
     const { entry, paths } = this.#inode(ino);
     for (const path of paths) this.#observe?.(path, Asked.xattrs);
     return entry.meta?.xattrs ?? [];
+  }
+
+  /**
+   * Call when the kernel is told that there are no extended attributes: it will answer that by itself from then on. Whoever looked
+   * a path up may have been told so about it.
+   */
+  attributesAreOver(): void {
+    for (const path of this.#lookedUp ?? []) this.#observe?.(path, Asked.xattrs);
+    this.#lookedUp = undefined;
   }
 
   get inodes(): number {
