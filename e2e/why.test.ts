@@ -14,7 +14,7 @@ interface Plan { will_run: number; may_run: number; steps: { index: number; outc
 interface Why { outcome: string; lastRun?: { why: string; reason: { why: string; path?: string; before?: string; after?: string; by?: string } }; facts?: { paths: number }; volatile: string[]; notPassed: string[] }
 
 const SIZE = 'wc -c < src/a > size';
-const SHOW = 'cat size > shown; cat src/b > b; echo "${EDITOR:-none}" > editor';
+const SHOW = 'cat size > shown; cat src/b > b; wget -q -O - http://127.0.0.1:1/ 2>/dev/null; echo "${EDITOR:-none}" > editor';
 const LIST = 'echo src/* > /list';
 const TOML = `[build]
 steps = [
@@ -72,7 +72,8 @@ describe('hd build --dry-run, --no-cache, hd why, hd diff', { skip: unable || no
 
   test('a first step that ran: its marks, and the variables of the host that it was not given', async () => {
     const why = await json<Why>('why', '2');
-    assert.deepEqual([why.outcome, why.lastRun?.why, why.volatile, why.notPassed], ['ran', 'it had never run before', ['could use the network'], ['EDITOR']]);
+    assert.deepEqual([why.outcome, why.lastRun?.why, why.notPassed], ['ran', 'it had never run before', ['EDITOR']]);
+    assert.match(why.volatile.join(), /^(used|could use) the network$/);
     assert.deepEqual((await json<Why>('why', '3')).volatile, []);
   });
 
