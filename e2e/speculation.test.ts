@@ -75,6 +75,7 @@ function speculation(): void {
     runtime.begin(timing);
     const { outcome, needless } = await environment.build(what);
     assert.deepEqual(needless, []);
+    if (outcome.ok) assert.equal(outcome.discarded, numbers(outcome, 'discarded').length, 'each one is told of and counted');
     return outcome;
   }
 

@@ -55,7 +55,7 @@ export interface Recipe {
 export type StepEvent = Extract<HdEvent, { type: 'step' }>;
 
 export type Outcome =
-  | { ok: true; tree: TreeDigest; results: readonly ActionResult[]; ran: number; events: readonly StepEvent[] }
+  | { ok: true; tree: TreeDigest; results: readonly ActionResult[]; ran: number; discarded: number; events: readonly StepEvent[] }
   /** `step`: 1-based. */
   | { ok: false; step: number; exitCode: number; log: string; ran: number; events: readonly StepEvent[] };
 
@@ -118,7 +118,7 @@ export class Workshop implements AsyncDisposable {
       if (!(error instanceof HdError) || error.code !== 'STEP_FAILED' || failed === undefined) throw error;
       return { ok: false, ...failed, ran: events.filter(({ status }) => status === 'ran').length, events };
     }
-    return { ok: true, tree: built.tree, results: built.results, ran: built.ran, events };
+    return { ok: true, tree: built.tree, results: built.results, ran: built.ran, discarded: built.discarded, events };
   }
 
   /** Undefined where the steps are to run in containers: what is compared then is what containers do. */

@@ -43,7 +43,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'no-cache': { type: 'boolean', help: 'run every build step, also those whose results are known' },
       'dry-run': { type: 'boolean', help: 'only say which steps would run, and why' },
     },
-    examples: [['hd build', 'run the steps that have to run'], ['hd build --json', 'one line of JSON for each event']],
+    examples: [['hd build', 'run the steps that have to run'], ['hd build --dry-run', 'which these are, and why'], ['hd build --json', 'one line of JSON for each event']],
     load: () => import('./commands/build.ts'),
   },
   {
