@@ -5,6 +5,7 @@ import { readAt, syncPath, withFile } from './files.ts';
 import { locationOf } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER, RECORD_HEADER_BYTES, scanRecords } from './pack-format.ts';
+import type { RecordHeader } from './pack-format.ts';
 import type { PromotedFiles } from './promoted-files.ts';
 import { decodeRecipe } from './recipe.ts';
 
@@ -84,8 +85,13 @@ function scanPacks({ packsDir, index, readOnly }: RecoverySpace, grown: Differen
     if (!readOnly) syncPath(path);
     const bytes = readFileSync(path);
     index.update((edit) => {
-      for (const row of scanRows(pack, bytes, from)) {
-        if (edit.add(row) && row.kind !== 'blob') found.push(row);
+      let end = from;
+      for (const { offset, header } of scanRecords(bytes, from)) {
+        // A write that a crash cut short, with a part of it that arrived behind: nobody was promised what is missing.
+        if (offset > end) edit.addGap(pack, { start: end, stop: offset });
+        end = offset + RECORD_HEADER_BYTES + header.storedBytes;
+        const row = rowOf(pack, bytes, offset, header);
+        if (row !== undefined && edit.add(row) && row.kind !== 'blob') found.push(row);
       }
       edit.setScanned(pack, bytes.length);
     });
@@ -94,16 +100,13 @@ function scanPacks({ packsDir, index, readOnly }: RecoverySpace, grown: Differen
   return found;
 }
 
-function* scanRows(pack: string, bytes: Buffer, from: number): Generator<IndexRow> {
-  for (const { offset, header } of scanRecords(bytes, from)) {
-    const { kind, digest } = header;
-    if (kind !== 'recipe') yield { kind, digest, location: locationOf(pack, offset, header) };
-    else {
-      const start = offset + RECORD_HEADER_BYTES;
-      const recipe = decodeRecipe(digest, bytes.subarray(start, start + header.storedBytes));
-      if (recipe !== undefined) yield { kind, digest, location: locationOf(pack, offset, header, recipe.sizeBytes) };
-    }
-  }
+/** Undefined: a recipe that is none. */
+function rowOf(pack: string, bytes: Buffer, offset: number, header: RecordHeader): IndexRow | undefined {
+  const { kind, digest, storedBytes } = header;
+  if (kind !== 'recipe') return { kind, digest, location: locationOf(pack, offset, header) };
+  const start = offset + RECORD_HEADER_BYTES;
+  const recipe = decodeRecipe(digest, bytes.subarray(start, start + storedBytes));
+  return recipe === undefined ? undefined : { kind, digest, location: locationOf(pack, offset, header, recipe.sizeBytes) };
 }
 
 /** Files that hold what no pack does: those of a store of format 1, and copies that have outlived their pack. */
