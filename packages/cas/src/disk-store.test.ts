@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { after, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
 import { chunkingConformance, removed, sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
@@ -16,6 +17,8 @@ import { PROMOTE_BYTES } from './blobs.ts';
 import { openStore, rebuildIndex } from './disk-store.ts';
 import { walkTree } from './tree-ops.ts';
 
+/** How often the writer is killed. */
+const KILL_ROUNDS = Number(process.env['HD_KILL_ROUNDS'] ?? 30);
 const root = mkdtempSync(join(tmpdir(), 'hd-store-'));
 after(() => rmSync(root, { recursive: true, force: true }));
 let count = 0;
@@ -287,11 +290,12 @@ test('leases and refs wait while another process collects; the lock of a killed 
 test('kill -9 at any moment leaves a whole store with every ref that was told', async (t) => {
   const dir = newDir();
   let told = 0;
-  for (let round = 0; round < 30; round++) {
+  for (let round = 0; round < KILL_ROUNDS; round++) {
     const child = new Child(dir, 'commit');
-    // Other moments each round: after some commits, and then somewhere inside the next.
-    for (let i = 0; i <= round % 4; i++) told = Number(await child.line());
-    if (round % 2 === 1) await new Promise((resolve) => setImmediate(resolve));
+    // Other moments each round: after some commits and then somewhere inside the next, or while the store is opened and put right.
+    if (round % 5 === 4) await delay(((round * 7) % 40) * 5);
+    else for (let i = 0; i <= round % 4; i++) told = Number(await child.line());
+    if (round % 2 === 1) await delay(round % 16);
     await child.kill();
     using store = open(dir);
     assert.deepEqual(store.fsck().problems, [], `round ${round}`);
@@ -301,7 +305,7 @@ test('kill -9 at any moment leaves a whole store with every ref that was told', 
     assert.equal(files(join(dir, 'tmp')).length, 0);
     if (round % 10 === 9) store.gc();
   }
-  t.diagnostic(`${told} commits`);
+  t.diagnostic(`${KILL_ROUNDS} rounds, ${told} commits`);
 });
 
 test('a store of a later version is refused', () => {
