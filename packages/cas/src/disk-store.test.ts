@@ -7,14 +7,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { DatabaseSync } from 'node:sqlite';
 import { after, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { threadId } from 'node:worker_threads';
+import { processStartTime } from '@hyperdocker/base';
 import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
 import { chunkingConformance, removed, sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
 import type { Store } from './contract.ts';
 import { PROMOTE_BYTES } from './blobs.ts';
 import { openStore, rebuildIndex } from './disk-store.ts';
+import { ownProcess } from './process-id.ts';
 import { walkTree } from './tree-ops.ts';
 
 /** How often the writer is killed. */
@@ -285,6 +289,41 @@ test('leases and refs wait while another process collects; the lock of a killed 
   await killed.kill();
   await child.kill();
   assert.equal(store.setRef('r', { kind: 'blob', digest }), true);
+});
+
+test('a row of this thread that it does not hold is in nobody\'s way, and goes', () => {
+  const dir = newDir();
+  const rows = (): unknown[] => {
+    using refs = new DatabaseSync(join(dir, 'refs.sqlite'));
+    return refs.prepare('SELECT what FROM holders').all();
+  };
+  {
+    using store = open(dir);
+    using refs = new DatabaseSync(join(dir, 'refs.sqlite'));
+    const { pid, startTicks } = ownProcess();
+    refs.prepare('INSERT INTO holders (role, pid, start_ticks, what, thread) VALUES (?, ?, ?, ?, ?)').run('lease', pid, startTicks, 'could not be removed', threadId);
+    store.gc({ waitMs: 0 });
+    refs.prepare("UPDATE holders SET role = 'gc'").run();
+    assert(store.setRef('r', { kind: 'blob', digest: store.putBlob(Buffer.from('here')) }));
+    assert.equal(rows().length, 2, 'and a pack');
+  }
+  open(dir)[Symbol.dispose]();
+  assert.deepEqual(rows(), []);
+});
+
+test('a claim that could not be committed is none: whoever gets its number keeps it', () => {
+  const dir = newDir();
+  using store = open(dir);
+  using refs = new DatabaseSync(join(dir, 'refs.sqlite'));
+  // A commit fails where a deferred foreign key points nowhere.
+  refs.exec(`CREATE TABLE owners (id INTEGER PRIMARY KEY); CREATE TABLE owned (id INTEGER REFERENCES owners (id) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TRIGGER fail AFTER INSERT ON holders BEGIN INSERT INTO owned VALUES (1); END;`);
+  assert.throws(() => store.lease('in vain'), { code: 'STORE_WRITE' });
+  refs.exec('DROP TRIGGER fail');
+  refs.prepare("INSERT INTO holders (role, pid, start_ticks, what) VALUES ('lease', 1, ?, 'of another process')").run(processStartTime(1)!);
+  assert.throws(() => store.gc({ waitMs: 0 }), { code: 'STORE_BUSY' });
+  store[Symbol.dispose]();
+  assert.equal(refs.prepare('SELECT count(*) AS count FROM holders').get()!['count'], 1);
 });
 
 test('kill -9 at any moment leaves a whole store with every ref that was told', async (t) => {
