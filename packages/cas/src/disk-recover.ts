@@ -1,6 +1,7 @@
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError, isErrno } from '@hyperdocker/base';
+import { storeWrite } from './errors.ts';
 import { readAt, syncPath, withFile } from './files.ts';
 import { locationOf } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
@@ -23,6 +24,9 @@ interface RecoverySpace {
   hasLinks(row: IndexRow): boolean;
 }
 
+/** What a writer calls its packs. */
+const PACK_ID = /^[0-9a-f]{12}-[0-9a-f]{16}$/;
+
 interface Difference {
   /** In the index, and there is no such file. */
   lost: string[];
@@ -37,6 +41,7 @@ interface Difference {
  * Found recipes, trees and nodes of which a part was lost are left out, so that what the store has, it has whole.
  */
 export function recoverIndex(space: RecoverySpace): void {
+  if (!space.readOnly) removeEmptyPacks(space);
   const isNew = !space.index.isComplete;
   const { lost, shrunk, grown } = comparePacks(space, isNew);
   const lostAny = lost.length > 0 || shrunk.length > 0;
@@ -69,6 +74,24 @@ function comparePacks({ index, packsDir, heldPacks }: RecoverySpace, isNew: bool
     else if (length > from && !held.has(pack) && isPack(join(packsDir, `${pack}.pack`))) difference.grown.push({ pack, from });
   }
   return difference;
+}
+
+/** What a writer that was killed made, and never wrote to. */
+function removeEmptyPacks({ packsDir, index, heldPacks }: RecoverySpace): void {
+  const known = index.packs();
+  const empty = [...packLengths(packsDir)].flatMap(([pack, length]) => (length <= PACK_HEADER.length && PACK_ID.test(pack) && !known.has(pack) ? [pack] : []));
+  if (empty.length === 0) return;
+  // Its writer holds a pack before it makes the file, and until the last byte: what is not held and still empty stays so.
+  const held = heldPacks();
+  for (const pack of empty) {
+    const path = join(packsDir, `${pack}.pack`);
+    if (held.has(pack) || (statSync(path, { throwIfNoEntry: false })?.size ?? Infinity) > PACK_HEADER.length) continue;
+    try {
+      rmSync(path, { force: true });
+    } catch (error) {
+      throw storeWrite(path, error);
+    }
+  }
 }
 
 /** What is no pack, or one of a later version, is left alone. */

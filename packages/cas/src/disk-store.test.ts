@@ -4,7 +4,7 @@ import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { DatabaseSync } from 'node:sqlite';
@@ -19,6 +19,7 @@ import type { Store } from './contract.ts';
 import { PROMOTE_BYTES } from './blobs.ts';
 import { openStore, rebuildIndex } from './disk-store.ts';
 import { ownProcess } from './process-id.ts';
+import { RefStore } from './ref-store.ts';
 import { walkTree } from './tree-ops.ts';
 
 /** How often the writer is killed. */
@@ -326,6 +327,20 @@ test('a claim that could not be committed is none: whoever gets its number keeps
   assert.equal(refs.prepare('SELECT count(*) AS count FROM holders').get()!['count'], 1);
 });
 
+test('a pack that nobody wrote to goes at the next open, unless its writer lives', () => {
+  const dir = newDir();
+  open(dir)[Symbol.dispose]();
+  const paths = ['0'.repeat(12), '1'.repeat(12), '2'.repeat(12)].map((time) => join(dir, 'packs', `${time}-${'0'.repeat(16)}.pack`));
+  paths.forEach((path, i) => writeFileSync(path, i === 0 ? '' : 'HDPACK\0\x01'));
+  const refs = new RefStore(join(dir, 'refs.sqlite'), { readOnly: false });
+  refs.holdPack(basename(paths[2]!, '.pack'));
+  open(dir)[Symbol.dispose]();
+  assert.deepEqual(files(dir, '.pack'), paths.slice(2));
+  refs.close();
+  open(dir)[Symbol.dispose]();
+  assert.deepEqual(files(dir, '.pack'), []);
+});
+
 test('kill -9 at any moment leaves a whole store with every ref that was told', async (t) => {
   const dir = newDir();
   let told = 0;
@@ -337,6 +352,7 @@ test('kill -9 at any moment leaves a whole store with every ref that was told', 
     if (round % 2 === 1) await delay(round % 16);
     await child.kill();
     using store = open(dir);
+    assert.deepEqual(files(dir, '.pack').filter((path) => statSync(path).size <= 8), [], `empty packs, round ${round}`);
     assert.deepEqual(store.fsck().problems, [], `round ${round}`);
     const { target } = store.getRef('head')!;
     const reached = Number(store.getBlob(store.getTree(target.digest as TreeDigest).flatMap((entry) => (entry.name === 'number' && entry.kind === 'file' ? [entry.digest] : []))[0]!));
