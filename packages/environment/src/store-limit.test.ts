@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { test } from 'node:test';
 import type { ActionDigest, ByteString, TreeDigest } from '@hyperdocker/base';
+import { processStartTime } from '@hyperdocker/base';
 import { openStore, storeBytes } from '@hyperdocker/cas';
 import { nodeLinks, openActionCache } from '@hyperdocker/engine';
 import { collect } from './collect.ts';
@@ -15,6 +16,7 @@ import { envPaths, envRef, openHome } from './home.ts';
 import { knownEnvironments, noteUse } from './known-environments.ts';
 import { parseSize, storeLimit } from './size-limit.ts';
 import { StoreLimit } from './store-limit.ts';
+import { removeState, writeState } from './state-file.ts';
 import { byValue, storeRoots } from './store-roots.ts';
 
 function newHome(context: TestContext): Home {
@@ -100,25 +102,31 @@ test('a wrong setting, and a store that is not whole, are warnings', async (cont
   assert.deepEqual(codes(events), ['STORE_MAX_INVALID', 'STORE_INCOMPLETE']);
 });
 
-test('an image goes after those who stand on it, and results of steps by their own last use', (context) => {
+test('an image and results go after those who are made of them, and never while these run', (context) => {
   const home = newHome(context);
   {
     using store = openStore(home.storeDir, { nodeLinks });
     for (const key of ['image/used', 'image/unused']) store.setRef(`${key}/tree`, { kind: 'tree', digest: store.putTree([{ kind: 'file', name: key.replace('/', '-') as ByteString, mode: 0o644, digest: store.putBlob(Buffer.from(key)), size: key.length }]) });
   }
-  const { id } = environment(home, 'app', 1000, 'image/used');
   using store = openStore(home.storeDir, { nodeLinks });
   using actions = openActionCache(home.actionsFile, store);
-  assert.deepEqual(byValue(storeRoots(home, store, actions)).map(({ kind, name }) => `${kind} ${name}`), ['image image/used', `environment ${id}`, 'image image/unused']);
-
-  const delta = store.putTree([{ kind: 'file', name: 'out' as ByteString, mode: 0o644, digest: store.putBlob(Buffer.from('output')), size: 6 }]);
   const input = store.putTree([]);
-  const definition = 'cd'.repeat(32) as ActionDigest;
-  actions.record(definition, input, { paths: new Map(), askers: new Map() }, { delta, durationMs: 1, log: store.putBlob(Buffer.from('')), caches: [], volatile: [], notPassed: [] });
+  const [own, other] = ['cd'.repeat(32), 'ef'.repeat(32)] as [ActionDigest, ActionDigest];
+  for (const definition of [own, other]) {
+    const delta = store.putTree([{ kind: 'file', name: 'out' as ByteString, mode: 0o644, digest: store.putBlob(Buffer.from(definition)), size: definition.length }]);
+    actions.record(definition, input, { paths: new Map(), askers: new Map() }, { delta, durationMs: 1, log: store.putBlob(Buffer.from('')), caches: [], volatile: [], notPassed: [] });
+  }
   store.flush();
-  assert.equal(byValue(storeRoots(home, store, actions))[0]?.kind, 'result', 'used last');
-  assert.equal(actions.find(definition, input).kind, 'hit');
-  const { gaveUp } = collect(home, { maxBytes: 0 });
-  assert.deepEqual(gaveUp.map(({ kind }) => kind).sort(), ['environment', 'image', 'image', 'result']);
-  assert.equal(actions.find(definition, input).kind, 'miss');
+  const paths = environment(home, 'app', 1000, 'image/used');
+  writeFileSync(paths.buildRecord, JSON.stringify({ schema: 'hd.build-record/1', atMs: 0, workdir: '/app', steps: [{ key: own }] }));
+  noteUse(paths, { project: join(home.dir, '../app') });
+  const order = (): string[] => byValue(storeRoots(home, store, actions)).map(({ kind, name }) => `${kind} ${name.split('/').slice(0, 2).join('/').replace(/\/[0-9a-f]{64}$/, '')}`);
+  assert.deepEqual(order(), ['image image/used', `result ${own}`, `environment ${paths.id}`, `result ${other}`, 'image image/unused']);
+  writeState(paths.stateFile, { version: 1, pid: process.pid, startTime: processStartTime(process.pid) ?? '', project: '', name: '', runtime: '', runtimeRoot: '' });
+  assert.deepEqual(order(), [`result ${other}`, 'image image/unused']);
+  assert.deepEqual(collect(home, { maxBytes: 0 }).gaveUp.map(({ kind }) => kind).sort(), ['image', 'result']);
+  assert.deepEqual([own, other].map((definition) => actions.find(definition, input).kind), ['hit', 'miss']);
+  removeState(paths.stateFile);
+  assert.deepEqual(collect(home, { maxBytes: 0 }).gaveUp.map(({ kind }) => kind).sort(), ['environment', 'image', 'result']);
+  assert.equal(actions.find(own, input).kind, 'miss');
 });
