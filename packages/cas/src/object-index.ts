@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { StatementSync } from 'node:sqlite';
 import { assert, describeError } from '@hyperdocker/base';
@@ -140,6 +141,12 @@ export class ObjectIndex {
     const row = kind === 'blob' ? this.findBlob(digest) : undefined;
     const location = kind === 'blob' ? row?.location : this.find(kind, digest);
     return location === undefined ? 0 : storedBytesAt(location);
+  }
+
+  /** What its own files take. */
+  fileBytes(): number {
+    const path = this.#db.location();
+    return path === null ? 0 : ['', '-wal', '-shm'].reduce((sum, suffix) => sum + (statSync(`${path}${suffix}`, { throwIfNoEntry: false })?.size ?? 0), 0);
   }
 
   /** Gives space back to the file system, as far as other processes let it. */
