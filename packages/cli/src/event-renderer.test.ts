@@ -143,6 +143,12 @@ hd.toml:6:3: error: this step ended with exit code 3
 `));
 });
 
+test('on a terminal, where its output was not printed before, a step that fails shows more of it', () => {
+  const log = Array.from({ length: 250 }, (_, i) => `line ${i}`).join('\n');
+  const lines = onTerminal().show({ type: 'step', status: 'failed', step, ms: 812, exitCode: 3, log });
+  assert.deepEqual(lines.slice(0, 3), ['[1/2] FAILED with exit code 3 after 812ms', '  … 50 lines before these', '  | line 50']);
+});
+
 test('a step of [dependencies] has no line to show', () => {
   const dependency = { ...step, line: 0 };
   const { out, err } = render([

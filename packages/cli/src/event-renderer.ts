@@ -31,6 +31,8 @@ export interface EventRendererOptions {
 
 const MAX_CHANGES = 100;
 const FAILED_STEP_LINES = 20;
+/** Where its output has not been printed before. */
+const FAILED_STEP_LINES_LIVE = 200;
 /** What a command is shown with at least, on a terminal however narrow. */
 const LEAST_COMMAND = 24;
 
@@ -179,7 +181,7 @@ export class EventRenderer {
   #failedStep({ step, ms, exitCode, log }: Extract<StepEvent, { status: 'failed' }>): Line[] {
     const { errPaint, specText, live } = this.#options;
     const lines = log.split(/\r?\n/).filter((line) => line.trim() !== '');
-    const tail = lines.slice(-FAILED_STEP_LINES);
+    const tail = lines.slice(-(live === undefined ? FAILED_STEP_LINES : FAILED_STEP_LINES_LIVE));
     const head = `${errPaint('bold', `[${step.index}/${step.total}]`)} ${errPaint('red', 'FAILED')} with exit code ${exitCode} after ${formatDuration(ms)}`;
     return [
       stderr(head),

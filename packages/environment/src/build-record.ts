@@ -2,7 +2,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { ActionDigest, TreeDigest } from '@hyperdocker/base';
 import { isErrno } from '@hyperdocker/base';
 import type { ActionDefinition, DefinitionChange, MissReason } from '@hyperdocker/engine';
-import { askedWords, compareDefinitions, definitionKey } from '@hyperdocker/engine';
+import { Asked, askedWords, compareDefinitions, definitionKey } from '@hyperdocker/engine';
 import type { StepId } from './events.ts';
 
 /** Why a step had to run. */
@@ -85,12 +85,17 @@ export function reasonText(reason: RunReason, tense: 'now' | 'then' = 'now'): st
     case 'changed-unknown':
       return 'something that it looked at changed';
     case 'changed':
-      return `${askedWords(reason.asked)} /${reason.path} changed (${reason.before} → ${reason.after})${reason.by === undefined ? '' : `, which \`${reason.by}\` looked at`}`;
+      return `${changedWords(reason)} /${reason.path} changed (${reason.before} → ${reason.after})${reason.by === undefined ? '' : `, which \`${reason.by}\` looked at`}`;
     case 'definition':
       return reason.changes.map(changeText).join(', ');
     case 'asked':
       return 'you asked for it';
   }
+}
+
+/** Where a file is there as before, it is not its presence that changed. */
+function changedWords({ asked, before, after }: Extract<MissReason, { why: 'changed' }>): string {
+  return asked === Asked.stat && before !== 'absent' && after !== 'absent' ? 'the kind, size, mode or owner of' : askedWords(asked);
 }
 
 function changeText({ part, name, before, after }: DefinitionChange): string {

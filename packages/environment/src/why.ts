@@ -4,7 +4,7 @@ import type { ByteString } from '@hyperdocker/base';
 import { HdError, toText } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import type { FactCounts, RecordedRun } from '@hyperdocker/engine';
-import { Asked, askedWords, countFacts, nodeLinks, openActionCache } from '@hyperdocker/engine';
+import { Asked, askedWords, askerOf, countFacts, nodeLinks, openActionCache } from '@hyperdocker/engine';
 import { createMatcher } from '@hyperdocker/watch';
 import type { StepRecord } from './build-record.ts';
 import { readBuildRecord, reasonText } from './build-record.ts';
@@ -87,7 +87,7 @@ function looksAt(run: RecordedRun, path: ByteString): FileLook['looks'] {
   return [[path, ~0] as const, [parent, Asked.listing] as const].flatMap(([at, mask]) => {
     const asked = (run.paths.get(at) ?? 0) & mask;
     if (asked === 0) return [];
-    const by = run.askers.get(at)?.find((asker) => asker.asked & asked)?.program;
+    const by = askerOf(run.askers, at, asked);
     return [{ at: `/${toText(at)}`, asked: askedWords(asked), ...(by === undefined ? {} : { by }) }];
   });
 }
