@@ -11,6 +11,7 @@ import { chunkingScenarios } from './scenarios/chunking.ts';
 import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
 import { profileScenarios } from './scenarios/profiles.ts';
+import { skippingScenarios } from './scenarios/skipping.ts';
 import { storeScenarios } from './scenarios/store.ts';
 import { tracingScenarios } from './scenarios/tracing.ts';
 import type { Summary } from './stats.ts';
@@ -20,7 +21,7 @@ import { Workshop } from './workshop.ts';
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
 interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[] }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...skippingScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 
