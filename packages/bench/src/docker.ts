@@ -85,7 +85,7 @@ export class Docker implements AsyncDisposable {
   /** The same for a build in which a command may fail: what comes after that one did not run. */
   async tryBuild(dir: string, tag: string): Promise<DockerBuild & { ok: boolean }> {
     const { code, output } = await attempt(this.#client, buildArguments(dir, tag), { env: this.#env });
-    if (code !== 0 && !output.includes('did not complete successfully')) throw new HdError('BENCH_COMMAND', `docker build came to nothing:\n${output.slice(-4_000)}`);
+    if (code !== 0 && !/did not complete successfully|executor failed running/.test(output)) throw new HdError('BENCH_COMMAND', `docker build came to nothing:\n${output.slice(-4_000)}`);
     return { ...readBuild(output), ok: code === 0 };
   }
 

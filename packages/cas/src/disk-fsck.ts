@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { BlobDigest } from '@hyperdocker/base';
 import { HdError, hasher, isErrno } from '@hyperdocker/base';
 import type { FsckOptions, FsckProblem, FsckResult, NodeLinks, ObjectName, PutFile, RefTarget } from './contract.ts';
+import { storeWrite } from './errors.ts';
 import { hashFile, readAt, withFile } from './files.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { findNames } from './object-names.ts';
@@ -122,7 +123,7 @@ class Check {
       for (const row of rows) this.#addDamaged(row, 'its pack is gone');
       return;
     }
-    const found = checkPack(bytes, rows);
+    const found = checkPack(bytes, rows, this.#space.index.gaps(pack));
     const fixes: FsckProblem[] = [];
     for (const { row, problem } of found.damaged) fixes.push(this.#addDamaged(row, `${problem} in pack ${pack}`));
     for (const { row, record } of found.wrong) {
@@ -342,7 +343,7 @@ class Check {
     });
     this.#space.settle();
     this.#space.forgetPack(pack);
-    rmSync(join(packsDir, `${pack}.pack`), { force: true });
+    removePack(join(packsDir, `${pack}.pack`));
     return true;
   }
 }
@@ -370,6 +371,14 @@ function* rowsByPack(index: ObjectIndex): Generator<[pack: string | undefined, r
     rows.push(row);
   }
   if (rows.length > 0) yield [pack, rows];
+}
+
+function removePack(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    throw storeWrite(path, error);
+  }
 }
 
 function digestOfFile(path: string | Buffer): string | undefined {

@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
 import type { GcOptions, GcResult, RefTarget, RootGroup } from './contract.ts';
 import { diskUsage } from './disk-usage.ts';
-import { storeIncomplete, storeWrite } from './errors.ts';
+import { storeWrite } from './errors.ts';
+import { markKept } from './gc-roots.ts';
+import type { GcRoots, Mark } from './gc-roots.ts';
 import { storedBytesAt } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER } from './pack-format.ts';
 import type { PromotedFile, PromotedFiles } from './promoted-files.ts';
-import { keyOfRow, markWithinCap, objectKey, targetOfKey } from './reach.ts';
+import { keyOfRow, targetOfKey } from './reach.ts';
 import type { ObjectKey } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
 
@@ -29,8 +31,7 @@ interface GcSpace {
   index: ObjectIndex;
   refs: RefStore;
   files: PromotedFiles;
-  /** Adds all that the roots reach, and tells what of it is not there; `onMark` hears of each key that is new. */
-  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): RefTarget[];
+  mark: Mark;
   copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> };
   /** Packs that were copied into are full enough. */
   closePacks(): void;
@@ -82,24 +83,32 @@ export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
   return { ...result, bytesFreed: Math.max(0, before - storedBytes), storedBytes };
 }
 
-function makePlan(space: GcSpace, options: GcOptions, usedBytes: number): Plan {
+function makePlan(space: GcSpace, options: GcOptions, diskBytes: number): Plan {
+  const { index, refs, mark } = space;
   const packs = lookAtPacks(space, options);
   const files = [...space.files.list()];
-  const groups = [...(options.cap?.groups ?? [])];
+  let otherBytes = diskBytes;
+  for (const { sizeBytes } of [...packs.values(), ...files]) otherBytes -= sizeBytes;
   const marked = new Set<ObjectKey>();
-  for (const { why, ...target } of space.refs.pins()) markWhole(space, { name: why, target }, marked);
   // Copies of what is pinned are in use, however long ago they were asked for.
-  const inUse = new Set(files.flatMap(({ digest }) => (marked.has(`blob:${digest}`) ? [digest] : [])));
-  const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
-  for (const { name, ref } of space.refs.list('')) if (!ofGroups.has(name)) markWhole(space, { name, target: ref.target }, marked);
-  markPresent(space, otherRoots(space, options, packs), marked);
-  const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups.map((group) => ({ ...group, refs: (group.refs ?? []).filter((name) => options.dropRefs?.includes(name) !== true) })), marked);
-  const isAboveCap = usedBytes > (options.cap?.maxBytes ?? Infinity);
+  let inUse: ReadonlySet<string> = new Set();
+  const roots: GcRoots = {
+    mark,
+    pins: refs.pins().map(({ kind, digest, why }) => ({ name: why, target: { kind, digest } })),
+    refs: refs.list(''),
+    others: () => otherRoots(space, options, packs),
+    sizeOf: (key) => sizeOfKey(index, key),
+    usedBytes: () => usedBytes(space, marked, otherBytes),
+  };
+  const evicted = markKept(roots, options, marked, () => {
+    inUse = new Set(files.flatMap(({ digest }) => (marked.has(`blob:${digest}`) ? [digest] : [])));
+  });
+  const isAboveCap = diskBytes > (options.cap?.maxBytes ?? Infinity);
 
   const plan: Plan = { marked, evicted, dead: 0, manifests: 0, chunks: 0, emptyPacks: [], thinPacks: [], deadFiles: [], demoted: [], freedBytes: 0 };
   const primary = countRows(space, plan, packs);
   planFiles(space, plan, files, primary, inUse, options.graceMs ?? 0, isAboveCap ? 0 : (options.demoteAfterMs ?? DEMOTE_AFTER_MS));
-  planPacks(plan, packs, usedBytes - (options.cap?.maxBytes ?? Infinity));
+  planPacks(plan, packs, diskBytes - (options.cap?.maxBytes ?? Infinity));
   return plan;
 }
 
@@ -118,27 +127,6 @@ function isYoung(mtimeMs: number, graceMs: number): boolean {
   return graceMs > 0 && mtimeMs > Date.now() - graceMs;
 }
 
-/**
- * Marks from a ref or a pin. What it reaches was all there when it was made: if something is missing, or cannot be read, damage has taken it, and with it the way to what
- * lies below, which may still be there and be of use to a repair.
- * @throws HdError STORE_INCOMPLETE
- */
-function markWhole({ mark }: GcSpace, { name, target }: { name: string; target: RefTarget }, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void {
-  let missing: RefTarget | undefined;
-  try {
-    [missing] = mark([target], marked, onMark);
-  } catch (error) {
-    if (error instanceof HdError && error.code === 'OBJECT_CORRUPT') throw storeIncomplete(name, error.message, error);
-    throw error;
-  }
-  if (missing !== undefined) throw storeIncomplete(name, `the store has no ${missing.kind} ${missing.digest}`);
-}
-
-/** Marks what is there, and leaves what is missing to be found by `markWhole`. */
-function markPresent({ mark }: GcSpace, roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void {
-  for (const { kind, digest } of mark(roots, marked, onMark)) marked.delete(objectKey(kind, digest));
-}
-
 function* otherRoots({ index, files }: GcSpace, options: GcOptions, packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
   yield* options.extraRoots ?? [];
   if ([...packs.values()].some(({ young }) => young)) {
@@ -147,19 +135,11 @@ function* otherRoots({ index, files }: GcSpace, options: GcOptions, packs: Reado
   for (const { digest, mtimeMs } of files.list()) if (isYoung(mtimeMs, options.graceMs ?? 0)) yield { kind: 'blob', digest };
 }
 
-/** Gives up what does not fit. The databases count as they are. */
-function applyCap(space: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
-  const { index, refs } = space;
-  let usedBytes = index.fileBytes();
-  for (const row of index.all()) if (isMarked(index, marked, row)) usedBytes += storedBytesAt(row.location);
-  const mark = (group: RootGroup, onMark: (key: ObjectKey) => void): void => {
-    for (const name of group.refs ?? []) {
-      const target = refs.get(name)?.target;
-      if (target !== undefined) markWhole(space, { name, target }, marked, onMark);
-    }
-    markPresent(space, group.roots, marked, onMark);
-  };
-  return markWithinCap({ groups, maxBytes, usedBytes, marked, mark, sizeOf: (key) => sizeOfKey(index, key) });
+/** What is no object, such as the databases, counts as it is. */
+function usedBytes({ index }: GcSpace, marked: ReadonlySet<ObjectKey>, otherBytes: number): number {
+  let bytes = otherBytes;
+  for (const row of index.all()) if (isMarked(index, marked, row)) bytes += storedBytesAt(row.location);
+  return bytes;
 }
 
 function sizeOfKey(index: ObjectIndex, key: ObjectKey): number {

@@ -19,6 +19,8 @@ export interface IndexRow {
 export interface BlobRow extends IndexRow {
   kind: 'blob' | 'recipe';
 }
+/** Bytes of a pack, `start` included and `stop` not. */
+export interface ByteRange { start: number; stop: number }
 export interface IndexTotals {
   /** Whole blobs and chunks: how many, their bytes, and those of their payloads. */
   blobs: number;
@@ -43,6 +45,8 @@ const SCHEMA = `
   ) WITHOUT ROWID;
   CREATE TABLE packs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, scanned INTEGER NOT NULL);
 `;
+/** Came later, and is no reason to make an index again. */
+const GAPS_SCHEMA = 'CREATE TABLE IF NOT EXISTS gaps (pack INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL)';
 const BUSY_TIMEOUT_MS = 30_000;
 /** A file with a larger part of free pages is written again. */
 const MAX_FREE_SHARE = 0.25;
@@ -176,6 +180,12 @@ export class ObjectIndex {
     return new Map(rows.map(({ id, scanned }) => [id, scanned]));
   }
 
+  /** Parts of a pack between records that were no whole record when it was scanned. */
+  gaps(pack: string): ByteRange[] {
+    if (!this.#hasGaps()) return [];
+    return this.#db.prepare('SELECT start, stop FROM gaps JOIN packs ON packs.number = gaps.pack WHERE id = ?').all(pack) as unknown as ByteRange[];
+  }
+
   totals(): IndexTotals {
     const sums = this.#db
       .prepare('SELECT kind, count(*) AS count, sum(raw) AS raw, sum(coalesce(stored, raw)) AS stored FROM objects GROUP BY kind')
@@ -236,11 +246,18 @@ export class ObjectIndex {
 
   /** Where there are none, or those of another version. Other processes may have the index open. */
   #makeTables(): void {
-    if ([INDEX_VERSION, UNFINISHED].includes(this.#version())) return;
+    if ([INDEX_VERSION, UNFINISHED].includes(this.#version())) {
+      if (!this.#hasGaps()) this.#db.exec(GAPS_SCHEMA);
+      return;
+    }
     this.#transaction(() => {
       if ([INDEX_VERSION, UNFINISHED].includes(this.#version())) return;
-      this.#db.exec(`DROP TABLE IF EXISTS objects; DROP TABLE IF EXISTS packs; ${SCHEMA} PRAGMA user_version = ${UNFINISHED}`);
+      this.#db.exec(`DROP TABLE IF EXISTS objects; DROP TABLE IF EXISTS packs; DROP TABLE IF EXISTS gaps; ${SCHEMA} ${GAPS_SCHEMA}; PRAGMA user_version = ${UNFINISHED}`);
     });
+  }
+
+  #hasGaps(): boolean {
+    return this.#db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'gaps'").get() !== undefined;
   }
 
   #transaction(change: () => void): void {
@@ -300,9 +317,15 @@ export class IndexEdit {
     this.#db.prepare('UPDATE packs SET scanned = ? WHERE number = ?').run(length, this.#number(pack));
   }
 
+  /** See `ObjectIndex.gaps`. */
+  addGap(pack: string, { start, stop }: ByteRange): void {
+    this.#db.prepare('INSERT INTO gaps VALUES (?, ?, ?)').run(this.#number(pack), start, stop);
+  }
+
   /** Forgets a pack with all objects that are still said to be in it. */
   removePack(pack: string): void {
     const number = this.#number(pack);
+    this.#db.prepare('DELETE FROM gaps WHERE pack = ?').run(number);
     this.#db.prepare('DELETE FROM objects WHERE pack = ?').run(number);
     this.#db.prepare('DELETE FROM packs WHERE number = ?').run(number);
     this.#numbers.delete(pack);
@@ -316,7 +339,7 @@ export class IndexEdit {
 
   /** Forgets everything; it is not complete then. */
   clear(): void {
-    this.#db.exec(`DELETE FROM objects; DELETE FROM packs; PRAGMA user_version = ${UNFINISHED}`);
+    this.#db.exec(`DELETE FROM objects; DELETE FROM packs; DELETE FROM gaps; PRAGMA user_version = ${UNFINISHED}`);
     this.#numbers.clear();
   }
 

@@ -4,7 +4,7 @@ import { openStore } from '@hyperdocker/cas';
 import { nodeLinks, openActionCache } from '@hyperdocker/engine';
 import type { Home } from './home.ts';
 import type { StoreRoot } from './store-roots.ts';
-import { byValue, groupOf, resultsSinceMs, storeRoots } from './store-roots.ts';
+import { byValue, groupOf, isRunning, resultsSinceMs, storeRoots } from './store-roots.ts';
 
 export interface CollectOptions {
   /** How large the store may be. Infinity: no limit. */
@@ -44,7 +44,8 @@ export function collect(home: Home, { maxBytes, dryRun = false, dropLost = false
     asked.set(group.name, root);
     return group;
   }));
-  const roots = Number.isFinite(maxBytes) ? { cap: { maxBytes, groups } } : { extraRoots: lazily(() => actions.roots(resultsSinceMs())) };
+  const inUse = lazily(() => storeRoots(home, store, actions).flatMap((root) => (root.kind === 'result' && isRunning(root) ? root.result.roots : [])));
+  const roots = Number.isFinite(maxBytes) ? { cap: { maxBytes, groups }, extraRoots: inUse } : { extraRoots: lazily(() => actions.roots(resultsSinceMs())) };
   const { evicted, lostRefs, ...result } = collectWhole((dropRefs) => store.gc({ ...roots, dryRun, dropRefs }), dropLost);
   const gone = evicted.flatMap((name) => asked.get(name) ?? []);
   if (!dryRun) actions.forget(gone.flatMap((root) => (root.kind === 'result' ? [root.result] : [])));

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import { join } from 'node:path';
 import { isErrno } from '@hyperdocker/base';
 import type { RefName, Store } from '@hyperdocker/cas';
+import { readBuildRecord } from './build-record.ts';
 import type { EnvPaths, Home } from './home.ts';
 import { isAlive, readState } from './state-file.ts';
 
@@ -21,6 +22,8 @@ export interface KnownEnvironment {
   project: string | undefined;
   image: string | undefined;
   refs: RefName[];
+  /** Definitions of the steps of its last build. */
+  definitions: readonly string[];
   usedMs: number;
   /** `gone`: its project's directory is not there any more. */
   state: 'running' | 'down' | 'gone';
@@ -45,6 +48,7 @@ export function knownEnvironments({ envsDir }: Home, store: Store): KnownEnviron
     const isRunning = state !== undefined && isAlive(state);
     return {
       id, project, image: note?.image, refs: refs.map(({ name }) => name),
+      definitions: readBuildRecord(join(envsDir, id, 'build.json'))?.steps.map(({ key }) => key) ?? [],
       usedMs: Math.max(note?.usedMs ?? 0, ...refs.map(({ ref }) => ref.atMs)),
       state: isRunning ? 'running' : project === undefined || existsSync(project) ? 'down' : 'gone',
     };

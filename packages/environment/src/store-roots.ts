@@ -18,7 +18,7 @@ interface ImageRoot {
   refs: RefName[];
   isRunning: boolean;
 }
-interface ResultRoot { kind: 'result'; name: string; usedMs: number; result: CachedResult }
+interface ResultRoot { kind: 'result'; name: string; usedMs: number; result: CachedResult; isRunning: boolean }
 
 /** Results of steps are kept this long after their last use. */
 const KEEP_RESULTS_MS = 7 * 24 * 60 * 60 * 1000;
@@ -30,19 +30,23 @@ export function storeRoots(home: Home, store: Store, actions: ActionCache): Stor
   return [
     ...environments.map((environment): StoreRoot => ({ kind: 'environment', name: environment.id, usedMs: environment.usedMs, environment })),
     ...imageRoots(store, environments),
-    ...actions.results(resultsSinceMs()).map((result): StoreRoot => ({ kind: 'result', name: `${result.definition}/${result.content}`, usedMs: result.usedMs, result })),
+    ...resultRoots(actions.results(resultsSinceMs()), environments),
   ];
 }
 
 /**
- * In what order they are given up, the last first: by their last use, and what has no project any more before all others. What runs is not among them, nor the image that it
- * stands on. An image goes after the environments that stand on it: without it they could not be built again where the source cannot be reached.
+ * In what order they are given up, the last first: by their last use, and what has no project any more before all others. What runs is not among them, nor the image and the
+ * results that it is made of. Those of others go after the environments: without an image nothing can be built where its source cannot be reached, and what is left of results
+ * need not run again.
  */
 export function byValue(roots: readonly StoreRoot[]): StoreRoot[] {
-  const isNeeded = (root: StoreRoot): boolean => (root.kind === 'environment' && root.environment.state === 'running') || (root.kind === 'image' && root.isRunning);
   const rank = (root: StoreRoot): number => (root.kind === 'environment' && root.environment.state === 'gone' ? 1 : 0);
-  const order = (root: StoreRoot): number => (root.kind === 'image' ? 0 : 1);
-  return roots.filter((root) => !isNeeded(root)).sort((a, b) => rank(a) - rank(b) || b.usedMs - a.usedMs || order(a) - order(b));
+  const order = { image: 0, result: 1, environment: 2 };
+  return roots.filter((root) => !isRunning(root)).sort((a, b) => rank(a) - rank(b) || b.usedMs - a.usedMs || order[a.kind] - order[b.kind]);
+}
+
+export function isRunning(root: StoreRoot): boolean {
+  return root.kind === 'environment' ? root.environment.state === 'running' : root.isRunning;
 }
 
 /** `roots` are what no ref names. */
@@ -68,6 +72,18 @@ function imageRoots(store: Store, environments: readonly KnownEnvironment[]): Im
       usedMs: Math.max(...refs.map(({ ref }) => ref.atMs), ...users.map(({ usedMs }) => usedMs)),
       isRunning: users.some(({ state }) => state === 'running'),
     };
+  });
+}
+
+/** The newest of each definition is what the last build of an environment was made of. @param results those used last first */
+function resultRoots(results: readonly CachedResult[], environments: readonly KnownEnvironment[]): ResultRoot[] {
+  const users = new Map<string, KnownEnvironment[]>();
+  for (const environment of environments) for (const key of environment.definitions) users.set(key, [...(users.get(key) ?? []), environment]);
+  return results.map((result): ResultRoot => {
+    const { definition, content } = result;
+    const of = users.get(definition) ?? [];
+    users.delete(definition);
+    return { kind: 'result', name: `${definition}/${content}`, usedMs: Math.max(result.usedMs, ...of.map(({ usedMs }) => usedMs)), result, isRunning: of.some(({ state }) => state === 'running') };
   });
 }
 

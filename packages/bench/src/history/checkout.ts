@@ -37,6 +37,12 @@ export async function lastCommits(repo: string, count: number): Promise<Commit[]
   return commits.toReversed();
 }
 
+/** All files of a commit, by path: mode and content. */
+export async function snapshot(repo: string, { id }: Commit): Promise<Map<string, string>> {
+  const text = await git(repo, 'ls-tree', '-r', '-z', id);
+  return new Map(text.split('\0').filter((line) => line !== '').map((line) => [line.slice(line.indexOf('\t') + 1), line.slice(0, line.indexOf('\t'))]));
+}
+
 function git(cwd: string, ...args: string[]): Promise<string> {
   return run('git', ['-c', 'safe.directory=*', '-c', 'advice.detachedHead=false', ...args], { cwd });
 }

@@ -24,8 +24,8 @@ export interface ProjectStep {
   mounts?: string[];
 }
 
-/** The same base, variables and commands as in the Dockerfiles. */
-export function renderToml({ name, base, env, caches, steps }: Project): string {
+/** The same base, variables and commands as in the Dockerfiles. `jobs`: how many steps at once, where `hd` is not to choose. */
+export function renderToml({ name, base, env, caches, steps }: Project, jobs?: number): string {
   const list = (items: string[]): string => `[${items.map((item) => JSON.stringify(item)).join(', ')}]`;
   return `[environment]
 name = ${JSON.stringify(name)}
@@ -36,7 +36,7 @@ env = { ${Object.entries(env).map(([key, value]) => `${key} = ${JSON.stringify(v
 steps = [
 ${steps.map((step) => `  { run = ${JSON.stringify(step.run)}, name = ${JSON.stringify(step.name)} },\n`).join('')}]
 cache = ${list(caches)}
-`;
+${jobs === undefined ? '' : `jobs = ${jobs}\n`}`;
 }
 
 /** As many a first Dockerfile is. `run` sets it apart from earlier runs of the benchmark, whose cache must not answer. */

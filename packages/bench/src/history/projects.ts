@@ -32,7 +32,7 @@ export const PROJECTS: Project[] = [
       { name: 'install', run: 'pip install --no-build-isolation --no-deps --editable .', copies: ['README* LICENSE* ./', 'src src/'] },
       { name: 'wheel', run: 'pip wheel --no-build-isolation --no-deps --wheel-dir dist .', copies: [] },
       { name: 'types', run: 'mypy', copies: ['tests/typing tests/typing/'], mounts: ['/workspace/.mypy_cache'] },
-      { name: 'test', run: 'pytest -q', copies: ['tests tests/'] },
+      { name: 'test', run: 'pytest -q', copies: ['tests tests/', 'docs/conf.py docs/'] },
     ],
   },
   {
@@ -43,7 +43,7 @@ export const PROJECTS: Project[] = [
       { name: 'make', run: 'make', copies: ['*.c crc32.h deflate.h gzguts.h inffast.h inffixed.h inflate.h inftrees.h trees.h zutil.h ./', 'test test/'] },
       { name: 'test', run: 'make test', copies: [] },
       { name: 'minizip', run: 'make -C contrib/minizip', copies: ['contrib/minizip contrib/minizip/'] },
-      { name: 'cmake', run: 'cmake -S . -B build && cmake --build build', copies: ['CMakeLists.txt zconf.h zconf.h.cmakein zlib.pc.cmakein ./', 'win32 win32/'] },
+      { name: 'cmake', run: 'cmake -S . -B build -DZLIB_BUILD_EXAMPLES=OFF && cmake --build build --target zlibstatic', copies: ['CMakeLists.txt zconf.h zconf.h.cmakein zlib.pc.cmakein ./', 'win32 win32/'] },
     ],
   },
   {

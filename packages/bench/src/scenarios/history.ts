@@ -3,14 +3,15 @@ import { join } from 'node:path';
 import { envPaths, envRef, findProject, openHome } from '@hyperdocker/environment';
 import type { Docker } from '../docker.ts';
 import type { Hd } from '../hd.ts';
-import { Checkout, lastCommits } from '../history/checkout.ts';
+import { predictRuns } from '../history/buildkit-rules.ts';
+import { Checkout, lastCommits, snapshot } from '../history/checkout.ts';
 import type { Commit } from '../history/checkout.ts';
 import type { CleanBuild } from '../history/oracle.ts';
 import { consult } from '../history/oracle.ts';
 import type { Project } from '../history/project.ts';
 import { renderNaive, renderOrdered, renderToml } from '../history/project.ts';
 import { PROJECTS } from '../history/projects.ts';
-import type { SideLog, WrongResult } from '../history/report.ts';
+import type { Rules, SideLog, WrongResult } from '../history/report.ts';
 import { renderHistory, some } from '../history/report.ts';
 import { HomeReader, differing } from '../history/results.ts';
 import { run } from '../process.ts';
@@ -50,11 +51,14 @@ async function walk(workshop: Workshop, project: Project, edits: number): Promis
       sides.push(dockerSide(docker, checkout, `bench-history-${logs.length}`, project, commits, log));
     }
   }
+  const snapshots = await Promise.all(commits.map((commit) => snapshot(repo, commit)));
+  const ordered = project.steps.map(({ copies }) => copies);
+  const rules = { naive: predictRuns(ordered.map((_, step) => (step === 0 ? ['. .'] : [])), snapshots), ordered: predictRuns(ordered, snapshots) };
   const clean = await CleanSide.make(workshop, project, repo);
   return {
     sides,
     settle: (round) => clean.compare(commitAt(commits, round), logs[0]!.builds.at(-1)?.failed, builtTree(workshop.hdHome, project, hdCheckout.dir)),
-    report: () => clean.report(commits, logs),
+    report: () => clean.report(commits, logs, rules),
     [Symbol.asyncDispose]: async () => {},
   };
 }
@@ -107,7 +111,7 @@ function dockerSide(docker: Docker, checkout: Checkout, tag: string, { steps }: 
 /** All files that an environment was built to, times apart. */
 type Tree = ReadonlyMap<string, string>;
 
-/** A clean build of every commit, in a home of its own: what the oracle and the check are made of. */
+/** A clean build of every commit, one step after the other, in a home of its own: what the oracle and the check are made of. */
 class CleanSide {
   readonly #project: Project;
   readonly #homeDir: string;
@@ -130,7 +134,7 @@ class CleanSide {
   static async make(workshop: Workshop, project: Project, repo: string): Promise<CleanSide> {
     const homeDir = workshop.tempDir('home');
     await run('cp', ['-a', `${workshop.hdHome}/.`, homeDir]);
-    const checkout = await Checkout.make(repo, workshop.tempDir(project.name), { 'hd.toml': renderToml({ ...project, caches: project.downloads }) });
+    const checkout = await Checkout.make(repo, workshop.tempDir(project.name), { 'hd.toml': renderToml({ ...project, caches: project.downloads }, 1) });
     return new CleanSide(project, homeDir, checkout, workshop.hd(checkout.dir, { HD_HOME: homeDir }));
   }
 
@@ -147,12 +151,12 @@ class CleanSide {
     this.#builds.push(build);
   }
 
-  report(commits: readonly Commit[], logs: SideLog[]): string {
+  report(commits: readonly Commit[], logs: SideLog[], rules: Rules): string {
     const oracle = consult(this.#project.steps.length, this.#builds, this.#twins);
     const noise = new Set(oracle.noise.flat());
     const wrong = this.#differences.map(({ commit, paths }) => ({ commit: commit.id, paths: paths.filter((path) => !noise.has(path)) })).filter(({ paths }) => paths.length > 0);
     return renderHistory({
-      project: this.#project, commits: commits.slice(0, this.#builds.length), sides: logs, oracle,
+      project: this.#project, rules: { naive: rules.naive.slice(0, this.#builds.length), ordered: rules.ordered.slice(0, this.#builds.length) }, commits: commits.slice(0, this.#builds.length), sides: logs, oracle,
       wrong: [...this.#failures, ...wrong.map(({ commit, paths }) => ({ commit, what: some(paths) }))],
     });
   }
