@@ -140,7 +140,7 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
   const { dir, run } = step;
   const { definition, secrets } = run;
   const merged = join(dir, 'merged');
-  await mountOverlay({ lower: step.lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged });
+  await mountOverlay({ lower: step.lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged, scratch: true });
   try {
     const uses = definition.secrets ?? [];
     await using mounted = await mountSecrets(uses, secrets, context.user, join(dir, 'secrets'));

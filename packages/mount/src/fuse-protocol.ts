@@ -48,9 +48,17 @@ export function decodeRequest(buffer: Buffer): Request {
   };
 }
 
+/**
+ * Answers are encoded into the same memory again and again, valid until the next of their kind: one request is answered at a time. New memory for each, zeroed and collected,
+ * was a third of the server's own time.
+ */
+const head = Buffer.alloc(OUT_HEADER_BYTES);
+const entryReply = Buffer.alloc(ENTRY_BYTES);
+const attributesReply = Buffer.alloc(16 + ATTR_BYTES);
+let directoryReply = Buffer.alloc(0);
+
 /** What goes before a body of so many bytes, or alone with an error when `errno` is not 0. */
 export function encodeReplyHead(unique: bigint, errno: number, bodyBytes: number): Buffer {
-  const head = Buffer.allocUnsafe(OUT_HEADER_BYTES);
   head.writeUInt32LE(OUT_HEADER_BYTES + bodyBytes, 0);
   head.writeInt32LE(-errno, 4);
   head.writeBigUInt64LE(unique, 8);
@@ -79,40 +87,39 @@ export function encodeInit(body: Buffer, options: { tracing: boolean }): Buffer 
 }
 
 /** The tree never changes: names, attributes and the absence of names stay valid for ever. */
-const FOR_EVER_SECONDS = 0x7fff_ffffn;
+const FOR_EVER_SECONDS = 0x7fff_ffff;
 
 export function encodeEntry(attributes: Attributes | undefined): Buffer {
-  const entry = Buffer.alloc(ENTRY_BYTES);
-  writeEntry(entry, 0, attributes);
-  return entry;
+  writeEntry(entryReply, 0, attributes);
+  return entryReply;
 }
 
 function writeEntry(out: Buffer, at: number, attributes: Attributes | undefined): void {
-  out.writeBigUInt64LE(BigInt(attributes?.ino ?? 0), at);
-  out.writeBigUInt64LE(0n, at + 8);
-  out.writeBigUInt64LE(FOR_EVER_SECONDS, at + 16);
-  out.writeBigUInt64LE(FOR_EVER_SECONDS, at + 24);
-  out.writeBigUInt64LE(0n, at + 32);
-  if (attributes !== undefined) writeAttributes(out, at + 40, attributes);
+  write64(out, at, attributes?.ino ?? 0);
+  write64(out, at + 8, 0);
+  write64(out, at + 16, FOR_EVER_SECONDS);
+  write64(out, at + 24, FOR_EVER_SECONDS);
+  write64(out, at + 32, 0);
+  if (attributes === undefined) out.fill(0, at + 40, at + ENTRY_BYTES);
+  else writeAttributes(out, at + 40, attributes);
 }
 
 export function encodeAttributes(attributes: Attributes): Buffer {
-  const reply = Buffer.alloc(16 + ATTR_BYTES);
-  reply.writeBigUInt64LE(FOR_EVER_SECONDS, 0);
-  writeAttributes(reply, 16, attributes);
-  return reply;
+  write64(attributesReply, 0, FOR_EVER_SECONDS);
+  writeAttributes(attributesReply, 16, attributes);
+  return attributesReply;
 }
 
 const NS = 1_000_000_000n;
 
 function writeAttributes(out: Buffer, at: number, a: Attributes): void {
   const nanos = ((a.mtimeNs % NS) + NS) % NS;
-  const seconds = (a.mtimeNs - nanos) / NS; // of times before 1970 negative, which the kernel reads as such
-  out.writeBigUInt64LE(BigInt(a.ino), at);
-  out.writeBigUInt64LE(BigInt(a.size), at + 8);
-  out.writeBigUInt64LE(BigInt(Math.ceil(a.size / 512)), at + 16);
-  for (const offset of [24, 32, 40]) out.writeBigInt64LE(seconds, at + offset);
-  for (const offset of [48, 52, 56]) out.writeUInt32LE(Number(nanos), at + offset);
+  const seconds = Number((a.mtimeNs - nanos) / NS); // of times before 1970 negative, which the kernel reads as such
+  write64(out, at, a.ino);
+  write64(out, at + 8, a.size);
+  write64(out, at + 16, Math.ceil(a.size / 512));
+  for (let offset = 24; offset <= 40; offset += 8) write64(out, at + offset, seconds);
+  for (let offset = 48; offset <= 56; offset += 4) out.writeUInt32LE(Number(nanos), at + offset);
   out.writeUInt32LE(KIND_BITS[a.kind] | a.mode, at + 60);
   out.writeUInt32LE(a.links, at + 64);
   out.writeUInt32LE(a.uid, at + 68);
@@ -120,6 +127,12 @@ function writeAttributes(out: Buffer, at: number, a: Attributes): void {
   out.writeUInt32LE(((a.minor & 0xff) | (a.major << 8) | ((a.minor & ~0xff) << 12)) >>> 0, at + 76);
   out.writeUInt32LE(4096, at + 80);
   out.writeUInt32LE(0, at + 84);
+}
+
+/** An integer, also a negative one, without the detour over a bigint. */
+function write64(out: Buffer, at: number, value: number): void {
+  out.writeUInt32LE(value >>> 0, at);
+  out.writeInt32LE(Math.floor(value / 2 ** 32) | 0, at + 4);
 }
 
 const KIND_BITS: Record<EntryKind, number> = {
@@ -151,22 +164,24 @@ export class DirectoryReply {
   #length = 0;
 
   constructor(room: number, plus: boolean) {
-    this.#buffer = Buffer.alloc(room);
+    if (directoryReply.length < room) directoryReply = Buffer.alloc(room);
+    this.#buffer = directoryReply.subarray(0, room);
     this.#plus = plus;
   }
 
   /** @param next the offset at which to go on after this entry. @returns false when it does not fit any more. */
   add(name: ByteString, kind: EntryKind, ino: number, next: number, attributes: Attributes | undefined): boolean {
-    const head = this.#plus ? ENTRY_BYTES : 0;
-    const size = head + ((24 + name.length + 7) & ~7);
+    const entryBytes = this.#plus ? ENTRY_BYTES : 0;
+    const size = entryBytes + ((24 + name.length + 7) & ~7);
     if (this.#length + size > this.#buffer.length) return false;
     if (this.#plus) writeEntry(this.#buffer, this.#length, attributes);
-    const at = this.#length + head;
-    this.#buffer.writeBigUInt64LE(BigInt(ino), at);
-    this.#buffer.writeBigUInt64LE(BigInt(next), at + 8);
+    const at = this.#length + entryBytes;
+    write64(this.#buffer, at, ino);
+    write64(this.#buffer, at + 8, next);
     this.#buffer.writeUInt32LE(name.length, at + 16);
     this.#buffer.writeUInt32LE(KIND_BITS[kind] >> 12, at + 20);
     this.#buffer.write(name, at + 24, 'latin1');
+    this.#buffer.fill(0, at + 24 + name.length, this.#length + size);
     this.#length += size;
     return true;
   }
