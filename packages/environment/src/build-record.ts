@@ -2,7 +2,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { ActionDigest, TreeDigest } from '@hyperdocker/base';
 import { isErrno } from '@hyperdocker/base';
 import type { ActionDefinition, DefinitionChange, MissReason } from '@hyperdocker/engine';
-import { askedWords, compareDefinitions } from '@hyperdocker/engine';
+import { Asked, askedWords, compareDefinitions } from '@hyperdocker/engine';
 import type { StepId } from './events.ts';
 
 /** Why a step had to run. */
@@ -10,6 +10,8 @@ export type RunReason =
   | MissReason
   /** It ran before in another form. */
   | { why: 'definition'; changes: DefinitionChange[] }
+  /** It ran in this form, and failed: nothing was recorded. */
+  | { why: 'failed' }
   /** `--no-cache` */
   | { why: 'asked' };
 
@@ -58,11 +60,12 @@ export function counterpart(previous: BuildRecord | undefined, { id, definition 
     ?? steps.find(({ step }) => step.index === id.index && (step.line === 0) === (id.line === 0));
 }
 
-/** A step that never ran in this form may have run in another one. */
-export function refineReason(reason: MissReason, before: StepRecord | undefined, definition: ActionDefinition): RunReason {
+/** A step of which no run in this form is recorded may have failed, or have run in another one. */
+export function refineReason(reason: RunReason, before: StepRecord | undefined, definition: ActionDefinition): RunReason {
   if (reason.why !== 'never-ran' || before === undefined) return reason;
   const changes = compareDefinitions(before.definition, definition);
-  return changes.length === 0 ? reason : { why: 'definition', changes };
+  if (changes.length > 0) return { why: 'definition', changes };
+  return before.outcome === 'failed' ? { why: 'failed' } : reason;
 }
 
 /** Why a step runs, in words. */
@@ -70,17 +73,24 @@ export function reasonText(reason: RunReason): string {
   switch (reason.why) {
     case 'never-ran':
       return 'it has never run';
+    case 'failed':
+      return 'it failed the last time';
     case 'results-gone':
       return 'its outputs are no longer in the store';
     case 'changed-unknown':
       return 'something that it looked at changed';
     case 'changed':
-      return `${askedWords(reason.asked)} /${reason.path} changed (${reason.before} → ${reason.after})${reason.by === undefined ? '' : `, which \`${reason.by}\` looked at`}`;
+      return `${changedWords(reason)} /${reason.path} changed (${reason.before} → ${reason.after})${reason.by === undefined ? '' : `, which \`${reason.by}\` looked at`}`;
     case 'definition':
       return reason.changes.map(changeText).join(', ');
     case 'asked':
       return 'you asked for it';
   }
+}
+
+/** Of a file that is there before and after, a stat tells no more than these. */
+function changedWords({ asked, before, after }: Extract<MissReason, { why: 'changed' }>): string {
+  return asked === Asked.stat && before !== 'absent' && after !== 'absent' ? 'the kind, size, mode or owner of' : askedWords(asked);
 }
 
 function changeText({ part, name, before, after }: DefinitionChange): string {

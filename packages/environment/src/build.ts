@@ -102,7 +102,7 @@ async function runInTurn(options: BuildOptions, runs: StepRuns, prepared: Prepar
 }
 
 function refine({ previous }: BuildOptions, { step, key, definition }: PreparedStep, reason: RunReason): RunReason {
-  return reason.why === 'asked' || reason.why === 'definition' ? reason : refineReason(reason, counterpart(previous, step, key), definition);
+  return refineReason(reason, counterpart(previous, step, key), definition);
 }
 
 function recordOf({ previous }: BuildOptions, { step, definition, key, input }: PreparedStep, outcome: StepRecord['outcome'], run?: { reason: RunReason; durationMs: number }): StepRecord {

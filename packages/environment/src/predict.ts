@@ -42,7 +42,7 @@ export function predict(options: PredictOptions): Prediction[] {
     if (result !== undefined) tree = applyDelta(store, tree, result.delta);
     if (found.kind === 'miss' || after.length > 0) unsure.push({ index: step.id.index, before, after: result === undefined ? undefined : tree });
     if (found.kind === 'miss' && (after.length === 0 || noCache)) {
-      const reason = found.reason.why === 'asked' ? found.reason : refineReason(found.reason, last, step.definition);
+      const reason = refineReason(found.reason, last, step.definition);
       return { step: step.id, outcome: 'run', reason };
     }
     if (after.length > 0) return { step: step.id, outcome: 'may run', after };
