@@ -63,6 +63,7 @@ test('what never ran in this form, but in another, says in what they differ', ()
   assert.equal(text({ cacheDirs: ['/c'] }), 'its cache changed (none → /c)');
   assert.equal(text({}), 'it has never run');
   assert.deepEqual(refineReason({ why: 'never-ran' }, undefined, before.definition), { why: 'never-ran' });
+  assert.deepEqual(refineReason({ why: 'never-ran' }, { ...before, outcome: 'failed' }, before.definition), { why: 'failed' });
   assert.deepEqual(refineReason({ why: 'asked' }, before, { ...before.definition, command: 'other' }), { why: 'asked' });
 });
 
@@ -70,6 +71,7 @@ test('reasons in words, of what is and of what was', () => {
   const changed: RunReason = { why: 'changed', path: 'w/a', asked: Asked.content, before: 'file 1', after: 'absent' };
   const cases: [RunReason, now: string, then: string][] = [
     [{ why: 'never-ran' }, 'it has never run', 'it had never run before'],
+    [{ why: 'failed' }, 'it failed the last time', 'it had failed the time before'],
     [{ why: 'results-gone' }, 'its outputs are no longer in the store', 'its outputs were no longer in the store'],
     [{ why: 'changed-unknown' }, 'something that it looked at changed', 'something that it looked at changed'],
     [changed, 'the content of /w/a changed (file 1 → absent)', 'the content of /w/a changed (file 1 → absent)'],

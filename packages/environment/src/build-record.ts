@@ -10,6 +10,8 @@ export type RunReason =
   | MissReason
   /** It ran before in another form. */
   | { why: 'definition'; changes: DefinitionChange[] }
+  /** It ran in this form, and failed: nothing was recorded. */
+  | { why: 'failed' }
   /** `--no-cache` */
   | { why: 'asked' };
 
@@ -68,11 +70,12 @@ export function unreached(plan: readonly { id: StepId; definition: ActionDefinit
   });
 }
 
-/** A step that never ran in this form may have run in another one. */
+/** A step of which no run in this form is recorded may have failed, or have run in another one. */
 export function refineReason(reason: RunReason, before: StepRecord | undefined, definition: ActionDefinition): RunReason {
   if (reason.why !== 'never-ran' || before === undefined) return reason;
   const changes = compareDefinitions(before.definition, definition);
-  return changes.length === 0 ? reason : { why: 'definition', changes };
+  if (changes.length > 0) return { why: 'definition', changes };
+  return before.outcome === 'failed' ? { why: 'failed' } : reason;
 }
 
 /** Why a step runs, in words; or why it ran, `then`. */
@@ -80,6 +83,8 @@ export function reasonText(reason: RunReason, tense: 'now' | 'then' = 'now'): st
   switch (reason.why) {
     case 'never-ran':
       return tense === 'now' ? 'it has never run' : 'it had never run before';
+    case 'failed':
+      return tense === 'now' ? 'it failed the last time' : 'it had failed the time before';
     case 'results-gone':
       return `its outputs ${tense === 'now' ? 'are' : 'were'} no longer in the store`;
     case 'changed-unknown':
