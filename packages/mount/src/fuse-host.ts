@@ -19,6 +19,9 @@ export function fuseProblem(): string | undefined {
   }
 }
 
+/** The threads make much short-lived garbage while somebody waits: collecting it less often saved a third of their time in a traced `pip install`. MiB. */
+const YOUNG_HEAP = ['--min-semi-space-size=16', '--max-semi-space-size=32'];
+
 /** The supervisor's end of the process that serves FUSE mounts. */
 export class FuseHost {
   readonly #child: ChildProcess;
@@ -32,7 +35,7 @@ export class FuseHost {
    */
   constructor(options: { logFd?: number; onDeath?: () => void; attributeFreeFile?: string } = {}) {
     const log = options.logFd ?? 'ignore';
-    const args = ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url)), ...(options.attributeFreeFile === undefined ? [] : [options.attributeFreeFile])];
+    const args = ['--disable-warning=ExperimentalWarning', ...YOUNG_HEAP, fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url)), ...(options.attributeFreeFile === undefined ? [] : [options.attributeFreeFile])];
     this.#child = spawn(process.execPath, args, {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
