@@ -1,4 +1,3 @@
-import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { StatementSync } from 'node:sqlite';
 import { assert, describeError } from '@hyperdocker/base';
@@ -145,12 +144,6 @@ export class ObjectIndex {
     const row = kind === 'blob' ? this.findBlob(digest) : undefined;
     const location = kind === 'blob' ? row?.location : this.find(kind, digest);
     return location === undefined ? 0 : storedBytesAt(location);
-  }
-
-  /** What its own files take. */
-  fileBytes(): number {
-    const path = this.#db.location();
-    return path === null ? 0 : ['', '-wal', '-shm'].reduce((sum, suffix) => sum + (statSync(`${path}${suffix}`, { throwIfNoEntry: false })?.size ?? 0), 0);
   }
 
   /** Gives space back to the file system, as far as other processes let it. @throws HdError STORE_WRITE */
