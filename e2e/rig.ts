@@ -130,7 +130,7 @@ export class ProjectRig {
 
 /** What was done, read from events. */
 export class BuildReport {
-  readonly events: { type: string; status?: string; step?: { command: string }; reason?: string; ran?: number; [key: string]: unknown }[];
+  readonly events: { type: string; status?: string; step?: { index: number; command: string }; reason?: string; ran?: number; [key: string]: unknown }[];
 
   constructor(ndjson: string) {
     this.events = ndjson.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as BuildReport['events'][number]);
@@ -145,9 +145,15 @@ export class BuildReport {
     return this.#steps('cached');
   }
 
-  /** What the steps printed. */
+  /** What the steps printed, step after step: of the runs that stand. */
   get output(): string {
-    return this.events.filter(({ type }) => type === 'step-output').map(({ text }) => String(text)).join('');
+    const printed = new Map<number, string>();
+    for (const { type, status, step, text } of this.events) {
+      const index = step?.index ?? 0;
+      if (type === 'step' && (status === 'running' || status === 'discarded')) printed.set(index, '');
+      if (type === 'step-output') printed.set(index, `${printed.get(index) ?? ''}${String(text)}`);
+    }
+    return [...printed].sort(([a], [b]) => a - b).map(([, text]) => text).join('');
   }
 
   restarted(): string[] {

@@ -15,6 +15,7 @@ import { parseSpec } from '@hyperdocker/spec';
 import { createFilter } from '@hyperdocker/watch';
 import type { Build, BuildOptions } from '../../packages/environment/src/build.ts';
 import { build, layProject } from '../../packages/environment/src/build.ts';
+import type { HdEvent } from '../../packages/environment/src/events.ts';
 import { Ingest } from '../../packages/environment/src/ingest.ts';
 import { makePlan } from '../../packages/environment/src/plan.ts';
 import { WriteLease } from '../../packages/environment/src/write-lease.ts';
@@ -31,8 +32,10 @@ export interface WorkshopOptions {
   /** Everything is made in it. */
   dir: string;
   executor: Executor;
-  /** How many steps a build may run at once. */
+  /** How many steps a build may run at once, where its recipe does not say. */
   jobs: number;
+  /** Instead of what the executor stands for. */
+  runtime?: OciRuntime;
 }
 
 /** What is to be built. */
@@ -43,12 +46,18 @@ export interface Recipe {
   workdir: string;
   /** Name of the user of the image; '' is root. */
   user: string;
+  jobs?: number;
+  /** Told of each event at once. */
+  onStep?: (event: StepEvent) => void;
 }
 
+/** What was told of the steps of a build. */
+export type StepEvent = Extract<HdEvent, { type: 'step' }>;
+
 export type Outcome =
-  | { ok: true; tree: TreeDigest; results: readonly ActionResult[]; ran: number }
+  | { ok: true; tree: TreeDigest; results: readonly ActionResult[]; ran: number; discarded: number; events: readonly StepEvent[] }
   /** `step`: 1-based. */
-  | { ok: false; step: number; exitCode: number; log: string; ran: number };
+  | { ok: false; step: number; exitCode: number; log: string; ran: number; events: readonly StepEvent[] };
 
 /** One store, one FUSE host and one container runtime, in which any number of builds run one after the other. */
 export class Workshop implements AsyncDisposable {
@@ -67,7 +76,7 @@ export class Workshop implements AsyncDisposable {
     this.#image = image;
     this.#fuse = new FuseHost();
     const root = join(options.dir, 'run');
-    this.#runtime = options.executor === 'chroot' ? new ChrootRuntime({ path: '', root }) : new OciRuntime({ path: findRuntime(), root });
+    this.#runtime = options.runtime ?? (options.executor === 'chroot' ? new ChrootRuntime({ path: '', root }) : new OciRuntime({ path: findRuntime(), root }));
   }
 
   static async open(options: WorkshopOptions): Promise<Workshop> {
@@ -86,16 +95,19 @@ export class Workshop implements AsyncDisposable {
     const { dir, jobs } = this.#options;
     using lease = new WriteLease(this.store, 'soundness');
     const plan = this.#plan(recipe);
-    let ran = 0;
+    const events: StepEvent[] = [];
     let failed: { step: number; exitCode: number; log: string } | undefined;
     const options: BuildOptions = {
-      plan, projected: ingest.scan().projected, actions, lease, jobs, envId: 'soundness', readSecrets: () => new Map(),
+      plan, projected: ingest.scan().projected, actions, lease, jobs: recipe.jobs ?? jobs, envId: 'soundness', readSecrets: () => new Map(),
       context: {
         store: this.store, storeDir: join(dir, 'cas'), fuse: this.#fuse, materializedDir: join(dir, 'materialized'), runtime: this.#runtime, stepsDir: join(dir, 'steps'),
         passthrough: { env: {}, mounts: [] }, user: plan.user, hostEnv: {}, signal: AbortSignal.timeout(BUILD_TIMEOUT_MS),
       },
       emit(event) {
-        if (event.type === 'step' && event.status === 'ran') ran++;
+        if (event.type === 'step') {
+          events.push(event);
+          recipe.onStep?.(event);
+        }
         if (event.type === 'step' && event.status === 'failed') failed = { step: event.step.index, exitCode: event.exitCode, log: event.log };
       },
     };
@@ -104,9 +116,9 @@ export class Workshop implements AsyncDisposable {
       built = await build(options);
     } catch (error) {
       if (!(error instanceof HdError) || error.code !== 'STEP_FAILED' || failed === undefined) throw error;
-      return { ok: false, ...failed, ran };
+      return { ok: false, ...failed, ran: events.filter(({ status }) => status === 'ran').length, events };
     }
-    return { ok: true, tree: built.tree, results: built.results, ran: built.ran };
+    return { ok: true, tree: built.tree, results: built.results, ran: built.ran, discarded: built.discarded, events };
   }
 
   /** Undefined where the steps are to run in containers: what is compared then is what containers do. */
@@ -202,7 +214,7 @@ function watched(cache: ActionCache, onRecord: (...run: Parameters<ActionCache['
   return new Proxy(cache, {
     get(target, property) {
       const value: unknown = Reflect.get(target, property);
-      if (property !== 'record') return value;
+      if (property !== 'record') return typeof value === 'function' ? value.bind(target) : value;
       return (...run: Parameters<ActionCache['record']>) => {
         onRecord(...run);
         target.record(...run);

@@ -5,15 +5,16 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { run } from './process.ts';
+import { HdError } from '@hyperdocker/base';
+import { attempt, run } from './process.ts';
 
 /** Of one `docker build`: instructions that were run, and those that came from the cache. */
-export interface DockerBuild { ran: string[]; cached: number }
+export interface DockerBuild { ran: string[]; cached: number; /** Of each RUN of the Dockerfile, in its order: was it run? */ commands: boolean[] }
 
 export type DockerFound = { ok: true; docker: Docker } | { ok: false; why: string };
 
 const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'no_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'];
-const CA_VARIABLES = ['SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'PIP_CERT'];
+const CA_VARIABLES = ['SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'PIP_CERT', 'NODE_EXTRA_CA_CERTS'];
 const START_TIMEOUT_MS = 60_000;
 
 /** The real engine, with BuildKit: a daemon of our own with its own data, on the host's network, gone at dispose. */
@@ -78,7 +79,14 @@ export class Docker implements AsyncDisposable {
   }
 
   async build(dir: string, tag: string, options: { noCache?: boolean } = {}): Promise<DockerBuild> {
-    return readBuild(await this.#docker('build', '--network', 'host', '--progress', 'plain', '--tag', tag, ...(options.noCache === true ? ['--no-cache'] : []), dir));
+    return readBuild(await this.#docker(...buildArguments(dir, tag), ...(options.noCache === true ? ['--no-cache'] : [])));
+  }
+
+  /** The same for a build in which a command may fail: what comes after that one did not run. */
+  async tryBuild(dir: string, tag: string): Promise<DockerBuild & { ok: boolean }> {
+    const { code, output } = await attempt(this.#client, buildArguments(dir, tag), { env: this.#env });
+    if (code !== 0 && !/did not complete successfully|executor failed running/.test(output)) throw new HdError('BENCH_COMMAND', `docker build came to nothing:\n${output.slice(-4_000)}`);
+    return { ...readBuild(output), ok: code === 0 };
   }
 
   /** In the background, on the host's network. */
@@ -118,18 +126,24 @@ export class Docker implements AsyncDisposable {
   }
 }
 
+function buildArguments(dir: string, tag: string): string[] {
+  return ['build', '--network', 'host', '--progress', 'plain', '--tag', tag, dir];
+}
+
 /** From BuildKit's plain progress: `#7 [2/3] RUN …`, then `#7 CACHED` or `#7 DONE`. */
 export function readBuild(progress: string): DockerBuild {
-  const instructions = new Map<string, string>();
+  const instructions = new Map<string, { name: string; place: number }>();
   const cached = new Set<string>();
   for (const line of progress.split('\n')) {
-    const named = /^(#\d+) \[[^\]]*\d+\/\d+\] (COPY|RUN|WORKDIR) /.exec(line);
-    if (named?.[1] !== undefined && named[2] !== undefined) instructions.set(named[1], named[2]);
+    const named = /^(#\d+) \[(?:[^\]]* )?(\d+)\/\d+\] (COPY|RUN|WORKDIR) /.exec(line);
+    if (named?.[1] !== undefined && named[3] !== undefined) instructions.set(named[1], { name: named[3], place: Number(named[2]) });
     const hit = /^(#\d+) CACHED/.exec(line);
     if (hit?.[1] !== undefined) cached.add(hit[1]);
   }
-  const ran = [...instructions].filter(([id]) => !cached.has(id)).map(([, instruction]) => instruction);
-  return { ran, cached: instructions.size - ran.length };
+  const all = [...instructions].map(([id, { name, place }]) => ({ name, place, ran: !cached.has(id) }));
+  const ran = all.filter((instruction) => instruction.ran).map(({ name }) => name);
+  const commands = all.filter(({ name }) => name === 'RUN').sort((a, b) => a.place - b.place).map((instruction) => instruction.ran);
+  return { ran, cached: all.length - ran.length, commands };
 }
 
 function findDaemon(): string | undefined {

@@ -1,6 +1,7 @@
+import { HdError } from '@hyperdocker/base';
 import type { Emitted } from '@hyperdocker/environment';
 import { connectOrFail, envPaths, findProject, openHome } from '@hyperdocker/environment';
-import { run } from './process.ts';
+import { attempt, run } from './process.ts';
 
 /** The `hd` command on one project, as a user runs it: times include the start of the process. */
 export class Hd {
@@ -11,7 +12,7 @@ export class Hd {
 
   constructor(bin: string, homeDir: string, projectDir: string, env: NodeJS.ProcessEnv) {
     this.#bin = bin;
-    this.#env = { ...process.env, ...env, HD_HOME: homeDir };
+    this.#env = { ...process.env, HD_HOME: homeDir, ...env };
     this.#projectDir = projectDir;
   }
 
@@ -26,6 +27,14 @@ export class Hd {
   /** Events of the build, without services. */
   async build(): Promise<Emitted[]> {
     return parseEvents(await this.#hd('build', '--json'));
+  }
+
+  /** The same for a build that may fail: its events end there. */
+  async tryBuild(): Promise<Emitted[]> {
+    const { output } = await attempt(this.#bin, ['build', '--json'], { cwd: this.#projectDir, env: this.#env });
+    const events = parseEvents(output);
+    if (!events.some((event) => event.type === 'built' || (event.type === 'step' && event.status === 'failed'))) throw new HdError('BENCH_COMMAND', `hd build came to nothing:\n${output.slice(-4_000)}`);
+    return events;
   }
 
   exec(...command: string[]): Promise<string> {

@@ -1,7 +1,8 @@
 /**
- * `npm run bench [-- <scenario>… --rounds N --json --no-docker --install-docker --work DIR --hd PATH]`: times what users
+ * `npm run bench [-- <scenario>… --rounds N --json --no-docker --install-docker --work DIR --hd PATH --repos DIR]`: times what users
  * wait for, `hd` beside the tools that they would use otherwise, or beside a floor. Both sides do the same work in the same
- * run and take turns. Scenario: a name, or its beginning.
+ * run and take turns. Scenario: a name, or its beginning. An interrupt ends a scenario
+ * after the round that is under way. `--repos` holds the clones that `history` needs.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -10,6 +11,7 @@ import type { Scenario } from './scenario.ts';
 import { chunkingScenarios } from './scenarios/chunking.ts';
 import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
+import { historyScenarios } from './scenarios/history.ts';
 import { profileScenarios } from './scenarios/profiles.ts';
 import { skippingScenarios } from './scenarios/skipping.ts';
 import { storeScenarios } from './scenarios/store.ts';
@@ -19,16 +21,16 @@ import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
 import { Workshop } from './workshop.ts';
 
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
-interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[] }
+interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[]; report?: string }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...skippingScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...skippingScenarios, ...historyScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    rounds: { type: 'string' }, json: { type: 'boolean' }, 'no-docker': { type: 'boolean' }, 'install-docker': { type: 'boolean' }, work: { type: 'string' }, hd: { type: 'string' },
+    rounds: { type: 'string' }, json: { type: 'boolean' }, 'no-docker': { type: 'boolean' }, 'install-docker': { type: 'boolean' }, work: { type: 'string' }, hd: { type: 'string' }, repos: { type: 'string' },
   },
 });
 const say = (text: string): void => console.error(text);
@@ -45,37 +47,56 @@ async function main(): Promise<void> {
     workDir: values.work,
     docker: values['no-docker'] === true ? 'leave-out' : values['install-docker'] === true ? 'install' : 'use',
     hdBin: values.hd ?? join(import.meta.dirname, '../../../hd'),
+    reposDir: values.repos,
     say,
   });
   const noiseMs: number[] = [];
   const results: Result[] = [];
-  for (const scenario of chosen) results.push(await measure(workshop, scenario, noiseMs));
+  const leftOut: { scenario: string; why: string }[] = [];
+  for (const scenario of chosen) {
+    const why = scenario.unable?.(workshop);
+    if (why === undefined) results.push(await measure(workshop, scenario, noiseMs));
+    else leftOut.push({ scenario: scenario.name, why });
+  }
+  for (const { scenario, why } of leftOut) say(`${scenario} is left out: ${why}`);
+  if (results.length === 0) return;
   const noise = summarize(noiseMs);
   const docker = await workshop.dockerVersion();
-  if (values.json === true) console.log(JSON.stringify({ results, noise, docker }, undefined, 2));
-  else console.log(`${table(results)}\n\n${docker === undefined ? '' : `Docker Engine ${docker} with BuildKit. `}The same fixed work took ${formatMs(noise.min)} to ${formatMs(noise.max)} in the course of the run (median ${formatMs(noise.median)}).`);
+  if (values.json === true) console.log(JSON.stringify({ results, leftOut, noise, docker }, undefined, 2));
+  else console.log(`${[table(results), ...results.flatMap(({ report }) => report ?? [])].join('\n\n')}\n\n${docker === undefined ? '' : `Docker Engine ${docker} with BuildKit. `}The same fixed work took ${formatMs(noise.min)} to ${formatMs(noise.max)} in the course of the run (median ${formatMs(noise.median)}).`);
 }
 
 async function measure(workshop: Workshop, scenario: Scenario, noiseMs: number[]): Promise<Result> {
   const { name, what } = scenario;
   const rounds = values.rounds === undefined ? scenario.rounds : Number(values.rounds);
   say(`${name}: getting ready`);
-  await using race = await scenario.open(workshop);
+  await using race = await scenario.open(workshop, rounds);
   const samples = race.sides.map((): { ms: number; work: string }[] => []);
-  for (let round = 0; round <= rounds; round++) {
+  let stop = false;
+  const onInterrupt = (): void => {
+    stop = true;
+    say(`${name}: the round that is under way is the last one`);
+  };
+  process.once('SIGINT', onInterrupt);
+  let done = 0;
+  for (let round = 0; round <= rounds && !(stop && round > 1); round++) {
     noiseMs.push(timeFixedWork());
     for (const [index, side] of race.sides.entries()) {
       const sample = await side.run(round);
       if (round > 0) samples[index]?.push(sample);
     }
+    await race.settle?.(round);
+    done = round;
     if (round > 0) say(`${name}: round ${round} of ${rounds}: ${race.sides.map((side, index) => `${side.name} ${formatMs(samples[index]?.at(-1)?.ms ?? Number.NaN)}`).join(', ')}`);
   }
+  process.off('SIGINT', onInterrupt);
   const reference = samples[0]?.map(({ ms }) => ms) ?? [];
   const sides = race.sides.map((side, index): SideResult => {
     const samplesMs = samples[index]?.map(({ ms }) => ms) ?? [];
     return { side: side.name, ms: summarize(samplesMs), samplesMs, againstFirst: ratio(samplesMs, reference), work: [...new Set(samples[index]?.map(({ work }) => work))] };
   });
-  return { scenario: name, what, rounds, sides, absent: race.absent ?? [] };
+  const report = race.report?.();
+  return { scenario: name, what, rounds: done, sides, absent: race.absent ?? [], ...(report === undefined ? {} : { report }) };
 }
 
 function table(results: readonly Result[]): string {

@@ -7,14 +7,22 @@ import { HdError } from '@hyperdocker/base';
 const POLL_MS = 5;
 const PAGE_TIMEOUT_MS = 60_000;
 
+export interface RunOptions { env?: NodeJS.ProcessEnv; cwd?: string }
+
 /** Runs a program to its end; both of its streams in one text. @throws HdError BENCH_COMMAND when it fails. */
-export async function run(command: string, args: readonly string[], options: { env?: NodeJS.ProcessEnv; cwd?: string } = {}): Promise<string> {
+export async function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
+  const { code, output } = await attempt(command, args, options);
+  if (code !== 0) throw new HdError('BENCH_COMMAND', `${command} ${args.join(' ')} ended with ${code}:\n${output.slice(-4_000)}`);
+  return output;
+}
+
+/** The same for a program that may fail. */
+export async function attempt(command: string, args: readonly string[], options: RunOptions = {}): Promise<{ code: number | null; output: string }> {
   const child = spawn(command, [...args], { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('exit', resolve));
-  if (code !== 0) throw new HdError('BENCH_COMMAND', `${command} ${args.join(' ')} ended with ${code}:\n${output.slice(-4_000)}`);
-  return output;
+  const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve));
+  return { code, output };
 }
 
 /** Resolves at the first answer that contains the text. @throws HdError BENCH_PAGE after a minute. */

@@ -7,7 +7,10 @@ export interface Scenario {
   what: string;
   /** Measured rounds; one more, unmeasured, goes before them. */
   rounds: number;
-  open(workshop: Workshop): Promise<Race>;
+  /** Why it cannot run here, and what to do; undefined when it can. */
+  unable?(workshop: Workshop): string | undefined;
+  /** @param rounds how many there are going to be, the unmeasured one apart */
+  open(workshop: Workshop, rounds: number): Promise<Race>;
 }
 
 /** The sides of one comparison, ready to go. They do the same work in turns: A B A B … */
@@ -16,6 +19,10 @@ export interface Race extends AsyncDisposable {
   sides: Side[];
   /** Tools that should have a side and are not installed here. */
   absent?: readonly string[];
+  /** After all sides had their turn in a round, unmeasured. */
+  settle?(round: number): Promise<void>;
+  /** After the last round: further tables, in Markdown. */
+  report?(): string;
 }
 
 export interface Side {

@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,17 +8,21 @@ import type { DockerFound } from './docker.ts';
 import { Hd } from './hd.ts';
 import { run } from './process.ts';
 
-/** Both sides stand on these files, byte for byte: Debian's packages, put together by mmdebstrap. */
-export const BASE = { suite: 'bookworm', include: 'python3,python3-pip' };
+/** All sides stand on these files, byte for byte: Debian's packages, put together by mmdebstrap. */
+export interface DebianBase { suite: string; include: string; /** Its name for Docker. */ tag: string }
+
 /** What a front-end project has: many small files, some large bundles. */
 const TREE_PACKAGES = ['next@15.1.0', 'react@19.0.0', 'react-dom@19.0.0', 'typescript@5.7.2', 'webpack@5.97.1', 'three@0.171.0', 'monaco-editor@0.52.2', 'pdfjs-dist@4.9.155'];
 export const DOCKER_BASE = 'bench-base';
+export const BASE: DebianBase = { suite: 'bookworm', include: 'python3,python3-pip', tag: DOCKER_BASE };
 
 export interface WorkshopOptions {
   /** Kept, and used again by the next run with it. A temporary directory otherwise. */
   workDir: string | undefined;
   docker: 'use' | 'install' | 'leave-out';
   hdBin: string;
+  /** Holds `<name>.git` for the scenarios that walk through a project's history. */
+  reposDir: string | undefined;
   say: (text: string) => void;
 }
 
@@ -30,6 +34,7 @@ export class Workshop implements AsyncDisposable {
   /** Projects and stores of this run. Gone afterwards. */
   readonly #tempDir: string;
   #docker: Promise<DockerFound> | undefined;
+  readonly #imported = new Map<string, Promise<void>>();
 
   constructor(options: WorkshopOptions) {
     this.#options = options;
@@ -97,21 +102,31 @@ export class Workshop implements AsyncDisposable {
     return dir;
   }
 
+  /** The clone of a project, where there is one. */
+  repo(name: string): string | undefined {
+    const dir = join(this.#options.reposDir ?? '', `${name}.git`);
+    return this.#options.reposDir !== undefined && existsSync(dir) ? realpathSync(dir) : undefined;
+  }
+
   /** The base as a tar: what `hd` makes of `apt://…` by itself. */
-  async baseTar(): Promise<string> {
-    const tar = join(this.#workDir, 'base.tar');
+  async baseTar(base = BASE): Promise<string> {
+    const tar = join(this.#workDir, `${base.tag}.tar`);
     if (existsSync(tar)) return tar;
-    this.#options.say('making the base image for the other side');
-    await run('mmdebstrap', ['--variant=minbase', '--format=tar', `--include=${BASE.include}`, BASE.suite, `${tar}.new`], { env: { ...process.env, SOURCE_DATE_EPOCH: '1577836800' } });
+    this.say('making the base image for the other side');
+    await run('mmdebstrap', ['--variant=minbase', '--format=tar', `--include=${base.include}`, base.suite, `${tar}.new`], { env: { ...process.env, SOURCE_DATE_EPOCH: '1577836800' } });
     renameSync(`${tar}.new`, tar);
     return tar;
   }
 
-  /** Undefined, having said why, where there is none. With the base image at DOCKER_BASE. */
-  async docker(): Promise<Docker | undefined> {
+  /** Undefined, having said why, where there is none. With the base image under its tag. */
+  async docker(base = BASE): Promise<Docker | undefined> {
     this.#docker ??= this.#startDocker();
     const found = await this.#docker;
-    return found.ok ? found.docker : undefined;
+    if (!found.ok) return undefined;
+    const imported = this.#imported.get(base.tag) ?? this.baseTar(base).then((tar) => found.docker.importBase(tar, base.tag));
+    this.#imported.set(base.tag, imported);
+    await imported;
+    return found.docker;
   }
 
   /** Version of the engine in use. */
@@ -129,8 +144,7 @@ export class Workshop implements AsyncDisposable {
   async #startDocker(): Promise<DockerFound> {
     const { docker, say } = this.#options;
     const found: DockerFound = docker === 'leave-out' ? { ok: false, why: 'asked for by --no-docker' } : await Docker.start(join(this.#workDir, 'docker'), { install: docker === 'install' });
-    if (found.ok) await found.docker.importBase(await this.baseTar(), DOCKER_BASE);
-    else say(`the Docker side is left out: ${found.why}`);
+    if (!found.ok) say(`the Docker side is left out: ${found.why}`);
     return found;
   }
 }

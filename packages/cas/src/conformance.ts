@@ -218,6 +218,46 @@ function collectionConforms(it: It): void {
     assert.equal(store.gc({ graceMs: 0 }).manifestsRemoved, 3);
   });
 
+  it('gc keeps away from what a ref has lost a part of, until the ref is given up', (store) => {
+    const lost = hasher.hash(Buffer.from('never stored'));
+    const whole = sampleGraph(store, 'whole');
+    const broken = store.putTree([
+      { kind: 'file', name: 'kept' as ByteString, mode: 0o644, digest: store.putBlob(Buffer.from('beside what is lost')), size: 19 },
+      { kind: 'file', name: 'lost' as ByteString, mode: 0o644, digest: lost as BlobDigest, size: 12 },
+    ]);
+    store.setRef('broken', { kind: 'tree', digest: broken });
+    store.setRef('whole', { kind: 'node', digest: whole.node });
+    const group = { name: 'one', roots: [], refs: ['broken'] };
+    for (const options of [{}, { dryRun: true }, { extraRoots: [{ kind: 'blob', digest: lost } as const] }, { cap: { maxBytes: 1e9, groups: [group] } }, { cap: { maxBytes: 1e9, groups: [{ name: 'first', roots: [{ kind: 'blob', digest: lost } as const] }, group] } }]) {
+      assert.throws(() => store.gc(options), { code: 'STORE_INCOMPLETE', details: { ref: 'broken' } });
+    }
+    assert.equal(store.hasTree(broken), true);
+    assert.deepEqual(removed(store.gc({ dropRefs: ['broken'] })), { manifestsRemoved: 1, chunksRemoved: 1 });
+    assert.deepEqual(store.listRefs().map(({ name }) => name), ['whole']);
+    assert.deepEqual(store.fsck().problems, []);
+  });
+
+  it('gc gives up groups from the last to the first until the rest is within the cap, and never what others need', (store) => {
+    const graphs = ['a', 'b', 'c'].map((salt) => sampleGraph(store, salt)) as [ReturnType<typeof sampleGraph>, ReturnType<typeof sampleGraph>, ReturnType<typeof sampleGraph>];
+    const [a, b, c] = graphs;
+    for (const [index, { node }] of graphs.entries()) store.setRef(`env/${index}`, { kind: 'node', digest: node });
+    store.setRef('running', { kind: 'tree', digest: c.tree });
+    const groups = [{ name: 'a', roots: [], refs: ['env/0'] }, { name: 'b', roots: [{ kind: 'tree' as const, digest: b.tree }], refs: ['env/1'] }, { name: 'c', roots: [], refs: ['env/2'] }];
+    const gc = (maxBytes: number, dryRun = false) => store.gc({ cap: { maxBytes, groups }, dryRun });
+    assert.deepEqual(gc(1e9).evicted, []);
+    const all = store.stats().storedBytes;
+    const dry = gc(all - 150_000, true);
+    assert.equal(store.listRefs().length, 4);
+    const done = gc(all - 150_000);
+    assert.deepEqual([dry.evicted, done.evicted], [['b', 'c'], ['b', 'c']], 'c takes nothing beside what runs, and goes with b');
+    assert.deepEqual(store.listRefs().map(({ name }) => name), ['env/0', 'running']);
+    assert(store.hasNode(a.node) && !store.hasNode(b.node) && !store.hasTree(b.tree) && store.hasTree(c.tree));
+    assert.deepEqual(gc(0).evicted.slice(0, 1), ['a']);
+    assert.deepEqual(store.listRefs().map(({ name }) => name), ['running']);
+    assert(c.blobs.every((digest) => store.getBlob(digest).length > 0));
+    assert.deepEqual(store.fsck().problems, []);
+  });
+
   it('gc refuses while a lease is held, and names it', (store) => {
     const lease = store.lease('building the lamp');
     const digest = store.putBlob(Buffer.from('leased'));

@@ -99,6 +99,7 @@ export interface Store extends Disposable {
   lease(why: string): Disposable;
   /** `target` and all below it are a root of `gc` until dispose, or until this process ends. `gc` does not wait for pins. */
   pin(target: RefTarget, why: string): Disposable;
+  /** Removes what no ref, pin or other root reaches. @throws HdError STORE_BUSY; STORE_INCOMPLETE where a ref or pin has lost a part: nothing is removed then */
   gc(options?: GcOptions): GcResult;
   stats(options?: StatsOptions): StoreStats;
   fsck(options?: FsckOptions): FsckResult;

@@ -8,7 +8,7 @@ import { HdError } from '@hyperdocker/base';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { sampleBytes, testNode, testNodeLinks } from './conformance.ts';
 import type { FsckOptions, FsckResult, Store } from './contract.ts';
-import { openStore } from './disk-store.ts';
+import { openStore, rebuildIndex } from './disk-store.ts';
 import { walkTree } from './tree-ops.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'hd-fsck-'));
@@ -184,6 +184,46 @@ test('a damaged object that another pack has too needs no source; one that nothi
   assert.equal(store.putBlob(once), digests[1]);
   store.flush();
   assert.deepEqual(store.fsck().problems, []);
+});
+
+test('after an index is made again over a damaged record, gc removes nothing until a repair has brought back what hung on it', () => {
+  const { dir, sources, tree } = makeWorld();
+  rmSync(join(dir, 'objects'), { recursive: true });
+  const text = readFileSync(join(sources, 'text'));
+  {
+    using store = open(dir);
+    const damaged = store.putBlob(text);
+    store.flush();
+    damageRecord(dir, damaged);
+  }
+  rebuildIndex(dir, { nodeLinks: testNodeLinks });
+  using store = open(dir);
+  assert.equal(store.hasTree(tree), false, 'a tree that lost a part is left out');
+  const before = filesBelow(dir);
+  for (const options of [{}, { dryRun: true }, { cap: { maxBytes: 1e9, groups: [{ name: 'one', roots: [], refs: ['env/one/root', 'env/one/tree'] }] } }]) {
+    assert.throws(() => store.gc(options), { code: 'STORE_INCOMPLETE', message: /^env\/one\/root is not whole/ });
+  }
+  assert.deepEqual(filesBelow(dir), before);
+
+  const unrepaired = store.fsck({ repair: true }).problems;
+  assert(unrepaired.some(({ repaired, names }) => !repaired && names.some(({ ref, path }) => ref === 'env/one/tree' && path === 'text')), JSON.stringify(unrepaired));
+  assert.throws(() => store.gc(), { code: 'STORE_INCOMPLETE' }, 'one file is lost, and the others are still there');
+  const { problems } = store.fsck({ repair: true, source: sourceIn(sources) });
+  assert(problems.length > 0 && problems.every(({ repaired }) => repaired), JSON.stringify(problems));
+  assert.deepEqual(store.fsck().problems, []);
+  assert.deepEqual([store.gc().chunksRemoved, store.gc().manifestsRemoved], [0, 0]);
+  for (const { path, entry } of walkTree(store, tree)) if (entry.kind === 'file') assert(store.getBlob(entry.digest).equals(readFileSync(join(sources, path))), path);
+});
+
+test('a ref that is not whole can be given up, and the rest is collected then', () => {
+  const dir = newDir();
+  using store = open(dir);
+  const lost = store.putTree([{ kind: 'file', name: 'lost' as ByteString, mode: 0o644, digest: 'ab'.repeat(32) as BlobDigest, size: 1 }]);
+  store.setRef('broken', { kind: 'tree', digest: lost });
+  store.setRef('whole', { kind: 'blob', digest: store.putBlob(Buffer.from('whole')) });
+  assert.throws(() => store.gc(), { code: 'STORE_INCOMPLETE', details: { ref: 'broken' } });
+  assert.equal(store.gc({ dropRefs: ['broken'] }).manifestsRemoved, 1);
+  assert.deepEqual(store.listRefs().map(({ name }) => name), ['whole']);
 });
 
 test('a sample reads part of the objects, and still walks all that refs need', () => {

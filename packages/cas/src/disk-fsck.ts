@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { BlobDigest } from '@hyperdocker/base';
 import { HdError, hasher, isErrno } from '@hyperdocker/base';
 import type { FsckOptions, FsckProblem, FsckResult, NodeLinks, ObjectName, PutFile, RefTarget } from './contract.ts';
+import { storeWrite } from './errors.ts';
 import { hashFile, readAt, withFile } from './files.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { findNames } from './object-names.ts';
@@ -87,7 +88,7 @@ class Check {
     this.#checkFiles();
     const lost = this.#lostFromRefs();
     this.#tellNames(lost);
-    if (this.#isRepair && this.#damaged.length + this.#badPacks.size + lost.length > 0) this.#repair(lost);
+    if (this.#isRepair && this.#damaged.length + this.#badPacks.size + lost.length > 0) lost.push(...this.#repair(lost));
     this.#reportLost(lost);
   }
 
@@ -122,7 +123,7 @@ class Check {
       for (const row of rows) this.#addDamaged(row, 'its pack is gone');
       return;
     }
-    const found = checkPack(bytes, rows);
+    const found = checkPack(bytes, rows, this.#space.index.gaps(pack));
     const fixes: FsckProblem[] = [];
     for (const { row, problem } of found.damaged) fixes.push(this.#addDamaged(row, `${problem} in pack ${pack}`));
     for (const { row, record } of found.wrong) {
@@ -221,8 +222,11 @@ class Check {
     }
   }
 
-  /** Takes what is damaged out of the index, and looks for the same bytes elsewhere: in other packs, in promoted copies, in what `source` gives. */
-  #repair(lost: readonly RefTarget[]): void {
+  /**
+   * Takes what is damaged out of the index, and looks for the same bytes elsewhere: in other packs, in promoted copies, in what `source` gives.
+   * @returns what turned out to be lost as well
+   */
+  #repair(lostBefore: readonly RefTarget[]): RefTarget[] {
     const { index } = this.#space;
     const owners = this.#ownersOfChunks();
     index.update((edit) => {
@@ -230,7 +234,8 @@ class Check {
       for (const { pack, record } of this.#misplaced) edit.add(rowOf(pack, record));
     });
     this.#space.dropCaches();
-    this.#findCopies([...this.#damaged.map(({ kind, digest }) => ({ kind, digest })), ...lost.flatMap(({ kind, digest }): { kind: RecordKind; digest: string }[] => (kind === 'blob' ? [{ kind, digest }, { kind: 'recipe', digest }] : [{ kind, digest }]))]);
+    const damaged = new Set(this.#damaged.map(keyOfRow));
+    const lost = this.#findCopies(lostBefore).filter(({ kind, digest }) => !damaged.has(objectKey(kind, digest)));
     for (const { kind, digest, sizeBytes, problem } of this.#damaged) {
       problem.repaired = this.#isWhole(kind, digest) || (problem.kind === 'blob' && this.#restoreBlob(digest, sizeBytes, problem.names, owners.get(digest) ?? []));
     }
@@ -239,10 +244,14 @@ class Check {
     const names = this.#namesOf(lost.map(({ kind, digest }) => objectKey(kind, digest)));
     for (const { kind, digest } of lost) if (kind === 'blob') this.#restoreBlob(digest, undefined, names.get(objectKey(kind, digest)) ?? [], owners.get(digest) ?? []);
     this.#space.settle();
+    // Without its index, or the way to it, a record can only be found in its pack: none goes while anything may still be looked for.
+    const isWhole = this.#lostFromRefs().length === 0;
     for (const [pack, problems] of this.#badPacks) {
-      const repaired = this.#rewritePack(pack);
+      const repaired = isWhole && this.#rewritePack(pack);
       for (const problem of problems) problem.repaired = repaired;
     }
+    const told = new Set(lostBefore.map(({ kind, digest }) => objectKey(kind, digest)));
+    return lost.filter(({ kind, digest }) => !told.has(objectKey(kind, digest)));
   }
 
   #isWhole(kind: RecordKind, digest: string): boolean {
@@ -270,17 +279,35 @@ class Check {
     return owners;
   }
 
-  /** Whole records of the wanted objects, anywhere in the packs, go into the index. */
-  #findCopies(wanted: readonly { kind: RecordKind; digest: string }[]): void {
-    const { packsDir, index } = this.#space;
-    const keys = new Set(wanted.map(({ kind, digest }) => `${kind}:${digest}`));
-    for (const name of readdirSync(packsDir)) {
-      if (!name.endsWith('.pack') || keys.size === 0) continue;
-      const pack = name.slice(0, -'.pack'.length);
-      const { records } = checkPack(readFileSync(join(packsDir, name)), []);
-      const found = records.filter(({ kind, digest }) => keys.delete(`${kind}:${digest}`));
-      if (found.length > 0) index.update((edit) => found.forEach((record) => edit.add(rowOf(pack, record))));
+  /**
+   * Whole records of what is damaged or lost, anywhere in the packs, go into the index. What comes to light with a tree or a recipe may be out of the index as well.
+   * @returns what refs need and no pack has
+   */
+  #findCopies(lostBefore: readonly RefTarget[]): RefTarget[] {
+    const { index } = this.#space;
+    const spare = this.#spareRecords();
+    let wanted: readonly { kind: RecordKind; digest: string }[] = [...this.#damaged, ...lostBefore];
+    for (;;) {
+      const found = wanted.flatMap(({ kind, digest }) => (kind === 'blob' ? (['blob', 'recipe'] as const) : [kind]).flatMap((of) => spare.get(`${of}:${digest}`) ?? []));
+      if (found.length === 0) return this.#lostFromRefs();
+      index.update((edit) => found.forEach((row) => edit.add(row)));
+      for (const { kind, digest } of found) spare.delete(`${kind}:${digest}`);
+      wanted = this.#lostFromRefs();
     }
+  }
+
+  /** Whole records that the index does not name. */
+  #spareRecords(): Map<string, IndexRow> {
+    const { packsDir, index } = this.#space;
+    const spare = new Map<string, IndexRow>();
+    for (const name of readdirSync(packsDir)) {
+      if (!name.endsWith('.pack')) continue;
+      const pack = name.slice(0, -'.pack'.length);
+      for (const record of checkPack(readFileSync(join(packsDir, name)), []).records) {
+        if (index.find(record.kind, record.digest) === undefined) spare.set(`${record.kind}:${record.digest}`, rowOf(pack, record));
+      }
+    }
+    return spare;
   }
 
   #restoreBlob(digest: string, sizeBytes: number | undefined, names: readonly ObjectName[], owners: readonly ChunkOwner[]): boolean {
@@ -316,7 +343,7 @@ class Check {
     });
     this.#space.settle();
     this.#space.forgetPack(pack);
-    rmSync(join(packsDir, `${pack}.pack`), { force: true });
+    removePack(join(packsDir, `${pack}.pack`));
     return true;
   }
 }
@@ -344,6 +371,14 @@ function* rowsByPack(index: ObjectIndex): Generator<[pack: string | undefined, r
     rows.push(row);
   }
   if (rows.length > 0) yield [pack, rows];
+}
+
+function removePack(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    throw storeWrite(path, error);
+  }
 }
 
 function digestOfFile(path: string | Buffer): string | undefined {

@@ -4,17 +4,19 @@ import { HdError } from '@hyperdocker/base';
 import type { GcOptions, GcResult, RefTarget, RootGroup } from './contract.ts';
 import { diskUsage } from './disk-usage.ts';
 import { storeWrite } from './errors.ts';
+import { markKept } from './gc-roots.ts';
+import type { GcRoots, Mark } from './gc-roots.ts';
 import { storedBytesAt } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER } from './pack-format.ts';
 import type { PromotedFile, PromotedFiles } from './promoted-files.ts';
-import { keyOfRow, markWithinCap, targetOfKey } from './reach.ts';
+import { keyOfRow, targetOfKey } from './reach.ts';
 import type { ObjectKey } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
 
 /** Packs with a smaller part of live bytes are written again without the dead. */
 const MIN_LIVE_SHARE = 0.5;
-/** The same while the store is above its cap. */
+/** The same while the store would be above its cap, those with the most dead bytes first. */
 const MIN_LIVE_SHARE_ABOVE_CAP = 0.95;
 /** A file in `objects` that the index does not know may be one that a process is just publishing. */
 const UNKNOWN_FILE_GRACE_MS = 3_600_000;
@@ -29,8 +31,7 @@ interface GcSpace {
   index: ObjectIndex;
   refs: RefStore;
   files: PromotedFiles;
-  /** Adds all that the roots reach; `onMark` hears of each key that is new. */
-  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void;
+  mark: Mark;
   copyRecords(rows: IndexRow[]): { rows: IndexRow[]; packs: Map<string, number> };
   /** Packs that were copied into are full enough. */
   closePacks(): void;
@@ -82,22 +83,32 @@ export function collectGarbage(space: GcSpace, options: GcOptions): GcResult {
   return { ...result, bytesFreed: Math.max(0, before - storedBytes), storedBytes };
 }
 
-function makePlan(space: GcSpace, options: GcOptions, usedBytes: number): Plan {
+function makePlan(space: GcSpace, options: GcOptions, diskBytes: number): Plan {
+  const { index, refs, mark } = space;
   const packs = lookAtPacks(space, options);
   const files = [...space.files.list()];
-  const groups = [...(options.cap?.groups ?? [])];
+  let otherBytes = diskBytes;
+  for (const { sizeBytes } of [...packs.values(), ...files]) otherBytes -= sizeBytes;
   const marked = new Set<ObjectKey>();
-  space.mark(space.refs.pins(), marked);
   // Copies of what is pinned are in use, however long ago they were asked for.
-  const inUse = new Set(files.flatMap(({ digest }) => (marked.has(`blob:${digest}`) ? [digest] : [])));
-  space.mark(baseRoots(space, options, groups, packs), marked);
-  const evicted = options.cap === undefined ? [] : applyCap(space, options.cap.maxBytes, groups, marked);
-  const isAboveCap = options.cap !== undefined && usedBytes > options.cap.maxBytes;
+  let inUse: ReadonlySet<string> = new Set();
+  const roots: GcRoots = {
+    mark,
+    pins: refs.pins().map(({ kind, digest, why }) => ({ name: why, target: { kind, digest } })),
+    refs: refs.list(''),
+    others: () => otherRoots(space, options, packs),
+    sizeOf: (key) => sizeOfKey(index, key),
+    usedBytes: () => usedBytes(space, marked, otherBytes),
+  };
+  const evicted = markKept(roots, options, marked, () => {
+    inUse = new Set(files.flatMap(({ digest }) => (marked.has(`blob:${digest}`) ? [digest] : [])));
+  });
+  const isAboveCap = diskBytes > (options.cap?.maxBytes ?? Infinity);
 
   const plan: Plan = { marked, evicted, dead: 0, manifests: 0, chunks: 0, emptyPacks: [], thinPacks: [], deadFiles: [], demoted: [], freedBytes: 0 };
   const primary = countRows(space, plan, packs);
-  for (const [id, pack] of packs) planPack(plan, id, pack, isAboveCap ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE);
   planFiles(space, plan, files, primary, inUse, options.graceMs ?? 0, isAboveCap ? 0 : (options.demoteAfterMs ?? DEMOTE_AFTER_MS));
+  planPacks(plan, packs, diskBytes - (options.cap?.maxBytes ?? Infinity));
   return plan;
 }
 
@@ -116,9 +127,7 @@ function isYoung(mtimeMs: number, graceMs: number): boolean {
   return graceMs > 0 && mtimeMs > Date.now() - graceMs;
 }
 
-function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups: readonly RootGroup[], packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
-  const ofGroups = new Set([...groups.flatMap((group) => group.refs ?? []), ...(options.dropRefs ?? [])]);
-  for (const { name, ref } of refs.list('')) if (!ofGroups.has(name)) yield ref.target;
+function* otherRoots({ index, files }: GcSpace, options: GcOptions, packs: ReadonlyMap<string, PackState>): Generator<RefTarget> {
   yield* options.extraRoots ?? [];
   if ([...packs.values()].some(({ young }) => young)) {
     for (const row of index.all()) if (row.location.place === 'pack' && packs.get(row.location.pack)?.young === true) yield targetOfKey(keyOfRow(row));
@@ -126,12 +135,11 @@ function* baseRoots({ index, refs, files }: GcSpace, options: GcOptions, groups:
   for (const { digest, mtimeMs } of files.list()) if (isYoung(mtimeMs, options.graceMs ?? 0)) yield { kind: 'blob', digest };
 }
 
-/** Gives up what does not fit. The databases count as they are. */
-function applyCap({ index, refs, mark }: GcSpace, maxBytes: number, groups: readonly RootGroup[], marked: Set<ObjectKey>): RootGroup[] {
-  let usedBytes = index.fileBytes();
-  for (const row of index.all()) if (isMarked(index, marked, row)) usedBytes += storedBytesAt(row.location);
-  const whole = groups.map((group) => ({ ...group, roots: [...group.roots, ...(group.refs ?? []).flatMap((name) => refs.get(name)?.target ?? [])] }));
-  return markWithinCap({ groups: whole, maxBytes, usedBytes, marked, mark, sizeOf: (key) => sizeOfKey(index, key) });
+/** What is no object, such as the databases, counts as it is. */
+function usedBytes({ index }: GcSpace, marked: ReadonlySet<ObjectKey>, otherBytes: number): number {
+  let bytes = otherBytes;
+  for (const row of index.all()) if (isMarked(index, marked, row)) bytes += storedBytesAt(row.location);
+  return bytes;
 }
 
 function sizeOfKey(index: ObjectIndex, key: ObjectKey): number {
@@ -164,15 +172,21 @@ function countRows({ index }: GcSpace, plan: Plan, packs: ReadonlyMap<string, Pa
   return primary;
 }
 
-function planPack(plan: Plan, id: string, pack: PackState, minLiveShare: number): void {
-  if (pack.held) return;
-  const contentBytes = pack.sizeBytes - PACK_HEADER.length;
-  if (pack.live === 0) {
-    plan.emptyPacks.push(id);
-    plan.freedBytes += pack.sizeBytes;
-  } else if (pack.liveBytes < contentBytes * minLiveShare) {
+/** @param excessBytes by how much the store has to shrink: copying what lives costs time, so no more is copied than that takes. */
+function planPacks(plan: Plan, packs: ReadonlyMap<string, PackState>, excessBytes: number): void {
+  const mixed: { id: string; pack: PackState; liveShare: number }[] = [];
+  for (const [id, pack] of packs) {
+    if (pack.held) continue;
+    if (pack.live > 0) mixed.push({ id, pack, liveShare: pack.liveBytes / (pack.sizeBytes - PACK_HEADER.length) });
+    else {
+      plan.emptyPacks.push(id);
+      plan.freedBytes += pack.sizeBytes;
+    }
+  }
+  for (const { id, pack, liveShare } of mixed.sort((a, b) => a.liveShare - b.liveShare)) {
+    if (liveShare >= (plan.freedBytes < excessBytes ? MIN_LIVE_SHARE_ABOVE_CAP : MIN_LIVE_SHARE)) break;
     plan.thinPacks.push({ ...pack, id });
-    plan.freedBytes += contentBytes - pack.liveBytes;
+    plan.freedBytes += pack.sizeBytes - PACK_HEADER.length - pack.liveBytes;
   }
 }
 

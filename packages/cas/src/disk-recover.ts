@@ -1,10 +1,12 @@
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError, isErrno } from '@hyperdocker/base';
+import { storeWrite } from './errors.ts';
 import { readAt, syncPath, withFile } from './files.ts';
 import { locationOf } from './object-index.ts';
 import type { IndexRow, ObjectIndex } from './object-index.ts';
 import { PACK_HEADER, RECORD_HEADER_BYTES, scanRecords } from './pack-format.ts';
+import type { RecordHeader } from './pack-format.ts';
 import type { PromotedFiles } from './promoted-files.ts';
 import { decodeRecipe } from './recipe.ts';
 
@@ -22,6 +24,9 @@ interface RecoverySpace {
   hasLinks(row: IndexRow): boolean;
 }
 
+/** What a writer calls its packs. */
+const PACK_ID = /^[0-9a-f]{12}-[0-9a-f]{16}$/;
+
 interface Difference {
   /** In the index, and there is no such file. */
   lost: string[];
@@ -36,6 +41,7 @@ interface Difference {
  * Found recipes, trees and nodes of which a part was lost are left out, so that what the store has, it has whole.
  */
 export function recoverIndex(space: RecoverySpace): void {
+  if (!space.readOnly) removeEmptyPacks(space);
   const isNew = !space.index.isComplete;
   const { lost, shrunk, grown } = comparePacks(space, isNew);
   const lostAny = lost.length > 0 || shrunk.length > 0;
@@ -70,6 +76,24 @@ function comparePacks({ index, packsDir, heldPacks }: RecoverySpace, isNew: bool
   return difference;
 }
 
+/** What a writer that was killed made, and never wrote to. */
+function removeEmptyPacks({ packsDir, index, heldPacks }: RecoverySpace): void {
+  const known = index.packs();
+  const empty = [...packLengths(packsDir)].flatMap(([pack, length]) => (length <= PACK_HEADER.length && PACK_ID.test(pack) && !known.has(pack) ? [pack] : []));
+  if (empty.length === 0) return;
+  // Its writer holds a pack before it makes the file, and until the last byte: what is not held and still empty stays so.
+  const held = heldPacks();
+  for (const pack of empty) {
+    const path = join(packsDir, `${pack}.pack`);
+    if (held.has(pack) || (statSync(path, { throwIfNoEntry: false })?.size ?? Infinity) > PACK_HEADER.length) continue;
+    try {
+      rmSync(path, { force: true });
+    } catch (error) {
+      throw storeWrite(path, error);
+    }
+  }
+}
+
 /** What is no pack, or one of a later version, is left alone. */
 function isPack(path: string): boolean {
   return withFile(path, (fd) => readAt(fd, 0, PACK_HEADER.length)).equals(PACK_HEADER);
@@ -84,8 +108,13 @@ function scanPacks({ packsDir, index, readOnly }: RecoverySpace, grown: Differen
     if (!readOnly) syncPath(path);
     const bytes = readFileSync(path);
     index.update((edit) => {
-      for (const row of scanRows(pack, bytes, from)) {
-        if (edit.add(row) && row.kind !== 'blob') found.push(row);
+      let end = from;
+      for (const { offset, header } of scanRecords(bytes, from)) {
+        // A write that a crash cut short, with a part of it that arrived behind: nobody was promised what is missing.
+        if (offset > end) edit.addGap(pack, { start: end, stop: offset });
+        end = offset + RECORD_HEADER_BYTES + header.storedBytes;
+        const row = rowOf(pack, bytes, offset, header);
+        if (row !== undefined && edit.add(row) && row.kind !== 'blob') found.push(row);
       }
       edit.setScanned(pack, bytes.length);
     });
@@ -94,16 +123,13 @@ function scanPacks({ packsDir, index, readOnly }: RecoverySpace, grown: Differen
   return found;
 }
 
-function* scanRows(pack: string, bytes: Buffer, from: number): Generator<IndexRow> {
-  for (const { offset, header } of scanRecords(bytes, from)) {
-    const { kind, digest } = header;
-    if (kind !== 'recipe') yield { kind, digest, location: locationOf(pack, offset, header) };
-    else {
-      const start = offset + RECORD_HEADER_BYTES;
-      const recipe = decodeRecipe(digest, bytes.subarray(start, start + header.storedBytes));
-      if (recipe !== undefined) yield { kind, digest, location: locationOf(pack, offset, header, recipe.sizeBytes) };
-    }
-  }
+/** Undefined: a recipe that is none. */
+function rowOf(pack: string, bytes: Buffer, offset: number, header: RecordHeader): IndexRow | undefined {
+  const { kind, digest, storedBytes } = header;
+  if (kind !== 'recipe') return { kind, digest, location: locationOf(pack, offset, header) };
+  const start = offset + RECORD_HEADER_BYTES;
+  const recipe = decodeRecipe(digest, bytes.subarray(start, start + storedBytes));
+  return recipe === undefined ? undefined : { kind, digest, location: locationOf(pack, offset, header, recipe.sizeBytes) };
 }
 
 /** Files that hold what no pack does: those of a store of format 1, and copies that have outlived their pack. */

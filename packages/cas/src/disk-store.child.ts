@@ -8,6 +8,7 @@ import { TreeBuilder } from './tree-builder.ts';
 
 /** The other process of disk-store.test.ts: `<dir> fill:<name> | lease | gc | commit`. */
 const [dir, mode] = process.argv.slice(2) as [string, string];
+const COMMITS_BETWEEN_GC = 3;
 const store = openStore(dir, { nodeLinks: testNodeLinks });
 const tell = (line: string | number): void => void process.stdout.write(`${line}\n`);
 
@@ -35,7 +36,7 @@ function collect(storeDir: string): void {
   });
 }
 
-/** Small and large blobs and a tree a commit; tells its number once the ref has moved. */
+/** Small and large blobs and a tree a commit; tells its number once the ref has moved. Collects garbage now and then. */
 function commitForEver(into: Store): void {
   const head = into.getRef('head');
   for (let number = (head === undefined ? 0 : into.reflog('head').length) + 1; ; number++) {
@@ -47,6 +48,7 @@ function commitForEver(into: Store): void {
     for (let i = 0; i < 20; i++) add(`small/${i}`, sampleBytes(100 + number * 20 + i));
     into.setRef('head', { kind: 'tree', digest: builder.finish() });
     tell(number);
+    if (number % COMMITS_BETWEEN_GC === 0) into.gc();
   }
 }
 

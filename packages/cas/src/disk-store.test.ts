@@ -4,18 +4,26 @@ import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { DatabaseSync } from 'node:sqlite';
 import { after, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { threadId } from 'node:worker_threads';
+import { processStartTime } from '@hyperdocker/base';
 import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
 import { chunkingConformance, removed, sampleBytes, sampleGraph, storeConformance, testNodeLinks } from './conformance.ts';
 import type { Store } from './contract.ts';
 import { PROMOTE_BYTES } from './blobs.ts';
 import { openStore, rebuildIndex } from './disk-store.ts';
+import { ownProcess } from './process-id.ts';
+import { RefStore } from './ref-store.ts';
 import { walkTree } from './tree-ops.ts';
 
+/** How often the writer is killed. */
+const KILL_ROUNDS = Number(process.env['HD_KILL_ROUNDS'] ?? 30);
 const root = mkdtempSync(join(tmpdir(), 'hd-store-'));
 after(() => rmSync(root, { recursive: true, force: true }));
 let count = 0;
@@ -284,16 +292,67 @@ test('leases and refs wait while another process collects; the lock of a killed 
   assert.equal(store.setRef('r', { kind: 'blob', digest }), true);
 });
 
+test('a row of this thread that it does not hold is in nobody\'s way, and goes', () => {
+  const dir = newDir();
+  const rows = (): unknown[] => {
+    using refs = new DatabaseSync(join(dir, 'refs.sqlite'));
+    return refs.prepare('SELECT what FROM holders').all();
+  };
+  {
+    using store = open(dir);
+    using refs = new DatabaseSync(join(dir, 'refs.sqlite'));
+    const { pid, startTicks } = ownProcess();
+    refs.prepare('INSERT INTO holders (role, pid, start_ticks, what, thread) VALUES (?, ?, ?, ?, ?)').run('lease', pid, startTicks, 'could not be removed', threadId);
+    store.gc({ waitMs: 0 });
+    refs.prepare("UPDATE holders SET role = 'gc'").run();
+    assert(store.setRef('r', { kind: 'blob', digest: store.putBlob(Buffer.from('here')) }));
+    assert.equal(rows().length, 2, 'and a pack');
+  }
+  open(dir)[Symbol.dispose]();
+  assert.deepEqual(rows(), []);
+});
+
+test('a claim that could not be committed is none: whoever gets its number keeps it', () => {
+  const dir = newDir();
+  using store = open(dir);
+  using refs = new DatabaseSync(join(dir, 'refs.sqlite'));
+  // A commit fails where a deferred foreign key points nowhere.
+  refs.exec(`CREATE TABLE owners (id INTEGER PRIMARY KEY); CREATE TABLE owned (id INTEGER REFERENCES owners (id) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TRIGGER fail AFTER INSERT ON holders BEGIN INSERT INTO owned VALUES (1); END;`);
+  assert.throws(() => store.lease('in vain'), { code: 'STORE_WRITE' });
+  refs.exec('DROP TRIGGER fail');
+  refs.prepare("INSERT INTO holders (role, pid, start_ticks, what) VALUES ('lease', 1, ?, 'of another process')").run(processStartTime(1)!);
+  assert.throws(() => store.gc({ waitMs: 0 }), { code: 'STORE_BUSY' });
+  store[Symbol.dispose]();
+  assert.equal(refs.prepare('SELECT count(*) AS count FROM holders').get()!['count'], 1);
+});
+
+test('a pack that nobody wrote to goes at the next open, unless its writer lives', () => {
+  const dir = newDir();
+  open(dir)[Symbol.dispose]();
+  const paths = ['0'.repeat(12), '1'.repeat(12), '2'.repeat(12)].map((time) => join(dir, 'packs', `${time}-${'0'.repeat(16)}.pack`));
+  paths.forEach((path, i) => writeFileSync(path, i === 0 ? '' : 'HDPACK\0\x01'));
+  const refs = new RefStore(join(dir, 'refs.sqlite'), { readOnly: false });
+  refs.holdPack(basename(paths[2]!, '.pack'));
+  open(dir)[Symbol.dispose]();
+  assert.deepEqual(files(dir, '.pack'), paths.slice(2));
+  refs.close();
+  open(dir)[Symbol.dispose]();
+  assert.deepEqual(files(dir, '.pack'), []);
+});
+
 test('kill -9 at any moment leaves a whole store with every ref that was told', async (t) => {
   const dir = newDir();
   let told = 0;
-  for (let round = 0; round < 30; round++) {
+  for (let round = 0; round < KILL_ROUNDS; round++) {
     const child = new Child(dir, 'commit');
-    // Other moments each round: after some commits, and then somewhere inside the next.
-    for (let i = 0; i <= round % 4; i++) told = Number(await child.line());
-    if (round % 2 === 1) await new Promise((resolve) => setImmediate(resolve));
+    // Other moments each round: after some commits and then somewhere inside the next, or while the store is opened and put right.
+    if (round % 5 === 4) await delay(((round * 7) % 40) * 5);
+    else for (let i = 0; i <= round % 4; i++) told = Number(await child.line());
+    if (round % 2 === 1) await delay(round % 16);
     await child.kill();
     using store = open(dir);
+    assert.deepEqual(files(dir, '.pack').filter((path) => statSync(path).size <= 8), [], `empty packs, round ${round}`);
     assert.deepEqual(store.fsck().problems, [], `round ${round}`);
     const { target } = store.getRef('head')!;
     const reached = Number(store.getBlob(store.getTree(target.digest as TreeDigest).flatMap((entry) => (entry.name === 'number' && entry.kind === 'file' ? [entry.digest] : []))[0]!));
@@ -301,7 +360,7 @@ test('kill -9 at any moment leaves a whole store with every ref that was told', 
     assert.equal(files(join(dir, 'tmp')).length, 0);
     if (round % 10 === 9) store.gc();
   }
-  t.diagnostic(`${told} commits`);
+  t.diagnostic(`${KILL_ROUNDS} rounds, ${told} commits`);
 });
 
 test('a store of a later version is refused', () => {

@@ -7,11 +7,11 @@ import { checkStore } from './disk-fsck.ts';
 import { collectGarbage } from './disk-gc.ts';
 import { recoverIndex } from './disk-recover.ts';
 import { storeStats } from './disk-stats.ts';
-import { objectMissing, sqliteCode, storeWrite } from './errors.ts';
+import { objectMissing } from './errors.ts';
 import { Chunker, PROFILES } from './fastcdc.ts';
 import type { ChunkingProfile } from './fastcdc.ts';
 import { Lru } from './lru.ts';
-import type { IndexEdit, IndexRow, Location, ObjectIndex } from './object-index.ts';
+import type { IndexRow, Location, ObjectIndex } from './object-index.ts';
 import { OwnPacks } from './own-packs.ts';
 import { PackReader } from './pack-reader.ts';
 import { PackedObjects } from './packed-objects.ts';
@@ -229,7 +229,7 @@ class DiskStore implements Store {
         index: this.#index,
         refs: this.#refs,
         files: this.#files,
-        mark: (roots, marked, onMark) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked, onMark),
+        mark: (roots, marked, onMark) => markReachable(this.#reachable, roots, this.#nodeLinks, marked, onMark).missing,
         copyRecords: (rows) => this.#objects.copyRecords(rows),
         closePacks: () => this.#ownPacks.closeAll(),
         forgetPack: (pack) => this.#packReader.forget(pack),
@@ -312,7 +312,7 @@ class DiskStore implements Store {
     using _lease = this.#refs.takeLease('rebuild of the index');
     if (this.#index.damage() !== undefined) this.#remakeIndex();
     else {
-      this.#updateIndex((edit) => edit.clear());
+      this.#index.update((edit) => edit.clear());
       this.#recover({ filesArePrimary: false });
     }
     const { blobs, recipes, others } = this.#index.totals();
@@ -372,7 +372,7 @@ class DiskStore implements Store {
   }
 
   #flushObjects(): void {
-    this.#objects.flush((change) => this.#updateIndex(change));
+    this.#objects.flush((change) => this.#index.update(change));
   }
 
   #put(kind: 'tree' | 'node', digest: string, bytes: Uint8Array): string {
@@ -382,14 +382,6 @@ class DiskStore implements Store {
       this.#objects.append(kind, digest, bytes);
     }
     return digest;
-  }
-
-  #updateIndex(change: (edit: IndexEdit) => void): void {
-    try {
-      this.#index.update(change);
-    } catch (error) {
-      throw sqliteCode(error) === undefined ? error : storeWrite(join(this.#dir, 'index.sqlite'), error);
-    }
   }
 
   #recover({ filesArePrimary }: { filesArePrimary: boolean }): void {

@@ -14,6 +14,15 @@ export function objectCorrupt(kind: ObjectKind, digest: string, where: string, c
   });
 }
 
+/** A root of gc of which a part is lost. */
+export function storeIncomplete(ref: string, problem: string, cause?: unknown): HdError {
+  return new HdError('STORE_INCOMPLETE', `${ref} is not whole, so nothing was removed: ${problem}`, {
+    hint: 'run `hd cas fsck --repair`, which may still find it; what stays lost is given up with `hd cas gc --drop-lost`, and made again by the next build',
+    details: { ref },
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
 export function fileChanged(path: string | Buffer): HdError {
   return new HdError('FILE_CHANGED', `${path.toString()} changed while it was read`, { hint: 'try again once nothing writes to it' });
 }
@@ -22,7 +31,9 @@ export function storeBusy(holder: string): HdError {
   return new HdError('STORE_BUSY', `the store is in use: ${holder}`, { hint: 'try again when it has ended', details: { holder } });
 }
 
+/** What is told already stays as it is. */
 export function storeWrite(what: string, cause: unknown): HdError {
+  if (cause instanceof HdError) return cause;
   const full = isErrno(cause, 'ENOSPC', 'EDQUOT') || sqliteCode(cause) === 13;
   const readOnly = isErrno(cause, 'EROFS', 'EACCES', 'EPERM') || sqliteCode(cause) === 8;
   return new HdError('STORE_WRITE', `cannot write ${what}: ${full ? 'the disk is full' : readOnly ? 'the store is read-only' : describeError(cause)}`, {

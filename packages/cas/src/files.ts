@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, fsyncSync, openSync, readSync } from 'node:fs';
 import { hasher } from '@hyperdocker/base';
-import { fileChanged } from './errors.ts';
+import { fileChanged, storeWrite } from './errors.ts';
 
 /** Files larger than this pass through memory in pieces of it. */
 export const BLOCK_BYTES = 1 << 20;
@@ -44,9 +44,13 @@ export function hashFile(fd: number, size: number): string {
   }
 }
 
-/** A file or a directory. */
+/** A file or a directory. @throws HdError STORE_WRITE */
 export function syncPath(path: string): void {
-  withFile(path, fsyncSync);
+  try {
+    withFile(path, fsyncSync);
+  } catch (error) {
+    throw storeWrite(path, error);
+  }
 }
 
 export function withFile<T>(path: string | Buffer, use: (fd: number) => T): T {

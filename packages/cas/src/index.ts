@@ -2,6 +2,7 @@ export * from './contract.ts';
 export { PROMOTE_BYTES } from './blobs.ts';
 export { openStore, rebuildIndex } from './disk-store.ts';
 export type { OpenOptions } from './disk-store.ts';
+export { diskUsage as storeBytes } from './disk-usage.ts';
 export { Chunker, PROFILES } from './fastcdc.ts';
 export type { CdcParameters, ChunkingProfile } from './fastcdc.ts';
 export { openMemoryStore } from './memory-store.ts';

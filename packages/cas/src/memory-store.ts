@@ -3,6 +3,7 @@ import type { BlobDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import type { BlobWriter, FsckResult, GcOptions, GcResult, NodeLinks, PutFile, Ref, RefName, RefTarget, Store, StoreStats, Tree } from './contract.ts';
 import { objectMissing, storeBusy } from './errors.ts';
 import { readWhole } from './files.ts';
+import { markKept } from './gc-roots.ts';
 import { markReachable, objectKey } from './reach.ts';
 import type { ObjectKey, ObjectKind, Reachable } from './reach.ts';
 import { decodeTree, encodeTree } from './tree-codec.ts';
@@ -152,11 +153,22 @@ class MemoryStore implements Store {
   gc(options: GcOptions = {}): GcResult {
     for (const { why } of this.#leases) throw storeBusy(`${why} (this process)`);
     const youngerThanMs = Date.now() - (options.graceMs ?? 0);
-    const young = [...this.#objects.values()].filter(({ putAtMs }) => putAtMs > youngerThanMs);
-    const roots = [...this.#refs.values()].map((ref) => ref.target);
     const marked = new Set<ObjectKey>();
-    markReachable(this.#reachable, [...roots, ...this.#pins, ...(options.extraRoots ?? []), ...young], this.#nodeLinks, marked);
-    const result: GcResult = { manifestsRemoved: 0, chunksRemoved: 0, bytesFreed: 0, demoted: 0, evicted: [], storedBytes: 0 };
+    const sizeOf = (key: ObjectKey): number => this.#objects.get(key)?.bytes.length ?? 0;
+    const evicted = markKept(
+      {
+        mark: (roots, into, onMark) => markReachable(this.#reachable, roots, this.#nodeLinks, into, onMark).missing,
+        pins: [...this.#pins].map((target) => ({ name: 'a pin', target })),
+        refs: this.listRefs(),
+        others: () => [...(options.extraRoots ?? []), ...[...this.#objects.values()].filter(({ putAtMs }) => putAtMs > youngerThanMs)],
+        sizeOf,
+        usedBytes: () => [...marked].reduce((sum, key) => sum + sizeOf(key), 0),
+      },
+      options,
+      marked,
+    );
+    if (options.dryRun !== true) for (const name of [...(options.dropRefs ?? []), ...evicted.flatMap(({ refs = [] }) => refs)]) this.#refs.delete(name);
+    const result: GcResult = { manifestsRemoved: 0, chunksRemoved: 0, bytesFreed: 0, demoted: 0, evicted: evicted.map(({ name }) => name), storedBytes: 0 };
     for (const [key, { kind, bytes }] of this.#objects) {
       if (marked.has(key)) {
         result.storedBytes += bytes.length;

@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { StatementSync } from 'node:sqlite';
 import { assert, describeError } from '@hyperdocker/base';
-import { sqliteCode } from './errors.ts';
+import { sqliteCode, storeWrite } from './errors.ts';
 import { RECORD_HEADER_BYTES, kindCode, kindOfCode } from './pack-format.ts';
 import type { Codec, RecordHeader, RecordKind } from './pack-format.ts';
 import type { ObjectKind } from './reach.ts';
@@ -19,6 +19,8 @@ export interface IndexRow {
 export interface BlobRow extends IndexRow {
   kind: 'blob' | 'recipe';
 }
+/** Bytes of a pack, `start` included and `stop` not. */
+export interface ByteRange { start: number; stop: number }
 export interface IndexTotals {
   /** Whole blobs and chunks: how many, their bytes, and those of their payloads. */
   blobs: number;
@@ -43,6 +45,8 @@ const SCHEMA = `
   ) WITHOUT ROWID;
   CREATE TABLE packs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, scanned INTEGER NOT NULL);
 `;
+/** Came later, and is no reason to make an index again. */
+const GAPS_SCHEMA = 'CREATE TABLE IF NOT EXISTS gaps (pack INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL)';
 const BUSY_TIMEOUT_MS = 30_000;
 /** A file with a larger part of free pages is written again. */
 const MAX_FREE_SHARE = 0.25;
@@ -149,10 +153,12 @@ export class ObjectIndex {
     return path === null ? 0 : ['', '-wal', '-shm'].reduce((sum, suffix) => sum + (statSync(`${path}${suffix}`, { throwIfNoEntry: false })?.size ?? 0), 0);
   }
 
-  /** Gives space back to the file system, as far as other processes let it. */
+  /** Gives space back to the file system, as far as other processes let it. @throws HdError STORE_WRITE */
   compact(): void {
-    if (this.#pragma('freelist_count') > this.#pragma('page_count') * MAX_FREE_SHARE) this.#db.exec('VACUUM');
-    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    this.#writing(() => {
+      if (this.#pragma('freelist_count') > this.#pragma('page_count') * MAX_FREE_SHARE) this.#db.exec('VACUUM');
+      this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    });
   }
 
   /** What is wrong with the file, or with rows that no writer can have made; undefined where nothing is. */
@@ -174,6 +180,12 @@ export class ObjectIndex {
     return new Map(rows.map(({ id, scanned }) => [id, scanned]));
   }
 
+  /** Parts of a pack between records that were no whole record when it was scanned. */
+  gaps(pack: string): ByteRange[] {
+    if (!this.#hasGaps()) return [];
+    return this.#db.prepare('SELECT start, stop FROM gaps JOIN packs ON packs.number = gaps.pack WHERE id = ?').all(pack) as unknown as ByteRange[];
+  }
+
   totals(): IndexTotals {
     const sums = this.#db
       .prepare('SELECT kind, count(*) AS count, sum(raw) AS raw, sum(coalesce(stored, raw)) AS stored FROM objects GROUP BY kind')
@@ -187,16 +199,9 @@ export class ObjectIndex {
     return totals;
   }
 
-  /** One transaction: all of `change` or nothing. */
+  /** One transaction: all of `change` or nothing. @throws HdError STORE_WRITE */
   update(change: (edit: IndexEdit) => void): void {
-    this.#db.exec('BEGIN IMMEDIATE');
-    try {
-      change(new IndexEdit(this.#db));
-      this.#db.exec('COMMIT');
-    } catch (error) {
-      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      throw error;
-    }
+    this.#writing(() => this.#transaction(() => change(new IndexEdit(this.#db))));
   }
 
   close(): void {
@@ -241,16 +246,36 @@ export class ObjectIndex {
 
   /** Where there are none, or those of another version. Other processes may have the index open. */
   #makeTables(): void {
-    if ([INDEX_VERSION, UNFINISHED].includes(this.#version())) return;
+    if ([INDEX_VERSION, UNFINISHED].includes(this.#version())) {
+      if (!this.#hasGaps()) this.#db.exec(GAPS_SCHEMA);
+      return;
+    }
+    this.#transaction(() => {
+      if ([INDEX_VERSION, UNFINISHED].includes(this.#version())) return;
+      this.#db.exec(`DROP TABLE IF EXISTS objects; DROP TABLE IF EXISTS packs; DROP TABLE IF EXISTS gaps; ${SCHEMA} ${GAPS_SCHEMA}; PRAGMA user_version = ${UNFINISHED}`);
+    });
+  }
+
+  #hasGaps(): boolean {
+    return this.#db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'gaps'").get() !== undefined;
+  }
+
+  #transaction(change: () => void): void {
     this.#db.exec('BEGIN IMMEDIATE');
     try {
-      if (![INDEX_VERSION, UNFINISHED].includes(this.#version())) {
-        this.#db.exec(`DROP TABLE IF EXISTS objects; DROP TABLE IF EXISTS packs; ${SCHEMA} PRAGMA user_version = ${UNFINISHED}`);
-      }
+      change();
       this.#db.exec('COMMIT');
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
+    }
+  }
+
+  #writing(change: () => void): void {
+    try {
+      change();
+    } catch (error) {
+      throw sqliteCode(error) === undefined ? error : storeWrite(this.#db.location() ?? 'the index', error);
     }
   }
 }
@@ -292,9 +317,15 @@ export class IndexEdit {
     this.#db.prepare('UPDATE packs SET scanned = ? WHERE number = ?').run(length, this.#number(pack));
   }
 
+  /** See `ObjectIndex.gaps`. */
+  addGap(pack: string, { start, stop }: ByteRange): void {
+    this.#db.prepare('INSERT INTO gaps VALUES (?, ?, ?)').run(this.#number(pack), start, stop);
+  }
+
   /** Forgets a pack with all objects that are still said to be in it. */
   removePack(pack: string): void {
     const number = this.#number(pack);
+    this.#db.prepare('DELETE FROM gaps WHERE pack = ?').run(number);
     this.#db.prepare('DELETE FROM objects WHERE pack = ?').run(number);
     this.#db.prepare('DELETE FROM packs WHERE number = ?').run(number);
     this.#numbers.delete(pack);
@@ -308,7 +339,7 @@ export class IndexEdit {
 
   /** Forgets everything; it is not complete then. */
   clear(): void {
-    this.#db.exec(`DELETE FROM objects; DELETE FROM packs; PRAGMA user_version = ${UNFINISHED}`);
+    this.#db.exec(`DELETE FROM objects; DELETE FROM packs; DELETE FROM gaps; PRAGMA user_version = ${UNFINISHED}`);
     this.#numbers.clear();
   }
 

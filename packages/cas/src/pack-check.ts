@@ -1,6 +1,6 @@
 import { hasher } from '@hyperdocker/base';
 import { locationOf } from './object-index.ts';
-import type { IndexRow, Location } from './object-index.ts';
+import type { ByteRange, IndexRow, Location } from './object-index.ts';
 import { PACK_HEADER, RECORD_HEADER_BYTES, decodePayload, scanRecords } from './pack-format.ts';
 import type { RecordHeader, RecordKind } from './pack-format.ts';
 import { decodeRecipe } from './recipe.ts';
@@ -25,30 +25,32 @@ export interface PackCheck {
 
 /**
  * Compares the bytes of a pack with what the index has of it. Every byte belongs to the pack's header or to a record, and each record has a checksum over all of
- * itself. Only what comes after the last record that a row claims may be something else: writes that were never synced, of which a power cut leaves any part.
+ * itself. Something else may be only what comes after the last record that a row claims, and in `knownGaps`, between records that were found after a crash: writes that were
+ * never synced, of which a power cut leaves any part.
  */
-export function checkPack(bytes: Buffer, rows: readonly IndexRow[]): PackCheck {
+export function checkPack(bytes: Buffer, rows: readonly IndexRow[], knownGaps: readonly ByteRange[] = []): PackCheck {
   const result: PackCheck = { records: [], damaged: [], wrong: [], stray: [], hasGap: false };
   if (rows.length > 0 && !bytes.subarray(0, PACK_HEADER.length).equals(PACK_HEADER)) {
     result.hasGap = true;
     result.stray.push('its header is damaged');
   }
-  const gaps: { start: number; end: number }[] = [];
+  const gaps: ByteRange[] = [];
   let end = Math.min(PACK_HEADER.length, bytes.length);
   for (const { offset, header } of scanRecords(bytes, end)) {
-    if (offset > end) gaps.push({ start: end, end: offset });
+    if (offset > end) gaps.push({ start: end, stop: offset });
     end = offset + RECORD_HEADER_BYTES + header.storedBytes;
     const place = placeOf(bytes, offset, header);
-    if (place === undefined) gaps.push({ start: offset, end });
+    if (place === undefined) gaps.push({ start: offset, stop: end });
     else result.records.push({ kind: header.kind, digest: header.digest, place });
   }
-  if (end < bytes.length) gaps.push({ start: end, end: bytes.length });
+  if (end < bytes.length) gaps.push({ start: end, stop: bytes.length });
   result.hasGap ||= gaps.length > 0;
   compareRows(result, rows);
   const lastClaimed = rows.reduce((last, { location }) => (location.place === 'pack' ? Math.max(last, location.offset) : last), -1);
-  for (const { start, end: stop } of gaps) {
+  for (const { start, stop } of gaps) {
     const isClaimed = rows.some(({ location }) => location.place === 'pack' && location.offset >= start && location.offset < stop);
-    if (!isClaimed && start < lastClaimed) result.stray.push(`bytes ${start} to ${stop} are damaged`);
+    const isKnown = knownGaps.some((gap) => gap.start <= start && gap.stop >= stop);
+    if (!isClaimed && !isKnown && start < lastClaimed) result.stray.push(`bytes ${start} to ${stop} are damaged`);
   }
   return result;
 }

@@ -1,8 +1,9 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { HdError } from '@hyperdocker/base';
 import { storeWrite } from './errors.ts';
 import { fillFrom } from './files.ts';
-import { PACK_HEADER } from './pack-format.ts';
+import { PACK_HEADER, RECORD_HEADER_BYTES, scanRecords } from './pack-format.ts';
 
 /** Small records are gathered into one write. */
 const BUFFER_BYTES = 1 << 20;
@@ -18,7 +19,10 @@ export class PackWriter {
   #buffered: Buffer[] = [];
   #bufferedBytes = 0;
   #writtenBytes = 0;
-  #synced = false;
+  /** On the disk for sure. */
+  #syncedBytes = 0;
+  /** A sync failed: the system may have forgotten what it did not bring to the disk, and would say of the next sync that all is well. */
+  #isDoubtful = false;
 
   /** @throws HdError STORE_WRITE */
   constructor(packsDir: string, id: string) {
@@ -60,7 +64,7 @@ export class PackWriter {
     if (this.#bufferedBytes === 0) return;
     const bytes = this.#buffered.length === 1 ? this.#buffered[0]! : Buffer.concat(this.#buffered);
     try {
-      for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd, bytes, done, bytes.length - done, this.#writtenBytes + done);
+      writeAll(this.#fd, bytes, this.#writtenBytes);
     } catch (error) {
       this.#buffered = [bytes];
       cutBack(this.#fd, this.#writtenBytes);
@@ -69,29 +73,46 @@ export class PackWriter {
     this.#writtenBytes += bytes.length;
     this.#buffered = [];
     this.#bufferedBytes = 0;
-    this.#synced = false;
   }
 
   /** @throws HdError STORE_WRITE */
   sync(): void {
     this.writeOut();
-    if (this.#synced) return;
+    if (this.#syncedBytes === this.#writtenBytes) return;
     try {
+      if (this.#isDoubtful) this.#writeAgain();
+      this.#isDoubtful = true;
       fsyncSync(this.#fd);
+      this.#isDoubtful = false;
     } catch (error) {
       throw storeWrite(this.#path, error);
     }
-    this.#synced = true;
+    this.#syncedBytes = this.#writtenBytes;
   }
 
   close(): void {
     closeSync(this.#fd);
   }
 
+  /** What is not on the disk for sure, as it can still be read. */
+  #writeAgain(): void {
+    const from = Math.max(this.#syncedBytes, PACK_HEADER.length);
+    const records = Buffer.allocUnsafe(this.#writtenBytes - from);
+    let end = fillFrom(this.#fd, records, from) === records.length ? 0 : -1;
+    for (const { offset, header } of scanRecords(records, 0)) if (offset === end) end += RECORD_HEADER_BYTES + header.storedBytes;
+    if (end !== records.length) throw new HdError('STORE_WRITE', `the disk has lost what was written to ${this.#path}`, { hint: 'check the disk; what was not flushed must be put again' });
+    const bytes = this.#syncedBytes === 0 ? Buffer.concat([PACK_HEADER, records]) : records;
+    writeAll(this.#fd, bytes, this.#syncedBytes);
+  }
+
   #push(bytes: Buffer): void {
     this.#buffered.push(bytes);
     this.#bufferedBytes += bytes.length;
   }
+}
+
+function writeAll(fd: number, bytes: Buffer, offset: number): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
 }
 
 /** Takes a partial write off again. Where even that fails, the checksums of the records tell later readers. */

@@ -71,7 +71,7 @@ export class PromotedFiles {
         if (Date.now() - atimeMs > USE_RESOLUTION_MS) futimesSync(fd, Date.now() / 1000, mtimeMs / 1000);
       });
     } catch (error) {
-      if (!isErrno(error, 'ENOENT', 'EROFS', 'EPERM', 'EACCES')) throw error;
+      if (!isErrno(error, 'ENOENT', 'EROFS', 'EPERM', 'EACCES', 'ENOSPC', 'EDQUOT', 'EIO')) throw error;
     }
   }
 
@@ -92,16 +92,18 @@ export class PromotedFiles {
       });
       this.#remember(digest, fact.text);
     } catch (error) {
-      rmSync(temporary, { force: true });
+      removeIfPossible(temporary);
       throw error;
     } finally {
       if (fd !== undefined) closeSync(fd);
     }
   }
 
+  /** @throws HdError STORE_WRITE */
   remove(digest: string): void {
     this.#verified.delete(digest);
-    rmSync(this.path(digest), { force: true });
+    const path = this.path(digest);
+    writing(path, () => rmSync(path, { force: true }));
   }
 
   /** All of them. */
@@ -115,11 +117,12 @@ export class PromotedFiles {
     }
   }
 
-  /** Temporary files of ended processes go. */
+  /** Temporary files of ended processes go. @throws HdError STORE_WRITE */
   removeAbandoned(): void {
     for (const name of readNames(this.#temporaryDir)) {
       const [pid, startTicks] = name.split('-');
-      if (!isAlive({ pid: Number(pid), startTicks: startTicks ?? '' })) rmSync(join(this.#temporaryDir, name), { force: true });
+      const path = join(this.#temporaryDir, name);
+      if (!isAlive({ pid: Number(pid), startTicks: startTicks ?? '' })) writing(path, () => rmSync(path, { force: true }));
     }
   }
 
@@ -156,6 +159,15 @@ export class PromotedFiles {
 function factOf(fd: number): { text: string; sizeBytes: number } {
   const { ino, mtimeNs, size } = fstatSync(fd, { bigint: true });
   return { text: `${ino} ${mtimeNs} ${size}`, sizeBytes: Number(size) };
+}
+
+/** Where it cannot be removed now, a later open does it. */
+function removeIfPossible(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    return;
+  }
 }
 
 function writing<T>(path: string, write: () => T): T {

@@ -80,13 +80,14 @@ export function markWithinCap(space: {
   maxBytes: number;
   usedBytes: number;
   marked: Set<ObjectKey>;
-  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark: (key: ObjectKey) => void): void;
+  /** Adds what the group reaches to `marked`. */
+  mark(group: RootGroup, onMark: (key: ObjectKey) => void): void;
   sizeOf(key: ObjectKey): number;
 }): RootGroup[] {
   let usedBytes = space.usedBytes;
   for (const [at, group] of space.groups.entries()) {
     const added: ObjectKey[] = [];
-    space.mark(group.roots, space.marked, (key) => {
+    space.mark(group, (key) => {
       added.push(key);
       usedBytes += space.sizeOf(key);
     });

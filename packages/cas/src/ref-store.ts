@@ -1,5 +1,6 @@
 import { realpathSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
+import { threadId } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
 import { describeError } from '@hyperdocker/base';
 import type { Ref, RefName, RefTarget } from './contract.ts';
@@ -10,8 +11,10 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS refs (name TEXT PRIMARY KEY, kind TEXT NOT NULL, digest TEXT NOT NULL, at_ms INTEGER NOT NULL, crc INTEGER) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS reflog (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL, at_ms INTEGER NOT NULL, crc INTEGER);
   CREATE INDEX IF NOT EXISTS reflog_by_name ON reflog (name, id);
-  CREATE TABLE IF NOT EXISTS holders (id INTEGER PRIMARY KEY AUTOINCREMENT, role TEXT NOT NULL, pid INTEGER NOT NULL, start_ticks TEXT NOT NULL, what TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS holders (id INTEGER PRIMARY KEY AUTOINCREMENT, role TEXT NOT NULL, pid INTEGER NOT NULL, start_ticks TEXT NOT NULL, what TEXT NOT NULL, thread INTEGER);
 `;
+/** Which files of earlier versions lack. */
+const ADDED_COLUMNS = [['refs', 'crc'], ['reflog', 'crc'], ['holders', 'thread']] as const;
 const BUSY_TIMEOUT_MS = 30_000;
 /** Entries of the reflog kept for each ref. */
 const REFLOG_ENTRIES = 1000;
@@ -46,11 +49,14 @@ interface Holder {
   pid: number;
   start_ticks: string;
   what: string;
+  /** Its number in the process. Null in rows of the first version. */
+  thread?: number | null;
 }
+interface Held extends Disposable { id: number }
 
 /**
- * Leases and collections of this thread, by file and id. What this very thread holds cannot end while it waits: waiting would be for ever. (A worker thread has
- * a set of its own.)
+ * All that this thread holds, by file and id. Of its own rows this is the truth, not the table: on a bad disk a row may outlive what it stands for. And what this very
+ * thread holds cannot end while it waits: waiting would be for ever. (A worker thread has a set of its own.)
  */
 const ownHolders = new Set<string>();
 
@@ -62,7 +68,9 @@ export class RefStore {
   readonly #db: DatabaseSync;
   readonly #synchronous: 'FULL' | 'NORMAL';
   readonly #file: string;
-  readonly #held = new Set<Disposable>();
+  readonly #held = new Set<Held>();
+  /** Of the transaction that is running: void if it fails. */
+  #unsure: Held[] = [];
   /** Rows of what this store no longer holds, and could not remove. */
   readonly #ended = new Set<number>();
 
@@ -72,10 +80,10 @@ export class RefStore {
     this.#synchronous = options.strict === true ? 'FULL' : 'NORMAL';
     try {
       if (!options.readOnly) this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${this.#synchronous}; ${SCHEMA}`);
-      if (!options.readOnly) this.#addChecksums();
+      if (!options.readOnly) this.#addColumns();
       // Tells now, not at the first use, whether it can be read.
       this.#db.prepare('SELECT 1 FROM refs').get();
-      this.#file = options.readOnly || path === ':memory:' ? '' : realpathSync(path);
+      this.#file = path === ':memory:' ? '' : realpathSync(path);
     } catch (error) {
       this.#db.close();
       throw error;
@@ -185,12 +193,10 @@ export class RefStore {
     return this.#durably(() => this.#once('garbage collection', 'gc-wanted', inTheWay, () => this.#hold('gc', 'garbage collection'), waitMs));
   }
 
-  /** Rows of ended processes go. */
+  /** Rows of ended processes go, and those that this thread could not remove when it should have. */
   forgetDead(): void {
     this.#transaction('holders', () => {
-      for (const { id, pid, start_ticks: startTicks } of this.#holders()) {
-        if (!isAlive({ pid, startTicks })) this.#db.prepare('DELETE FROM holders WHERE id = ?').run(id);
-      }
+      for (const holder of this.#holders()) if (!this.#isHeld(holder)) this.#db.prepare('DELETE FROM holders WHERE id = ?').run(holder.id);
     });
   }
 
@@ -223,23 +229,28 @@ export class RefStore {
     return found;
   }
 
-  #hold(role: Role, what: string): Disposable & { id: number } {
+  /** In a transaction; void if that fails. */
+  #hold(role: Role, what: string): Held {
     const { pid, startTicks } = ownProcess();
-    const { lastInsertRowid } = this.#db.prepare('INSERT INTO holders (role, pid, start_ticks, what) VALUES (?, ?, ?, ?)').run(role, pid, startTicks, what);
-    const id = Number(lastInsertRowid);
-    const key = this.#ownKey(id);
-    const held = {
-      id,
+    const { lastInsertRowid } = this.#db.prepare('INSERT INTO holders (role, pid, start_ticks, what, thread) VALUES (?, ?, ?, ?, ?)').run(role, pid, startTicks, what, threadId);
+    const held: Held = {
+      id: Number(lastInsertRowid),
       [Symbol.dispose]: () => {
-        if (!this.#held.delete(held)) return;
-        ownHolders.delete(key);
-        this.#ended.add(id);
+        if (!this.#forget(held)) return;
+        this.#ended.add(held.id);
         this.#removeEnded();
       },
     };
     this.#held.add(held);
-    ownHolders.add(key);
+    this.#unsure.push(held);
+    ownHolders.add(this.#ownKey(held.id));
     return held;
+  }
+
+  /** @returns was it held? */
+  #forget(held: Held): boolean {
+    if (!this.#held.delete(held)) return false;
+    return ownHolders.delete(this.#ownKey(held.id));
   }
 
   /** The end of a claim is no place to fail: a row that cannot be removed now goes before the next change, or with the process. */
@@ -259,12 +270,15 @@ export class RefStore {
     this.#db.prepare('INSERT OR REPLACE INTO refs (name, kind, digest, at_ms, crc) VALUES (?, ?, ?, ?, ?)').run(row.name, row.kind, row.digest, row.at_ms, checksumOf(row));
   }
 
-  /** Files of the first version have none. */
-  #addChecksums(): void {
-    for (const table of ['refs', 'reflog']) {
-      const columns = this.#db.prepare('SELECT name FROM pragma_table_info(?)').all(table) as { name: string }[];
-      if (!columns.some(({ name }) => name === 'crc')) this.#db.exec(`ALTER TABLE ${table} ADD COLUMN crc INTEGER`);
-    }
+  #addColumns(): void {
+    if (this.#missingColumns().length === 0) return;
+    this.#transaction('refs', () => {
+      for (const [table, column] of this.#missingColumns()) this.#db.exec(`ALTER TABLE ${table} ADD COLUMN ${column} INTEGER`);
+    });
+  }
+
+  #missingColumns(): (typeof ADDED_COLUMNS)[number][] {
+    return ADDED_COLUMNS.filter(([table, column]) => this.#db.prepare('SELECT 1 FROM pragma_table_info(?) WHERE name = ?').get(table, column) === undefined);
   }
 
   #rows(query: string): RefRow[] {
@@ -311,7 +325,12 @@ export class RefStore {
   }
 
   #living(role?: Role): Holder[] {
-    return this.#holders().filter((holder) => (role === undefined || holder.role === role) && isAlive({ pid: holder.pid, startTicks: holder.start_ticks }));
+    return this.#holders().filter((holder) => (role === undefined || holder.role === role) && this.#isHeld(holder));
+  }
+
+  #isHeld(holder: Holder): boolean {
+    if (isOwn(holder) && holder.thread === threadId) return ownHolders.has(this.#ownKey(holder.id));
+    return isAlive({ pid: holder.pid, startTicks: holder.start_ticks });
   }
 
   /** Who collects, or repairs, may write. */
@@ -330,7 +349,7 @@ export class RefStore {
    */
   #once<T>(what: string, role: 'waiting' | 'gc-wanted', inTheWay: (holders: Holder[], ticket: number) => Holder | undefined, change: () => T, waitMs = GC_WAIT_MS): T {
     const deadline = Date.now() + waitMs;
-    let ticket: { id: number } & Disposable | undefined;
+    let ticket: Held | undefined;
     try {
       for (;;) {
         const outcome = this.#transaction(what, () => {
@@ -362,12 +381,15 @@ export class RefStore {
 
   #transaction<T>(what: string, change: () => T): T {
     this.#removeEnded();
+    this.#unsure = [];
     try {
       this.#db.exec('BEGIN IMMEDIATE');
       const result = change();
       this.#db.exec('COMMIT');
       return result;
     } catch (error) {
+      // Others may be given their numbers now.
+      for (const held of this.#unsure) this.#forget(held);
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error instanceof Error && 'errcode' in error ? storeWrite(what, error) : error;
     }

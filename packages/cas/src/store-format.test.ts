@@ -10,6 +10,7 @@ import { hasher } from '@hyperdocker/base';
 import type { BlobDigest, ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { sampleBytes } from './conformance.ts';
 import { openStore, rebuildIndex } from './disk-store.ts';
+import type { OpenOptions } from './disk-store.ts';
 import { encodeTree } from './tree-codec.ts';
 
 interface Vectors {
@@ -271,6 +272,30 @@ test('a pack whose end was never written, as after a power cut, keeps what was',
     assert.deepEqual(store.fsck().problems, []);
   }
 });
+
+test('a write of which a power cut left the beginning and the end: what is whole counts, what is not is no damage', () => {
+  const torn = Buffer.concat([blobRecord(two).subarray(0, 60), Buffer.alloc(500)]);
+  const pack = packOf(blobRecord(one), torn, blobRecord(whole));
+  const dir = storeDir({ 'a.pack': pack });
+  for (const isNew of [true, false]) {
+    using store = openStore(dir);
+    assert.deepEqual([one, two, whole].map((blob) => store.hasBlob(blobDigest(blob))), [true, false, true], `a new index: ${isNew}`);
+    assert.deepEqual(store.fsck().problems, [], `a new index: ${isNew}`);
+  }
+  assert.deepEqual(openAndCheck(dir, { readOnly: true }), []);
+  // The same bytes are damage where they were whole before, even without a row.
+  const before = packOf(blobRecord(one), blobRecord(two), blobRecord(one), blobRecord(whole));
+  const other = storeDir({ 'a.pack': before });
+  openAndCheck(other, {});
+  const copy = packOf(blobRecord(one), blobRecord(two)).length;
+  writeFileSync(join(other, 'packs', 'a.pack'), before.with(copy + 60, before[copy + 60]! ^ 1));
+  assert.match(openAndCheck(other, {}).join(), /bytes \d+ to \d+ are damaged/);
+});
+
+function openAndCheck(dir: string, options: OpenOptions): string[] {
+  using store = openStore(dir, options);
+  return store.fsck().problems.map(({ problem }) => problem);
+}
 
 test('a flipped bit anywhere in a chunk or a recipe is not served', () => {
   const records = [blobRecord(one), blobRecord(two), recipeRecord(recipePayload(wholeDigest, twoChunks))];

@@ -43,7 +43,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'no-cache': { type: 'boolean', help: 'run every build step, also those whose results are known' },
       'dry-run': { type: 'boolean', help: 'only say which steps would run, and why' },
     },
-    examples: [['hd build', 'run the steps that have to run'], ['hd build --json', 'one line of JSON for each event']],
+    examples: [['hd build', 'run the steps that have to run'], ['hd build --dry-run', 'which these are, and why'], ['hd build --json', 'one line of JSON for each event']],
     load: () => import('./commands/build.ts'),
   },
   {
@@ -120,20 +120,29 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/diff.ts'),
   },
   {
-    name: 'cas stats', group: 'Graph and store', summary: 'Show what the content-addressed store holds.', usage: '', takes: [0, 0], flags: {},
-    examples: [['hd cas stats', '']],
+    name: 'cas stats', group: 'Graph and store', summary: 'Show what the content-addressed store holds, and for whom.', usage: '', takes: [0, 0],
+    flags: { explain: { type: 'boolean', help: 'tell what each chunking profile would cost; reads everything' } },
+    examples: [['hd cas stats', ''], ['hd cas stats --explain', 'what another way of cutting large files would take']],
     load: () => import('./commands/cas-stats.ts'),
   },
   {
     name: 'cas gc', group: 'Graph and store', summary: 'Remove from the store what no environment, image or recent build result needs.', usage: '', takes: [0, 0],
-    flags: { 'dry-run': { type: 'boolean', help: 'only say what would go' } },
-    examples: [['hd cas gc --dry-run', ''], ['hd cas gc', '']],
+    flags: {
+      'dry-run': { type: 'boolean', help: 'only say what would go' },
+      max: { type: 'text', value: 'SIZE', help: 'how large the store may be; what was used longest ago goes first (default: HD_STORE_MAX, else 20GB or a tenth of the disk)' },
+      'drop-lost': { type: 'boolean', help: 'give up what is no longer whole, where a repair could not help' },
+    },
+    examples: [['hd cas gc --dry-run', ''], ['hd cas gc', ''], ['hd cas gc --max 5GB', 'down to 5 GB; environments that run never go']],
     load: () => import('./commands/cas-gc.ts'),
   },
   {
     name: 'cas fsck', group: 'Graph and store', summary: 'Check every object of the store.', usage: '', takes: [0, 0],
-    flags: { 'rebuild-index': { type: 'boolean', help: 'make the index again from the objects first' } },
-    examples: [['hd cas fsck', ''], ['hd cas fsck --rebuild-index', '']],
+    flags: {
+      repair: { type: 'boolean', help: 'put right what can be: from another copy, or from the files of the projects' },
+      'rebuild-index': { type: 'boolean', help: 'make the index again from the objects first' },
+      sample: { type: 'text', value: 'N%', help: 'read only so many of the objects, chosen at random' },
+    },
+    examples: [['hd cas fsck', ''], ['hd cas fsck --repair', ''], ['hd cas fsck --sample 5%', 'every day'], ['hd cas fsck --rebuild-index', '']],
     load: () => import('./commands/cas-fsck.ts'),
   },
   {

@@ -7,7 +7,7 @@ import { makePaint } from './terminal.ts';
 
 const specText = '[environment]\nname = "demo"\n\n[build]\nsteps = [\n  "pip install -r requirements.txt",\n]\n';
 const step: StepId = { index: 1, total: 2, command: 'pip install -r requirements.txt', line: 6 };
-const built: BuiltEvent = { type: 'built', name: 'flask-demo', root: 'a1b2c3d4e5f6'.padEnd(64, '0'), ms: 1.2, files: 4, bytes: 1843, services: ['web'], ran: 0, cached: 2, hashed: 1 };
+const built: BuiltEvent = { type: 'built', name: 'flask-demo', root: 'a1b2c3d4e5f6'.padEnd(64, '0'), ms: 1.2, files: 4, bytes: 1843, services: ['web'], ran: 0, cached: 2, discarded: 0, hashed: 1 };
 
 function render(events: HdEvent[], options: Partial<EventRendererOptions> = {}): { out: string; err: string } {
   const plain = makePaint(false);
@@ -43,6 +43,12 @@ test('a first build has no changes to tell, and one without services names none'
   assert.equal(out, `Environment 'flask-demo' built in 1.2ms\nDAG root: ${built.root}\nFiles: 4 (1.8 KB)\n`);
 });
 
+test('the summary says how many runs ahead were thrown away', () => {
+  const summary = (discarded: number): string | undefined => render([{ ...built, ran: 2, cached: 0, discarded }]).out.split('\n')[3];
+  assert.equal(summary(1), 'Steps: 2 ran, 0 cached, 1 run ahead of its turn thrown away');
+  assert.equal(summary(2), 'Steps: 2 ran, 0 cached, 2 runs ahead of their turn thrown away');
+});
+
 test('a step that runs: its reason, its output in whole lines, its time', () => {
   const { out } = render([
     { type: 'step', status: 'running', step, reason: 'it has never run' },
@@ -59,23 +65,67 @@ test('a step that runs: its reason, its output in whole lines, its time', () => 
 `);
 });
 
-test('on a terminal, steps that run are shown in a region and leave their line and time', () => {
+/** A renderer for a terminal of 80 columns, and what its region shows at some width, without times. */
+function onTerminal(columns = 80): { show(event: HdEvent): string[]; region(columns: number): string[] } {
   const plain = makePaint(false);
-  const renderer = new EventRenderer({ services: [], specText, outPaint: plain, errPaint: plain, quiet: false, live: true });
-  const second = { ...step, index: 2, command: 'make' };
-  const show = (event: HdEvent): string[] => renderer.render(event).map(({ text }) => text);
-  const region = (columns: number): string[] => renderer.region(performance.now(), columns).map((line) => line.replace(/\d+\.\dms$/, 'T'));
+  const renderer = new EventRenderer({ services: [], specText, outPaint: plain, errPaint: plain, quiet: false, live: { columns: () => columns } });
+  return {
+    show: (event) => renderer.render(event).map(({ text }) => text),
+    region: (width) => renderer.region(performance.now(), width).map((line) => line.replace(/\d+\.\ds$/, 'T')),
+  };
+}
+const second: StepId = { ...step, index: 2, command: 'make' };
+
+test('on a terminal, steps that run are shown in a region and leave their line and time', () => {
+  const { show, region } = onTerminal();
   assert.deepEqual(show({ type: 'step', status: 'running', step, reason: 'it has never run' }), []);
+  assert.deepEqual(show({ type: 'step', status: 'ahead', step: second }), []);
   assert.deepEqual(show({ type: 'step-output', step, text: `${Array.from({ length: 9 }, (_, i) => `line ${i}`).join('\n')}\nhalf` }), []);
-  assert.deepEqual(region(80), ['[1/2] RUN pip install -r requirements.txt T', ...[3, 4, 5, 6, 7, 8].map((i) => `  | line ${i}`)]);
-  show({ type: 'step', status: 'running', step: second, reason: 'it has never run' });
-  show({ type: 'step-output', step: second, text: 'cc -c a.c\ncc -c b.c\nin colour \u001b[31mred\n' });
-  assert.deepEqual(region(80), ['[1/2] RUN pip install -r requirements.txt T', '  | line 7', '  | line 8', '[2/2] RUN make T', '  | cc -c b.c', '  | in colour red']);
+  assert.deepEqual(region(80), ['[1/2] RUN pip install -r requirements.txt T', ...[3, 4, 5, 6, 7, 8].map((i) => `  | line ${i}`), '[2/2] AHEAD make T']);
   assert(region(24).every((line) => line.length <= 24), region(24).join('\n'));
   assert.deepEqual(show({ type: 'step', status: 'ran', step, ms: 3200, facts: 10, volatile: [] }), ['[1/2] RUN pip install -r requirements.txt (hd.toml:6): it has never run', '[1/2] DONE 3.2s']);
+  show({ type: 'step', status: 'running', step: second, reason: 'it has never run' });
+  show({ type: 'step-output', step: second, text: 'cc -c a.c\ncc -c b.c\nin colour \u001b[31mred\n' });
   assert.deepEqual(region(80), ['[2/2] RUN make T', '  | cc -c a.c', '  | cc -c b.c', '  | in colour red']);
   assert.deepEqual(show({ type: 'step', status: 'failed', step: second, ms: 5, exitCode: 2, log: 'no rule\n' }).slice(0, 3), ['[2/2] RUN make (hd.toml:6): it has never run', '[2/2] FAILED with exit code 2 after 5.0ms', '  | no rule']);
   assert.deepEqual(region(80), []);
+});
+
+test('a run ahead that is thrown away leaves nothing on a terminal; elsewhere it is named if its turn had come', () => {
+  const { show, region } = onTerminal();
+  const events: HdEvent[] = [
+    { type: 'step', status: 'ahead', step: second },
+    { type: 'step', status: 'discarded', step: second },
+    { type: 'step', status: 'ahead', step: second },
+    { type: 'step', status: 'running', step: second, reason: 'it has never run' },
+    { type: 'step-output', step: second, text: 'in vain\n' },
+    { type: 'step', status: 'discarded', step: second },
+  ];
+  assert.deepEqual(events.flatMap(show), []);
+  assert.deepEqual(region(80), []);
+  assert.equal(render(events).out, '[2/2] RUN make (hd.toml:6): it has never run\n  | in vain\n[2/2] runs again: a step before it changed what it looks at\n');
+});
+
+test('the region is empty once a build has come to its end, whatever was still running', () => {
+  for (const end of [{ type: 'failed', error: { code: 'STEP_FAILED', message: 'it failed' } }, { type: 'stopped' }] satisfies HdEvent[]) {
+    const { show, region } = onTerminal();
+    show({ type: 'step', status: 'running', step, reason: 'it has never run' });
+    show(end);
+    assert.deepEqual(region(80), []);
+  }
+});
+
+test('lines with commands are kept within the terminal, by its columns and not by characters', () => {
+  const long = { ...step, command: `echo ${'long '.repeat(40)}` };
+  const { show, region } = onTerminal(60);
+  show({ type: 'step', status: 'running', step: long, reason: 'it has never run' });
+  show({ type: 'step-output', step: long, text: `${'漢字'.repeat(40)}\n${'é'.repeat(70)}\n${'e\u0301'.repeat(20)}\n${'🚀'.repeat(30)}\n` });
+  assert.deepEqual(region(30), ['[1/2] RUN echo long long… T', `  | ${'漢字'.repeat(6)}…`, `  | ${'é'.repeat(25)}…`, `  | ${'e\u0301'.repeat(20)}`, `  | ${'🚀'.repeat(12)}…`]);
+  const [heading = ''] = show({ type: 'step', status: 'ran', step: long, ms: 1, facts: 1, volatile: [] });
+  assert.match(heading, /^\[1\/2\] RUN echo long long long lon… \(hd\.toml:6\): it has never run$/);
+  assert.equal(onTerminal(60).show({ type: 'step', status: 'cached', step: long, facts: 1, savedMs: 1000 })[0]?.length, 59);
+  const [, , , , source = '', marks = ''] = show({ type: 'step', status: 'failed', step: { ...step, command: 'x' }, ms: 1, exitCode: 1, log: 'a\nb\n' });
+  assert(source.length <= 60 && marks.length <= 60);
 });
 
 test('a step that fails: the end of its log, and its place in hd.toml', () => {
@@ -85,12 +135,18 @@ test('a step that fails: the end of its log, and its place in hd.toml', () => {
     { type: 'stopped' },
   ]);
   assert.equal(out, '');
-  assert(err.startsWith('[1/2] FAILED with exit code 3 after 812ms\n  | line 10\n'));
+  assert(err.startsWith('[1/2] FAILED with exit code 3 after 812ms\n  … 10 lines before these\n  | line 10\n'));
   assert(err.endsWith(`  | line 29
 hd.toml:6:3: error: this step ended with exit code 3
 6 |   "pip install -r requirements.txt",
   |   ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
 `));
+});
+
+test('on a terminal, where its output was not printed before, a step that fails shows more of it', () => {
+  const log = Array.from({ length: 250 }, (_, i) => `line ${i}`).join('\n');
+  const lines = onTerminal().show({ type: 'step', status: 'failed', step, ms: 812, exitCode: 3, log });
+  assert.deepEqual(lines.slice(0, 3), ['[1/2] FAILED with exit code 3 after 812ms', '  … 50 lines before these', '  | line 50']);
 });
 
 test('a step of [dependencies] has no line to show', () => {

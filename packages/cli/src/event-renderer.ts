@@ -1,7 +1,7 @@
 import { unreachable } from '@hyperdocker/base';
 import type { BuiltEvent, ChangeSummary, FileChange, HdEvent, StepId } from '@hyperdocker/environment';
 import { renderDiagnostic } from '@hyperdocker/spec';
-import { formatBytes, formatCount, formatDuration, oneLine, plural } from './format.ts';
+import { displayWidth, fit, formatBytes, formatCount, formatDuration, oneLine, plural } from './format.ts';
 import { LogPrefix } from './log-prefix.ts';
 import { StepProgress } from './step-progress.ts';
 import type { Paint } from './terminal.ts';
@@ -21,8 +21,8 @@ export interface EventRendererOptions {
   errPaint: Paint;
   /** Leave out progress: only logs, warnings and errors remain. */
   quiet: boolean;
-  /** Steps that run are shown by `region`, in lines that go when they are done, instead of all that they print. */
-  live?: boolean;
+  /** Steps that run are shown by `region`, in lines that go when they are done, instead of all that they print. Other lines are kept from growing beyond the terminal. */
+  live?: { columns(): number };
   /** Nothing is going to be up: its beginning and end are not worth a line. */
   buildOnly?: boolean;
   /** Paths in the project that what is printed here goes to, as in `hd up > log`: telling of their changes would never end. */
@@ -31,6 +31,10 @@ export interface EventRendererOptions {
 
 const MAX_CHANGES = 100;
 const FAILED_STEP_LINES = 20;
+/** Where its output has not been printed before. */
+const FAILED_STEP_LINES_LIVE = 200;
+/** What a command is shown with at least, on a terminal however narrow. */
+const LEAST_COMMAND = 24;
 
 type ServiceEvent = Extract<HdEvent, { type: 'service' }>;
 type StepEvent = Extract<HdEvent, { type: 'step' }>;
@@ -43,6 +47,8 @@ export class EventRenderer {
   #savedMs = 0;
   #imageDetail: string | undefined;
   readonly #progress = new StepProgress();
+  /** Steps whose turn has come. */
+  readonly #begun = new Set<number>();
   /** By step, while it runs in the region: the line that says what it is and why it runs. */
   readonly #headings = new Map<number, Line>();
   /** Of each step's output: the end that is not a whole line yet. */
@@ -98,9 +104,11 @@ export class EventRenderer {
       case 'up':
         return this.#up(event);
       case 'failed':
+        this.#progress.clear();
         this.#hasFailed = true;
         return [];
       case 'stopped':
+        this.#progress.clear();
         return this.#hasFailed || this.#options.buildOnly === true ? [] : [stdout('Stopped.')];
       default:
         return unreachable(event);
@@ -126,29 +134,36 @@ export class EventRenderer {
   }
 
   #step(event: StepEvent): Line[] {
-    const { outPaint, live = false } = this.#options;
+    const { outPaint, live } = this.#options;
     const { step } = event;
-    const label = outPaint('bold', `[${step.index}/${step.total}]`);
+    const number = `[${step.index}/${step.total}]`;
+    const label = outPaint('bold', number);
     const heading = this.#headings.get(step.index);
-    if (event.status !== 'running') {
+    const hadBegun = this.#begun.has(step.index);
+    if (event.status !== 'running' && event.status !== 'ahead') {
       this.#progress.end(step);
       this.#headings.delete(step.index);
+      this.#begun.delete(step.index);
     }
     switch (event.status) {
+      case 'ahead':
+        if (live !== undefined) this.#progress.startAhead(step, performance.now());
+        return [];
       case 'running': {
-        const line = stdout(`${label} RUN ${oneLine(step.command)} (${placeOf(step)}): ${event.reason}`);
-        if (!live) return [line];
+        this.#begun.add(step.index);
+        const line = stdout(this.#named(step, `${number} RUN `, ` (${placeOf(step)}): ${event.reason}`).replace(number, () => label));
+        if (live === undefined) return [line];
         this.#headings.set(step.index, line);
         this.#progress.start(step, performance.now());
         return [];
       }
       case 'cached':
         this.#savedMs += event.savedMs;
-        return this.#isBuilt ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] CACHED ${oneLine(step.command)} (saved ${formatDuration(event.savedMs)})`))];
+        return this.#isBuilt ? [] : [stdout(outPaint('dim', this.#named(step, `${number} CACHED `, ` (saved ${formatDuration(event.savedMs)})`)))];
       case 'ran':
         return [...listed(heading), stdout(`${label} ${outPaint('green', 'DONE')} ${formatDuration(event.ms)}${remarks(event).length === 0 ? '' : outPaint('dim', ` (${remarks(event).join(', ')})`)}`)];
       case 'discarded':
-        return live ? [] : [stdout(outPaint('dim', `[${step.index}/${step.total}] runs again: a step before it changed what it looks at`))];
+        return live !== undefined || !hadBegun ? [] : [stdout(outPaint('dim', `${number} runs again: a step before it changed what it looks at`))];
       case 'failed':
         return [...listed(heading), ...this.#failedStep(event)];
       default:
@@ -156,14 +171,23 @@ export class EventRenderer {
     }
   }
 
+  /** A line with a step's command in it. On a terminal the command gets the room that is left, and some in any case. */
+  #named(step: StepId, before: string, after: string): string {
+    const { live } = this.#options;
+    const command = oneLine(step.command);
+    return `${before}${live === undefined ? command : fit(command, Math.max(LEAST_COMMAND, live.columns() - displayWidth(before + after) - 1))}${after}`;
+  }
+
   #failedStep({ step, ms, exitCode, log }: Extract<StepEvent, { status: 'failed' }>): Line[] {
-    const { errPaint, specText } = this.#options;
-    const tail = log.split(/\r?\n/).filter((line) => line.trim() !== '').slice(-FAILED_STEP_LINES);
+    const { errPaint, specText, live } = this.#options;
+    const lines = log.split(/\r?\n/).filter((line) => line.trim() !== '');
+    const tail = lines.slice(-(live === undefined ? FAILED_STEP_LINES : FAILED_STEP_LINES_LIVE));
     const head = `${errPaint('bold', `[${step.index}/${step.total}]`)} ${errPaint('red', 'FAILED')} with exit code ${exitCode} after ${formatDuration(ms)}`;
     return [
       stderr(head),
+      ...(tail.length === lines.length ? [] : [stderr(errPaint('dim', `  … ${plural(lines.length - tail.length, 'line')} before these`))]),
       ...tail.map((line) => stderr(`  | ${printable(lastState(line), errPaint.enabled)}`)),
-      ...(step.line === 0 ? [] : renderStepPlace(step, exitCode, specText, errPaint.enabled).split('\n').map(stderr)),
+      ...(step.line === 0 ? [] : renderStepPlace(step, exitCode, specText, { color: errPaint.enabled, ...(live === undefined ? {} : { columns: live.columns() }) }).split('\n').map(stderr)),
     ];
   }
 
@@ -180,9 +204,9 @@ export class EventRenderer {
   }
 
   #outputLine(step: StepId, text: string): Line[] {
-    const { outPaint, live = false } = this.#options;
+    const { outPaint, live } = this.#options;
     const line = lastState(text);
-    if (live) {
+    if (live !== undefined) {
       this.#progress.output(step, line);
       return [];
     }
@@ -198,11 +222,16 @@ export class EventRenderer {
       `DAG root: ${event.root}`,
       `Files: ${formatCount(event.files)} (${formatBytes(event.bytes)})${services}`,
     ];
-    if (event.ran + event.cached > 0) lines.push(`Steps: ${formatCount(event.ran)} ran, ${formatCount(event.cached)} cached${this.#savedMs > 0 ? ` (saved ${formatDuration(this.#savedMs)})` : ''}`);
+    if (event.ran + event.cached > 0) lines.push(this.#stepsText(event));
     this.#savedMs = 0;
     if (event.changes === undefined || event.summary === undefined) return lines;
     if (event.changes.length === 0) return [...lines, '', 'No changes since last build.', ''];
     return [...lines, '', 'Changes detected since last build:', ...changeLines(event.changes, outPaint), '', `  ${summaryText(event.summary)}`, ''];
+  }
+
+  #stepsText({ ran, cached, discarded }: BuiltEvent): string {
+    const saved = this.#savedMs > 0 ? ` (saved ${formatDuration(this.#savedMs)})` : '';
+    return `Steps: ${formatCount(ran)} ran, ${formatCount(cached)} cached${saved}${discarded === 0 ? '' : `, ${plural(discarded, 'run')} ahead of ${discarded === 1 ? 'its' : 'their'} turn thrown away`}`;
   }
 
   #change({ changes: all, ms, ran }: Extract<HdEvent, { type: 'change' }>): Line[] {
@@ -298,7 +327,7 @@ function exitText(code: number | undefined): string {
   return code === undefined ? 'it ended' : `exit ${code}`;
 }
 
-function renderStepPlace(step: StepId, exitCode: number, specText: string, color: boolean): string {
+function renderStepPlace(step: StepId, exitCode: number, specText: string, options: { color: boolean; columns?: number }): string {
   const source = specText.split(/\r?\n/)[step.line - 1] ?? '';
   const literal = JSON.stringify(step.command);
   const found = source.indexOf(literal);
@@ -306,7 +335,7 @@ function renderStepPlace(step: StepId, exitCode: number, specText: string, color
   const length = found === -1 ? source.trim().length : literal.length;
   return renderDiagnostic(
     { severity: 'error', code: 'INVALID_VALUE', message: `this step ended with exit code ${exitCode}`, line: step.line, column: start + 1, length: Math.max(1, length) },
-    'hd.toml', specText, { color },
+    'hd.toml', specText, options,
   );
 }
 

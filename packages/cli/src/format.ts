@@ -51,6 +51,40 @@ export function shorten(text: string, most: number): string {
   return chars.length <= most ? text : `${chars.slice(0, most - 1).join('')}…`;
 }
 
+/** `3.2s`, `2m05s`: of something that goes on. */
+export function formatElapsed(ms: number): string {
+  return ms < 59_950 ? `${(Math.max(0, ms) / 1000).toFixed(1)}s` : formatDuration(ms);
+}
+
+/** `shorten` by the columns that a terminal gives a text, not by its characters. */
+export function fit(text: string, columns: number): string {
+  if (displayWidth(text) <= columns) return text;
+  let width = 1;
+  const kept: string[] = [];
+  for (const char of text) {
+    width += charWidth(char);
+    if (width > columns) break;
+    kept.push(char);
+  }
+  return `${kept.join('')}…`;
+}
+
+/** How many columns a terminal gives a text without control characters. */
+export function displayWidth(text: string): number {
+  let width = 0;
+  for (const char of text) width += charWidth(char);
+  return width;
+}
+
+function charWidth(char: string): number {
+  if (char < '\u0300') return 1;
+  if (/[\p{Mark}\p{Cf}]/u.test(char)) return 0;
+  return WIDE.test(char) ? 2 : 1;
+}
+
+/** East Asian wide and full-width forms, and pictures. */
+const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1f000}-\u{1faff}\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u;
+
 export function shortDigest(digest: string): string {
   return digest.slice(0, 12);
 }

@@ -9,6 +9,7 @@ export interface LiveRegion extends Disposable {
 export interface LiveOutput {
   write(text: string): void;
   columns(): number;
+  rows(): number;
 }
 
 const UP_AND_CLEAR = (lines: number): string => `\r\u001b[${lines}A\u001b[J`;
@@ -26,7 +27,8 @@ export function openLiveRegion(output: LiveOutput, lines: (columns: number) => s
   };
   const draw = (): void => {
     // One column less: a full line makes some terminals wrap.
-    const now = lines(Math.max(10, output.columns() - 1));
+    // One row less: what has left the screen at its top cannot be drawn over.
+    const now = lines(Math.max(10, output.columns() - 1)).slice(0, Math.max(1, output.rows() - 1));
     if (now.length > 0) output.write(`${now.join('\n')}\n`);
     shown = now.length;
   };

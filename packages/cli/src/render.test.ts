@@ -38,6 +38,8 @@ test('errors say what happened, what to do, and what to exit with', () => {
   const error = new HdError('NOT_RUNNING', 'the environment is not running', { hint: 'start it with `hd up`', cause: new Error('no socket') });
   assert.deepEqual(renderError(error, plain, { debug: false }), { text: 'hd: the environment is not running\n  hint: start it with `hd up`\n', exitCode: 4 });
   assert.match(renderError(error, plain, { debug: true }).text, /cause: no socket/);
+  const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+  assert.match(renderError(full, plain, { debug: false }).text, /^hd: ENOSPC: no space left on device, write\n  hint: free some space.*\n$/);
   const bug = renderError(new TypeError('x is undefined'), plain, { debug: false });
   assert.equal(bug.exitCode, 1);
   assert.match(bug.text, /^hd: x is undefined\nTypeError: x is undefined\n[\s\S]*this is a bug/);

@@ -1,19 +1,24 @@
 import type { StepId } from '@hyperdocker/environment';
-import { formatDuration, oneLine, shorten } from './format.ts';
+import { displayWidth, fit, formatElapsed, oneLine } from './format.ts';
 import { printable } from './terminal.ts';
 
-/** Lines of output shown below a step that runs; fewer where several run. */
+/** Lines of output shown below the step that runs. */
 const TAIL_LINES = 6;
-const SHARED_TAIL_LINES = 2;
 
-interface Running { step: StepId; startedMs: number; tail: string[] }
+interface Running { step: StepId; startedMs: number; isAhead: boolean; tail: string[] }
 
-/** The steps that run now, each with the end of its output: what a terminal shows until they are done. */
+/** The steps that run now, and the end of the output of the one whose turn it is: what a terminal shows until they are done. */
 export class StepProgress {
   readonly #running = new Map<number, Running>();
 
+  /** Its turn has not come yet. */
+  startAhead(step: StepId, nowMs: number): void {
+    this.#running.set(step.index, { step, startedMs: nowMs, isAhead: true, tail: [] });
+  }
+
   start(step: StepId, nowMs: number): void {
-    this.#running.set(step.index, { step, startedMs: nowMs, tail: [] });
+    const startedMs = this.#running.get(step.index)?.startedMs ?? nowMs;
+    this.#running.set(step.index, { step, startedMs, isAhead: false, tail: [] });
   }
 
   output({ index }: StepId, line: string): void {
@@ -27,14 +32,17 @@ export class StepProgress {
     this.#running.delete(index);
   }
 
-  /** @param columns no line is longer */
+  clear(): void {
+    this.#running.clear();
+  }
+
+  /** In the order of the list. @param columns no line is wider */
   lines(nowMs: number, columns: number): string[] {
-    const tailLines = this.#running.size > 1 ? SHARED_TAIL_LINES : TAIL_LINES;
-    return [...this.#running.values()].flatMap(({ step, startedMs, tail }) => {
-      const time = formatDuration(Math.floor((nowMs - startedMs) / 100) * 100);
-      const head = `[${step.index}/${step.total}] RUN `;
-      const command = shorten(oneLine(step.command), Math.max(1, columns - head.length - time.length - 1));
-      return [shorten(`${head}${command} ${time}`, columns), ...tail.slice(-tailLines).map((line) => shorten(`  | ${printable(line).replaceAll('\t', ' ')}`, columns))];
+    return [...this.#running.values()].sort((a, b) => a.step.index - b.step.index).flatMap(({ step, startedMs, isAhead, tail }) => {
+      const time = formatElapsed(nowMs - startedMs);
+      const head = `[${step.index}/${step.total}] ${isAhead ? 'AHEAD' : 'RUN'} `;
+      const command = fit(oneLine(step.command), Math.max(1, columns - displayWidth(head) - time.length - 1));
+      return [fit(`${head}${command} ${time}`, columns), ...tail.map((line) => fit(`  | ${printable(line).replaceAll('\t', ' ')}`, columns))];
     });
   }
 }

@@ -58,7 +58,7 @@ export function processTerminal(mode: ColorMode, env: NodeJS.ProcessEnv): Termin
     err: (text) => write(process.stderr, text),
     outPaint: makePaint(wantsColor(mode, process.stdout.isTTY, env)),
     errPaint: makePaint(wantsColor(mode, process.stderr.isTTY, env)),
-    live: drawsOver(env) ? { write: (text) => write(process.stdout, text), columns: () => process.stdout.columns } : undefined,
+    live: drawsOver(env) ? { write: (text) => write(process.stdout, text), columns: () => process.stdout.columns, rows: () => process.stdout.rows } : undefined,
     isInteractive: process.stdin.isTTY && process.stdout.isTTY,
     closed: closed.signal,
   };

@@ -2,7 +2,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { ActionDigest, TreeDigest } from '@hyperdocker/base';
 import { isErrno } from '@hyperdocker/base';
 import type { ActionDefinition, DefinitionChange, MissReason } from '@hyperdocker/engine';
-import { askedWords, compareDefinitions } from '@hyperdocker/engine';
+import { Asked, askedWords, compareDefinitions, definitionKey } from '@hyperdocker/engine';
 import type { StepId } from './events.ts';
 
 /** Why a step had to run. */
@@ -10,6 +10,8 @@ export type RunReason =
   | MissReason
   /** It ran before in another form. */
   | { why: 'definition'; changes: DefinitionChange[] }
+  /** It ran in this form, and failed: nothing was recorded. */
+  | { why: 'failed' }
   /** `--no-cache` */
   | { why: 'asked' };
 
@@ -18,8 +20,10 @@ export interface StepRecord {
   step: StepId;
   definition: ActionDefinition;
   key: ActionDigest;
-  input: TreeDigest;
-  outcome: 'ran' | 'cached' | 'failed';
+  /** What it ran on or would have run on. Absent: it was not reached, in any build. */
+  input?: TreeDigest;
+  /** `not reached`: a step before it failed. Then the rest is of the build before, where it was in that. */
+  outcome: 'ran' | 'cached' | 'failed' | 'not reached';
   /** The last time that it ran in this environment. Absent: its result came from another one, or from a time before the record. */
   lastRun?: { atMs: number; durationMs: number; reason: RunReason };
 }
@@ -58,29 +62,45 @@ export function counterpart(previous: BuildRecord | undefined, { id, definition 
     ?? steps.find(({ step }) => step.index === id.index && (step.line === 0) === (id.line === 0));
 }
 
-/** A step that never ran in this form may have run in another one. */
-export function refineReason(reason: MissReason, before: StepRecord | undefined, definition: ActionDefinition): RunReason {
-  if (reason.why !== 'never-ran' || before === undefined) return reason;
-  const changes = compareDefinitions(before.definition, definition);
-  return changes.length === 0 ? reason : { why: 'definition', changes };
+/** What is left of a plan whose build came to its end before: what was known of those steps stays known. */
+export function unreached(plan: readonly { id: StepId; definition: ActionDefinition }[], reached: number, previous: BuildRecord | undefined): StepRecord[] {
+  return plan.slice(reached).map(({ id, definition }) => {
+    const key = definitionKey(definition);
+    return { ...(counterpart(previous, { id, definition }, key) ?? { definition, key }), step: id, outcome: 'not reached' };
+  });
 }
 
-/** Why a step runs, in words. */
-export function reasonText(reason: RunReason): string {
+/** A step of which no run in this form is recorded may have failed, or have run in another one. */
+export function refineReason(reason: RunReason, before: StepRecord | undefined, definition: ActionDefinition): RunReason {
+  if (reason.why !== 'never-ran' || before === undefined) return reason;
+  const changes = compareDefinitions(before.definition, definition);
+  if (changes.length > 0) return { why: 'definition', changes };
+  return before.outcome === 'failed' ? { why: 'failed' } : reason;
+}
+
+/** Why a step runs, in words; or why it ran, `then`. */
+export function reasonText(reason: RunReason, tense: 'now' | 'then' = 'now'): string {
   switch (reason.why) {
     case 'never-ran':
-      return 'it has never run';
+      return tense === 'now' ? 'it has never run' : 'it had never run before';
+    case 'failed':
+      return tense === 'now' ? 'it failed the last time' : 'it had failed the time before';
     case 'results-gone':
-      return 'its outputs are no longer in the store';
+      return `its outputs ${tense === 'now' ? 'are' : 'were'} no longer in the store`;
     case 'changed-unknown':
       return 'something that it looked at changed';
     case 'changed':
-      return `${askedWords(reason.asked)} /${reason.path} changed (${reason.before} → ${reason.after})${reason.by === undefined ? '' : `, which \`${reason.by}\` looked at`}`;
+      return `${changedWords(reason)} /${reason.path} changed (${reason.before} → ${reason.after})${reason.by === undefined ? '' : `, which \`${reason.by}\` looked at`}`;
     case 'definition':
       return reason.changes.map(changeText).join(', ');
     case 'asked':
       return 'you asked for it';
   }
+}
+
+/** Where a file is there as before, it is not its presence that changed. */
+function changedWords({ asked, before, after }: Extract<MissReason, { why: 'changed' }>): string {
+  return asked === Asked.stat && before !== 'absent' && after !== 'absent' ? 'the kind, size, mode or owner of' : askedWords(asked);
 }
 
 function changeText({ part, name, before, after }: DefinitionChange): string {

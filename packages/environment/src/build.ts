@@ -19,6 +19,9 @@ import { inTree } from './step-runner.ts';
 import { StepRuns } from './step-runs.ts';
 import type { WriteLease } from './write-lease.ts';
 
+/** Characters of a command in the message of an error. */
+const MESSAGE_COMMAND = 72;
+
 export interface BuildOptions {
   plan: Plan;
   /** The project's files with their times. */
@@ -38,7 +41,7 @@ export interface BuildOptions {
   noCache?: boolean;
   /** The record of the last build of this environment, for explanations. */
   previous?: BuildRecord | undefined;
-  /** What became of a step, in their order. */
+  /** What became of a step, in their order. Not of those after one that failed. */
   onStep?: (record: StepRecord) => void;
   /** Called once before the first step that has to run: it will take a while. */
   onFirstRun?: () => void;
@@ -49,6 +52,8 @@ export interface Build {
   tree: TreeDigest;
   ran: number;
   cached: number;
+  /** Runs ahead of their turn that were thrown away: what they had looked at was changed by a step before them. */
+  discarded: number;
   results: ActionResult[];
 }
 
@@ -62,10 +67,11 @@ export async function build(options: BuildOptions): Promise<Build> {
   const preparation: Preparation = { store, plan, projected: options.projected, envId, traced: context.fuse !== undefined };
   const prepare = (step: PlannedStep, tree: TreeDigest): PreparedStep => prepareStep(preparation, step, tree);
   let cached = 0;
+  let discarded = 0;
   let secrets: SecretValues | undefined;
   // Of all steps to come at once: one that would want for a secret is not found out after others have run for an hour.
   const allSecrets = (): SecretValues => (secrets ??= options.readSecrets(plan.steps.slice(cached).flatMap(({ definition }) => definition.secrets ?? [])));
-  await using runs = new StepRuns({ context, actions, steps: plan.steps, prepare, secrets: allSecrets, jobs, noCache, emit });
+  await using runs = new StepRuns({ context, actions, steps: plan.steps, prepare, secrets: allSecrets, jobs, noCache, emit, onDiscarded: () => discarded++ });
   let tree = layProject(store, plan, options.projected);
   const results: ActionResult[] = [];
   let ran = 0;
@@ -75,6 +81,7 @@ export async function build(options: BuildOptions): Promise<Build> {
     const found = noCache ? ({ kind: 'miss', reason: { why: 'asked' } } as const) : actions.find(prepared.key, prepared.input);
     if (found.kind === 'hit') {
       options.onStep?.(recordOf(options, prepared, 'cached'));
+      runs.drop(step.id);
       emit({ type: 'step', status: 'cached', step: step.id, facts: found.facts, savedMs: found.result.durationMs });
       results.push(found.result);
       cached++;
@@ -84,7 +91,7 @@ export async function build(options: BuildOptions): Promise<Build> {
     }
     tree = applyDelta(store, tree, results.at(-1)!.delta);
   }
-  return { tree, ran, cached, results };
+  return { tree, ran, cached, discarded, results };
 }
 
 async function runInTurn(options: BuildOptions, runs: StepRuns, prepared: PreparedStep, reason: RunReason, tree: TreeDigest): Promise<ActionResult> {
@@ -102,7 +109,7 @@ async function runInTurn(options: BuildOptions, runs: StepRuns, prepared: Prepar
 }
 
 function refine({ previous }: BuildOptions, { step, key, definition }: PreparedStep, reason: RunReason): RunReason {
-  return reason.why === 'asked' || reason.why === 'definition' ? reason : refineReason(reason, counterpart(previous, step, key), definition);
+  return refineReason(reason, counterpart(previous, step, key), definition);
 }
 
 function recordOf({ previous }: BuildOptions, { step, definition, key, input }: PreparedStep, outcome: StepRecord['outcome'], run?: { reason: RunReason; durationMs: number }): StepRecord {
@@ -144,10 +151,16 @@ export function layProject(store: Store, plan: Plan, projected: TreeDigest): Tre
 
 function stepFailed(step: StepId, exitCode: number): HdError {
   const where = step.line === 0 ? 'comes from [dependencies]' : `is at hd.toml:${step.line}`;
-  return new HdError('STEP_FAILED', `build step ${step.index} of ${step.total} ended with exit code ${exitCode}: ${step.command}`, {
+  return new HdError('STEP_FAILED', `build step ${step.index} of ${step.total} ended with exit code ${exitCode}: ${inShort(step.command)}`, {
     hint: `see its output above; it ${where}, and runs again with the next \`hd up\``,
     details: { line: step.line, exitCode, command: step.command },
   });
+}
+
+/** For a message: the whole command is in the details. */
+function inShort(command: string): string {
+  const line = command.trim().replace(/\s*\n\s*/g, ' ');
+  return line.length <= MESSAGE_COMMAND ? line : `${line.slice(0, MESSAGE_COMMAND - 1)}…`;
 }
 
 function secretLeaked(step: StepId, { command }: ActionDefinition, { id, path }: Leak): HdError {

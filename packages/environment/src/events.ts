@@ -4,11 +4,13 @@ import type { HdErrorJson } from '@hyperdocker/base';
 export type HdEvent =
   | { type: 'warning'; code: string; message: string }
   | { type: 'image'; status: 'cached' | 'fetching' | 'ready'; base: string; detail?: string; ms?: number }
+  /** It runs ahead of its turn, which may never come: `running` follows, or `discarded`. What it prints is told once its turn has come. */
+  | { type: 'step'; status: 'ahead'; step: StepId }
   | { type: 'step'; status: 'running'; step: StepId; reason: string }
   | { type: 'step'; status: 'cached'; step: StepId; facts: number; savedMs: number }
   | { type: 'step'; status: 'ran'; step: StepId; ms: number; facts: number; volatile: string[]; notPassed?: string[]; dropped?: DroppedOutputs }
   | { type: 'step'; status: 'failed'; step: StepId; ms: number; exitCode: number; log: string }
-  /** It was run ahead of its turn, on what turned out to be something else. It runs again; what it printed is void. */
+  /** It was run ahead of its turn, on what turned out to be something else. What it printed is void. If it has to run all the same, `running` follows. */
   | { type: 'step'; status: 'discarded'; step: StepId }
   | { type: 'step-output'; step: StepId; text: string }
   | BuiltEvent
@@ -46,6 +48,8 @@ export interface BuiltEvent {
   services: string[];
   ran: number;
   cached: number;
+  /** Runs ahead of their turn that were thrown away. */
+  discarded: number;
   /** Files read and hashed for this: the rest was known by their stat. */
   hashed: number;
   /** Against the last build of this environment; undefined for the first. */

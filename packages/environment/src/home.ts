@@ -56,6 +56,8 @@ export interface EnvPaths {
   socket: string;
   /** What a later process needs to find or clean up the supervisor. */
   stateFile: string;
+  /** Whose it is and when it was last used: stays when it is down. */
+  note: string;
   supervisorLog: string;
   /** What became of each step in the last build. */
   buildRecord: string;
@@ -80,6 +82,7 @@ export function envPaths(home: Home, project: Project): EnvPaths {
     dir,
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
+    note: join(dir, 'project.json'),
     supervisorLog: join(dir, 'supervisor.log'),
     buildRecord: join(dir, 'build.json'),
     statCache: join(dir, 'stat.cache'),

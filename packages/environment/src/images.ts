@@ -65,6 +65,11 @@ function cachedImage(store: Store, ref: string): Image | undefined {
   return store.hasTree(image.tree) ? image : undefined;
 }
 
+/** Beginning of the refs of a base image. */
+export function imageRefOf(text: string, options: Pick<ImageOptions, 'platform' | 'projectDir'>): string {
+  return imageRef(parseBase(text), options);
+}
+
 /** One cache entry for each source. Local files count with their size and time, so that a new archive is a new image. */
 function imageRef(base: Base, { platform, projectDir }: Pick<ImageOptions, 'platform' | 'projectDir'>): string {
   let local = '';

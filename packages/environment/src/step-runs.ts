@@ -22,6 +22,8 @@ export interface StepRunsOptions {
   /** Run also what the cache would answer. */
   noCache: boolean;
   emit: Emit;
+  /** A run ahead of its turn was of no use. */
+  onDiscarded?: () => void;
 }
 
 /**
@@ -40,6 +42,8 @@ export class StepRuns implements AsyncDisposable {
   readonly #running = new Map<number, StepRun>();
   /** Steps that were guessed wrong once are not run ahead again in this build. */
   readonly #misguessed = new Set<number>();
+  /** Runs that are coming to their end, unwanted. */
+  readonly #dropped: Promise<void>[] = [];
   /** The run whose outcome was given out last: it is recorded before the next one is asked for. */
   #taken: StepRun | undefined;
 
@@ -73,11 +77,20 @@ export class StepRuns implements AsyncDisposable {
     }
   }
 
+  /** It need not run: what it was run ahead on was not what there is now. */
+  drop({ index }: StepId): void {
+    const run = this.#running.get(index);
+    if (run === undefined) return;
+    this.#running.delete(index);
+    this.#dropped.push(run.end().then(() => run.release()));
+    this.#discard(run);
+  }
+
   /** Ends what was run ahead and is not wanted any more. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#running.values()].map((run) => run.end()));
-    for (const run of [...this.#running.values(), ...(this.#taken === undefined ? [] : [this.#taken])]) run.release();
-    this.#running.clear();
+    for (const run of this.#running.values()) this.drop(run.prepared.step.id);
+    await Promise.all(this.#dropped);
+    this.#taken?.release();
   }
 
   #start(prepared: PreparedStep, when: 'in turn' | 'ahead'): StepRun {
@@ -130,10 +143,15 @@ export class StepRuns implements AsyncDisposable {
   }
 
   #throwAway(run: StepRun): void {
-    const { id } = run.prepared.step;
-    this.#misguessed.add(id.index);
-    run.retract();
+    this.#misguessed.add(run.prepared.step.id.index);
+    this.#discard(run);
     run.release();
+  }
+
+  #discard(run: StepRun): void {
+    if (run.when === 'in turn') return;
+    this.#options.emit({ type: 'step', status: 'discarded', step: run.prepared.step.id });
+    this.#options.onDiscarded?.();
   }
 
   #lookAhead({ index }: StepId, tree: TreeDigest): void {
@@ -169,9 +187,10 @@ export class StepRuns implements AsyncDisposable {
   }
 }
 
-/** One container of one step, in its turn or ahead of it. Ahead of it, nothing is said of it. */
+/** One container of one step, in its turn or ahead of it. Ahead of it, nothing is said of it but that it runs. */
 class StepRun {
   readonly prepared: PreparedStep;
+  readonly when: 'in turn' | 'ahead';
   readonly outcome: Promise<StepOutcome>;
   readonly #emit: Emit;
   readonly #abort = new AbortController();
@@ -184,8 +203,10 @@ class StepRun {
 
   constructor(context: StepContext, prepared: PreparedStep, secrets: SecretValues, emit: Emit, when: 'in turn' | 'ahead') {
     this.prepared = prepared;
+    this.when = when;
     this.#emit = emit;
     const { definition, input, caches, step } = prepared;
+    if (when === 'ahead') emit({ type: 'step', status: 'ahead', step: step.id });
     const own = new Map([...secrets].filter(([id]) => definition.secrets?.some((use) => use.id === id)));
     const end = (): void => this.#abort.abort(context.signal.reason);
     context.signal.addEventListener('abort', end, { once: true });
@@ -215,11 +236,6 @@ class StepRun {
     this.#untold = undefined;
     this.#emit({ type: 'step', status: 'running', step: this.prepared.step.id, reason });
     for (const event of untold) this.#emit(event);
-  }
-
-  /** It was announced, and is going to run again: what it printed is void. */
-  retract(): void {
-    if (this.#untold === undefined) this.#emit({ type: 'step', status: 'discarded', step: this.prepared.step.id });
   }
 
   async end(): Promise<void> {

@@ -17,14 +17,15 @@ import { build } from './build.ts';
 import type { LaunchOptions } from './client.ts';
 import type { Build, BuildOptions } from './build.ts';
 import type { StepRecord } from './build-record.ts';
-import { readBuildRecord, writeBuildRecord } from './build-record.ts';
+import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts';
 import { applyEdits } from './edits.ts';
 import { EventLog } from './event-log.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
 import { envRef } from './home.ts';
-import { resolveImage } from './images.ts';
+import { imageRefOf, resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
 import { Ingest } from './ingest.ts';
+import { noteUse } from './known-environments.ts';
 import { LiveRoot } from './live-root.ts';
 import type { Passthrough } from './passthrough.ts';
 import { hostPassthrough } from './passthrough.ts';
@@ -38,6 +39,7 @@ import { ServiceSet } from './service-set.ts';
 import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
 import { exitUnlessAborted, inTree } from './step-runner.ts';
+import { StoreLimit } from './store-limit.ts';
 import { TreePin } from './tree-pin.ts';
 import { WriteLease } from './write-lease.ts';
 
@@ -83,6 +85,7 @@ export class Supervisor {
   readonly #runtimePath: string;
   readonly #passthrough: Passthrough;
   readonly #abort = new AbortController();
+  readonly #limit: StoreLimit;
   #fuse: FuseHost | undefined;
   #phase: Phase = 'building';
   #session: Session | undefined;
@@ -104,6 +107,7 @@ export class Supervisor {
     this.#actions = openActionCache(home.actionsFile, this.#store);
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
     this.#passthrough = hostPassthrough(options.hostEnv);
+    this.#limit = new StoreLimit({ home, env: options.hostEnv, emit: (event) => this.#emit(event), signal: this.#abort.signal });
   }
 
   get runtimePath(): string {
@@ -124,6 +128,8 @@ export class Supervisor {
       this.#phase = 'up';
     });
     if (this.#options.watch && !this.#options.buildOnly) this.#watch();
+    const kept = this.#keepLimit();
+    if (this.#options.buildOnly) await kept;
     // Outside the queue: while a service keeps crashing, edits must still come through.
     try {
       const failed = (await this.#session?.services?.start(this.#abort.signal)) ?? [];
@@ -197,6 +203,7 @@ export class Supervisor {
 
   async #end(): Promise<void> {
     await this.#stop();
+    noteUse(this.#options.paths, { project: this.#options.project.dir });
     await this.#fuse?.close();
     this.#runtime.close();
     this.#actions[Symbol.dispose]();
@@ -215,6 +222,7 @@ export class Supervisor {
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
     this.#imagePin.hold(image.tree);
+    noteUse(paths, { project: project.dir, image: imageRefOf(spec.environment.base, { projectDir: project.dir, platform: HOST_PLATFORM }) });
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base: spec.environment.base });
     const ingest = new Ingest({
       store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter: this.#filter(spec), statCacheFile: paths.statCache,
@@ -270,17 +278,18 @@ export class Supervisor {
   async #build(plan: Plan, ingested: Ingested, lease: WriteLease, options: Pick<BuildOptions, 'onFirstRun' | 'noCache'> = {}): Promise<Build> {
     const { jobs } = plan.spec.build;
     const { id, buildRecord } = this.#options.paths;
+    const previous = readBuildRecord(buildRecord);
     const steps: StepRecord[] = [];
     try {
       return await build({
         plan, projected: ingested.projected, context: this.#stepContext(plan), actions: this.#actions, lease, envId: id,
         readSecrets: (uses) => readSecrets(plan.spec.secrets, uses, this.#secretHost),
-        previous: readBuildRecord(buildRecord), onStep: (step) => void steps.push(step),
+        previous, onStep: (step) => void steps.push(step),
         emit: (event) => this.#emit(event), ...(jobs === undefined ? {} : { jobs }), ...options,
       });
     } finally {
       // Of a build that failed too: what it ran, and why, is asked for then most of all.
-      writeBuildRecord(buildRecord, plan.workdir, steps);
+      writeBuildRecord(buildRecord, plan.workdir, [...steps, ...unreached(plan.steps, steps.length, previous)]);
     }
   }
 
@@ -343,7 +352,13 @@ export class Supervisor {
     session.root = this.#commit(session.plan, ingested, built);
     this.#shownPin[Symbol.dispose]();
     this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
+    if (built.ran > 0) void this.#keepLimit();
     this.#restartConcerned(session, [...shown.filter(isFileChange).map(({ path }) => toText(path)), ...insideWorkdir(changes.filter(isFileChange), session.plan.workdir)]);
+  }
+
+  /** In the queue: edits wait for a collection there, not where they would stop everything else. */
+  #keepLimit(): Promise<void> {
+    return this.#enqueue(() => this.#limit.keep());
   }
 
   /** A readiness command, in a container of its own on the live root. */
@@ -423,7 +438,7 @@ export class Supervisor {
     const edits = previous === undefined ? undefined : [...diffTrees(this.#store, previous, ingested.source)];
     this.#emit({
       type: 'built', name: spec.environment.name, root, ms, files: ingested.files, bytes: ingested.bytes, services: spec.services.map(({ name }) => name),
-      ran: built.ran, cached: built.cached, hashed: ingested.hashed,
+      ran: built.ran, cached: built.cached, discarded: built.discarded, hashed: ingested.hashed,
       ...(edits === undefined ? {} : { changes: edits.filter(isFileChange).map(fileChange), summary: summarise(edits, ingested.files) }),
     });
   }

@@ -4,7 +4,7 @@ import type { ByteString } from '@hyperdocker/base';
 import { HdError, toText } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import type { FactCounts, RecordedRun } from '@hyperdocker/engine';
-import { Asked, askedWords, countFacts, nodeLinks, openActionCache } from '@hyperdocker/engine';
+import { Asked, askedWords, askerOf, countFacts, nodeLinks, openActionCache } from '@hyperdocker/engine';
 import { createMatcher } from '@hyperdocker/watch';
 import type { StepRecord } from './build-record.ts';
 import { readBuildRecord, reasonText } from './build-record.ts';
@@ -67,14 +67,14 @@ function withRuns<T>({ home, project, paths }: Place, use: (atMs: number, runs: 
   if (record === undefined || !existsSync(home.storeDir)) throw new HdError('NOT_BUILT', `${project.dir} has not been built yet`, { hint: 'run `hd up` or `hd build` first' });
   using store = openStore(home.storeDir, { nodeLinks, readOnly: true });
   using actions = openActionCache(home.actionsFile, store);
-  const runs = record.steps.map((step) => ({ record: step, run: step.outcome === 'failed' ? undefined : actions.recorded(step.key, step.input) }));
+  const runs = record.steps.map((step) => ({ record: step, run: step.outcome === 'failed' || step.outcome === 'not reached' || step.input === undefined ? undefined : actions.recorded(step.key, step.input) }));
   return use(record.atMs, runs, record.workdir);
 }
 
 function stepWhy({ step, outcome, lastRun }: StepRecord, run: RecordedRun | undefined): StepWhy {
   return {
     step, outcome,
-    ...(lastRun === undefined ? {} : { lastRun: { ...lastRun, why: reasonText(lastRun.reason) } }),
+    ...(lastRun === undefined ? {} : { lastRun: { ...lastRun, why: reasonText(lastRun.reason, 'then') } }),
     ...(run === undefined ? {} : { facts: countFacts(run.paths), savedMs: run.result.durationMs }),
     volatile: run?.result.volatile ?? [],
     notPassed: run?.result.notPassed ?? [],
@@ -87,7 +87,7 @@ function looksAt(run: RecordedRun, path: ByteString): FileLook['looks'] {
   return [[path, ~0] as const, [parent, Asked.listing] as const].flatMap(([at, mask]) => {
     const asked = (run.paths.get(at) ?? 0) & mask;
     if (asked === 0) return [];
-    const by = run.askers.get(at)?.find((asker) => asker.asked & asked)?.program;
+    const by = askerOf(run.askers, at, asked);
     return [{ at: `/${toText(at)}`, asked: askedWords(asked), ...(by === undefined ? {} : { by }) }];
   });
 }

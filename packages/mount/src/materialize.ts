@@ -16,7 +16,13 @@ export function materialize(store: Store, tree: TreeDigest, cacheDir: string, st
   const partial = `${target}.${process.pid}.partial`;
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true, mode: 0o755 });
-  materializeInto(store, partial, layOut(store, '' as ByteString, tree), storeDir === undefined ? undefined : { storeDir, tree });
+  try {
+    materializeInto(store, partial, layOut(store, '' as ByteString, tree), storeDir === undefined ? undefined : { storeDir, tree });
+  } catch (error) {
+    // What could be read is no part of anything, and may be what fills the disk.
+    rmSync(partial, { recursive: true, force: true });
+    throw error;
+  }
   chmodSync(partial, 0o755); // whatever the umask is
   sys().setTimes(partial, FIXED_MTIME_NS, FIXED_MTIME_NS);
   try {

@@ -1,6 +1,7 @@
 import type { Diagnostic } from './diagnostic.ts';
 
 const MAX_EXCERPT = 160;
+const LEAST_EXCERPT = 20;
 
 /**
  * A diagnostic for a terminal, without a final newline:
@@ -9,13 +10,16 @@ const MAX_EXCERPT = 160;
  *     12 | prot = 3000
  *        | ~~~~
  *        = did you mean "port"?
+ *
+ * @param columns the line of the file and what is below it are kept within as many
  */
-export function renderDiagnostic(diagnostic: Diagnostic, fileName: string, text: string, { color = false }: { color?: boolean } = {}): string {
+export function renderDiagnostic(diagnostic: Diagnostic, fileName: string, text: string, { color = false, columns = Infinity }: { color?: boolean; columns?: number } = {}): string {
   const { severity, line, column, message, hint } = diagnostic;
   const paint = color ? styles[severity] : plain;
   const gutter = String(line);
   const margin = ' '.repeat(gutter.length);
-  const { excerpt, squiggle } = excerptOf(text.split(/\r?\n/)[line - 1] ?? '', column, diagnostic.length);
+  const room = Math.max(LEAST_EXCERPT, Math.min(MAX_EXCERPT, columns - gutter.length - 6));
+  const { excerpt, squiggle } = excerptOf(text.split(/\r?\n/)[line - 1] ?? '', column, diagnostic.length, room);
   return [
     `${paint.bold(`${fileName}:${line}:${column}:`)} ${paint.accent(`${severity}:`)} ${visible(message)}`,
     `${paint.faint(`${gutter} |`)} ${excerpt}`,
@@ -25,9 +29,9 @@ export function renderDiagnostic(diagnostic: Diagnostic, fileName: string, text:
 }
 
 /** The part of a line around the column, and what goes below it. Tabs stay, so that both lines have the same width. */
-function excerptOf(line: string, column: number, length: number) {
-  const start = line.length <= MAX_EXCERPT ? 0 : Math.max(0, Math.min(column - 1 - MAX_EXCERPT / 4, line.length - MAX_EXCERPT));
-  const end = Math.min(line.length, start + MAX_EXCERPT);
+function excerptOf(line: string, column: number, length: number, room: number) {
+  const start = line.length <= room ? 0 : Math.max(0, Math.min(column - 1 - Math.floor(room / 4), line.length - room));
+  const end = Math.min(line.length, start + room);
   const indent = line.slice(start, column - 1).replace(/[^\t]/g, ' ');
   const marks = '~'.repeat(Math.max(1, Math.min(length, end - (column - 1))));
   const [before, after] = [start > 0 ? '…' : '', end < line.length ? '…' : ''];

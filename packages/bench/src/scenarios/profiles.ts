@@ -28,7 +28,7 @@ const POLICIES: Policy[] = [
 ];
 
 export const profileScenarios: Scenario[] = CORPORA.map((corpus) => ({
-  name: `chunking.profiles.${corpus.name}`,
+  name: `profiles.${corpus.name}`,
   rounds: 1,
   what: `${corpus.what}. Timed: read, cut, hash and compress (zstd 3) all versions, one thread, nothing written; restic: \`backup\` of each, to the disk, on all cores. The table says what all versions take, and in brackets what each adds`,
   open: (workshop) => profiles(workshop, corpus),

@@ -20,16 +20,16 @@ export async function run(invocation: Invocation): Promise<number> {
 
 /** What `hd build --dry-run --json` prints. */
 function toDocument(result: DryRun): object {
-  if (result.kind === 'image missing') return { schema: 'hd.plan/1', will_run: result.steps, may_run: 0, image_missing: result.base, steps: [] };
-  const steps = result.predictions.map((prediction) => ({ ...prediction.step, outcome: prediction.outcome, reason: reasonOf(prediction) }));
-  return { schema: 'hd.plan/1', will_run: count(result.predictions, 'run'), may_run: count(result.predictions, 'may run'), steps };
+  const { predictions, imageMissing } = result;
+  const steps = predictions.map((prediction) => ({ ...prediction.step, outcome: prediction.outcome, reason: reasonOf(prediction) }));
+  return { schema: 'hd.plan/1', will_run: count(predictions, 'run'), may_run: count(predictions, 'may run'), ...(imageMissing === undefined ? {} : { image_missing: imageMissing }), steps };
 }
 
 function lines(result: DryRun): string[] {
-  if (result.kind === 'image missing') return [`The base image ${result.base} is not here: it would be fetched, and ${plural(result.steps, 'step')} would run.`];
-  const { predictions } = result;
+  const { predictions, imageMissing } = result;
   const mayRun = count(predictions, 'may run');
   return [
+    ...(imageMissing === undefined ? [] : [`Image ${imageMissing} is not here: it would be fetched`]),
     ...predictions.map((prediction) => `[${prediction.step.index}/${prediction.step.total}] ${WORDS[prediction.outcome]} ${oneLine(prediction.step.command)}: ${reasonOf(prediction)}`),
     `${plural(count(predictions, 'run'), 'step')} would run${mayRun === 0 ? '' : `, ${mayRun} may`}, ${count(predictions, 'cached')} would not.`,
   ];

@@ -40,7 +40,7 @@ export async function start(invocation: Invocation, options: FollowOptions): Pro
   const drawn = json || quiet ? undefined : terminal.live;
   const renderer = new EventRenderer({
     services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet,
-    buildOnly: options.buildOnly, ownOutputs: ownOutputs(place.project.dir), live: drawn !== undefined,
+    buildOnly: options.buildOnly, ownOutputs: ownOutputs(place.project.dir), ...(drawn === undefined ? {} : { live: drawn }),
   });
   using region = drawn === undefined ? undefined : openLiveRegion(drawn, (columns) => renderer.region(performance.now(), columns));
   using _ticks = region === undefined ? undefined : ticks(() => region.refresh());

@@ -60,27 +60,43 @@ async function serviceReplies({ paths }: ProjectPlace): Promise<ServiceReply[]> 
   }
 }
 
-const OUTCOMES = { ran: 'RAN', cached: 'CACHED', failed: 'FAILED' } as const;
+const OUTCOMES = { ran: 'RAN', cached: 'CACHED', failed: 'FAILED', 'not reached': 'NOT REACHED' } as const;
 
 function stepLine(why: StepWhy): string {
   const { step, outcome, facts } = why;
   const head = `[${step.index}/${step.total}] ${OUTCOMES[outcome]} ${shorten(oneLine(step.command), 48)}`;
+  if (outcome === 'not reached') return `${head}: a step before it failed`;
   if (outcome !== 'cached') return `${head}: ${why.lastRun?.why ?? 'not known'}`;
   return `${head}: ${facts === undefined ? 'its result is known' : `none of the ${plural(facts.paths, 'path')} that it looked at changed`}`;
 }
 
 function stepLines(why: StepWhy): string[] {
-  const { step, outcome, lastRun, facts, savedMs, volatile, notPassed } = why;
+  const { step, outcome, facts, volatile, notPassed } = why;
   return [
     `[${step.index}/${step.total}] ${oneLine(step.command)} (${step.line === 0 ? '[dependencies]' : `hd.toml:${step.line}`})`,
-    outcome === 'cached'
-      ? `  cached: nothing that it looked at changed${savedMs === undefined ? '' : ` (saves ${formatDuration(savedMs)})`}`
-      : `  ${outcome} in the last build: ${lastRun?.why ?? 'not known why'}`,
-    ...(facts === undefined ? [] : [`  its result stands on ${plural(facts.paths, 'path')}: ${formatCount(facts.content)} read, ${formatCount(facts.listing)} listed, ${formatCount(facts.target)} links followed, ${formatCount(facts.stat)} looked up`]),
-    ...(lastRun === undefined ? ['  it has not run in this environment: its result comes from another one'] : [`  last run ${formatAgo(Date.now() - lastRun.atMs)}, ${formatDuration(lastRun.durationMs)}: ${lastRun.why}`]),
+    outcomeText(why),
+    ...(facts === undefined ? [] : [`  its result stands on ${plural(facts.paths, 'path')}: ${formatCount(facts.content)} read, ${formatCount(facts.listing)} listed, ${plural(facts.target, 'link')} followed, ${formatCount(facts.stat)} looked up`]),
+    ...(outcome === 'ran' || outcome === 'failed' ? [] : [lastRunText(why)]),
     ...volatile.map((text) => `  another day it might come out otherwise: it ${text}`),
     ...(notPassed.length === 0 ? [] : [`  variables of the host that it speaks of and does not get: ${notPassed.join(', ')}`]),
   ];
+}
+
+function outcomeText({ outcome, lastRun, savedMs }: StepWhy): string {
+  switch (outcome) {
+    case 'cached':
+      return `  cached: nothing that it looked at changed${savedMs === undefined ? '' : ` (saves ${formatDuration(savedMs)})`}`;
+    case 'not reached':
+      return '  not reached by the last build: a step before it failed';
+    case 'ran':
+    case 'failed':
+      return `  ${outcome} ${lastRun === undefined ? 'in the last build' : `${formatAgo(Date.now() - lastRun.atMs)} in ${formatDuration(lastRun.durationMs)}: ${lastRun.why}`}`;
+  }
+}
+
+function lastRunText({ outcome, lastRun }: StepWhy): string {
+  if (lastRun !== undefined) return `  last run ${formatAgo(Date.now() - lastRun.atMs)} in ${formatDuration(lastRun.durationMs)}: ${lastRun.why}`;
+  return outcome === 'cached' ? '  it has not run in this environment: its result comes from another one' : '  it has not run yet';
 }
 
 function serviceLine({ name, status, lastRestart }: ServiceReply): string {

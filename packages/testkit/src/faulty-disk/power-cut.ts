@@ -5,7 +5,7 @@ import { ROOT_INO } from './memory-disk.ts';
 import type { Operation } from './operation.ts';
 
 /**
- * What a power cut can leave of the operations in a log. docs/crash-safety.md states and defends the model; in short:
+ * What a power cut can leave of the operations in a log:
  *
  * - A write or truncation of a file is safe once a later sync of that file has succeeded; a new, removed or changed name once a later sync of its
  *   directory has. Syncing a file does not save its name, nor syncing a directory what its files hold.

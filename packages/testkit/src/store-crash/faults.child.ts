@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { HdError, describeError } from '@hyperdocker/base';
 import { tellDisk } from '../faulty-disk/faulty-disk.ts';
 import { readStore } from './check-store.ts';
@@ -35,11 +36,18 @@ function live(name: string, session: Session, run: () => void): string[] {
     run();
   } catch (error) {
     if (!(error instanceof HdError) || error.code !== 'STORE_WRITE') problems.push(`step ${name} gives no clear error: ${sourceOf(error)}`);
-    problems.push(...attempt(`step ${name} failed, and then what is there cannot be read`, () => session.isOpen && readStore(session.store, session.options, Object.values(session.expectation.refs))));
+    problems.push(...attempt(`step ${name} failed, and then what is there cannot be read`, () => session.isOpen && readAllRefs(session)));
     tellDisk(disk, 'repair');
     problems.push(...attempt(`step ${name} fails again on the mended disk`, run));
   }
   return problems;
+}
+
+/** A collection may have dropped the refs that it was told to drop, and failed after that. */
+function readAllRefs({ store, options, expectation, dropping }: Session): void {
+  const targets = new Map(store.listRefs().map(({ name, ref }) => [name, ref.target]));
+  readStore(store, options, [...targets.values()]);
+  for (const name of Object.keys(expectation.refs)) if (name !== dropping) assert(targets.has(name), `ref ${name} is gone`);
 }
 
 function attempt(what: string, run: () => void): string[] {

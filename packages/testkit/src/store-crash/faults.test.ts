@@ -13,7 +13,8 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { storeConformance } from '../../../cas/src/conformance.ts';
 import { openStore } from '@hyperdocker/cas';
-import { faultyDisk } from '../faulty-disk/faulty-disk.ts';
+import type { RefTarget } from '@hyperdocker/cas';
+import { faultyDisk, tellDisk } from '../faulty-disk/faulty-disk.ts';
 import type { FaultyDisk } from '../faulty-disk/faulty-disk.ts';
 import { FAULT_KINDS } from '../faulty-disk/operation.ts';
 import type { Fault, FaultKind, Operation } from '../faulty-disk/operation.ts';
@@ -47,6 +48,27 @@ if (inMountNamespace(import.meta.filename)) {
   const whole = await faultyDisk();
   disks.push(whole);
   storeConformance('disk of the test kit', (nodeLinks) => openStore(join(whole.path, String(count++)), { nodeLinks, durability: 'strict' }));
+
+  test('what a failed sync has lost is written again before it is promised', async () => {
+    await using disk = await faultyDisk();
+    await disk.record();
+    using store = openStore(join(disk.path, 'life'), WAYS.strict);
+    store.putBlob(Buffer.from('a pack that is there'));
+    store.flush();
+    const target: RefTarget = { kind: 'blob', digest: store.putBlob(Buffer.alloc(5000, 'in doubt')) };
+    // The write of the pack, then its sync.
+    tellDisk(disk.path, 'arm EIO 1');
+    assert.throws(() => store.flush(), { code: 'STORE_WRITE' });
+    assert.equal(tellDisk(disk.path, 'repair'), 1);
+    assert(store.setRef('r', target));
+    tellDisk(disk.path, 'mark life');
+    let cuts = 0;
+    cutPower(root, await disk.takeLog(), (_, dir) => {
+      cuts++;
+      checkStore(dir, WAYS.strict, { refs: [{ r: target }], objects: [target] });
+    });
+    assert.equal(cuts, 1);
+  });
 
   for (const way of everything ? (['strict', 'batch'] as const) : (['strict'] as const)) {
     const history = rehearse(join(root, way), way);

@@ -48,6 +48,8 @@ export interface Expectation {
 }
 
 const NODE = 'test.crash/1';
+/** Nobody else is there. */
+const GC_WAIT_MS = 1000;
 
 const nodeLinks: NodeLinks = (encoded) => {
   const decoder = new Decoder(encoded, NODE);
@@ -72,6 +74,8 @@ export class Session {
   /** Digests with what lies below them. */
   readonly #below = new Map<string, RefTarget[]>();
   #safe = new Map<string, RefTarget>();
+  /** A ref that is about to go: a step that fails may have removed it or not. */
+  #dropping: string | undefined;
 
   constructor(dir: string, hostDir: string, options: OpenOptions) {
     this.dir = dir;
@@ -109,6 +113,7 @@ export class Session {
   }
 
   remove(ref: string): void {
+    this.#dropping = ref;
     this.store.deleteRef(ref);
     this.#refs.delete(ref);
   }
@@ -120,7 +125,8 @@ export class Session {
 
   /** @param dropRef goes with it */
   gc(dropRef?: string): void {
-    this.store.gc({ demoteAfterMs: 0, ...(dropRef === undefined ? {} : { dropRefs: [dropRef] }) });
+    this.#dropping = dropRef;
+    this.store.gc({ demoteAfterMs: 0, waitMs: GC_WAIT_MS, ...(dropRef === undefined ? {} : { dropRefs: [dropRef] }) });
     if (dropRef !== undefined) this.#refs.delete(dropRef);
     this.#safe = new Map();
     for (const { digest } of this.#refs.values()) this.#keep(this.#below.get(digest)!);
@@ -130,6 +136,10 @@ export class Session {
   largeBlob(): BlobDigest {
     const objects = this.#below.get(this.#refs.get('main')!.digest)!;
     return objects[0]!.digest as BlobDigest;
+  }
+
+  get dropping(): string | undefined {
+    return this.#dropping;
   }
 
   get expectation(): Expectation {

@@ -1,0 +1,30 @@
+import type { StoreReport, StoreShare } from '@hyperdocker/environment';
+import { formatAgo, formatBytes } from './format.ts';
+
+/** Lines for people, below those of `cas stats` and `cas gc`: ratios, and who has a share in the store. */
+export function reportLines(report: StoreReport, nowMs: number): string[] {
+  const { dedupRatio, compressionRatio, shares } = report;
+  return [
+    `  Dedup: ${dedupRatio === undefined ? '-' : `${dedupRatio.toFixed(2)} (files of all environments, by what is stored of them once)`}`,
+    `  Compression: ${compressionRatio === undefined ? '-' : compressionRatio.toFixed(2)}`,
+    ...(shares.length === 0 ? [] : ['  Shares:', ...table(shares.map((share) => shareRow(share, nowMs)))]),
+  ];
+}
+
+const WORDS: Record<StoreShare['kind'], string> = { environment: 'environment', image: 'image', result: 'result', results: 'results of steps' };
+
+function shareRow(share: StoreShare, nowMs: number): string[] {
+  const { kind, name, project, state, usedMs, fileBytes, uniqueBytes, sharedBytes } = share;
+  const what = kind === 'results' ? `${name} ${WORDS[kind]}` : `${WORDS[kind]} ${name}`;
+  const use = state === 'running' ? 'running' : `last used ${formatAgo(nowMs - usedMs)}`;
+  return [
+    what, `${formatBytes(uniqueBytes)} unique`, `${formatBytes(sharedBytes)} shared`, fileBytes === undefined ? '' : `${formatBytes(fileBytes)} of files`,
+    [use, ...(project === undefined ? [] : [state === 'gone' ? `${project}, which is gone` : project])].join(', '),
+  ];
+}
+
+/** Columns as wide as their longest, but the last. */
+export function table(rows: readonly string[][]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) => `    ${row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  ')}`.trimEnd());
+}

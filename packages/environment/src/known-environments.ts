@@ -1,0 +1,67 @@
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { isErrno } from '@hyperdocker/base';
+import type { RefName, Store } from '@hyperdocker/cas';
+import { readBuildRecord } from './build-record.ts';
+import type { EnvPaths, Home } from './home.ts';
+import { isAlive, readState } from './state-file.ts';
+
+/** What is kept of an environment while it is down, beside its refs: docs/format/state.md. */
+interface EnvironmentNote {
+  version: 1;
+  project: string;
+  /** Beginning of the refs of its base image. */
+  image?: string;
+  usedMs: number;
+}
+
+/** An environment that the store holds something of. */
+export interface KnownEnvironment {
+  id: string;
+  /** Undefined for one that was last used before there were notes. */
+  project: string | undefined;
+  image: string | undefined;
+  refs: RefName[];
+  /** Definitions of the steps of its last build. */
+  definitions: readonly string[];
+  usedMs: number;
+  /** `gone`: its project's directory is not there any more. */
+  state: 'running' | 'down' | 'gone';
+}
+
+/** Notes that the environment is used now. */
+export function noteUse({ dir, note }: EnvPaths, { project, image }: { project: string; image?: string }): void {
+  const kept = image ?? readNote(note)?.image;
+  const content: EnvironmentNote = { version: 1, project, usedMs: Date.now(), ...(kept === undefined ? {} : { image: kept }) };
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  writeFileSync(`${note}.new`, JSON.stringify(content), { mode: 0o600 });
+  renameSync(`${note}.new`, note);
+}
+
+/** All environments with refs, by their ids. */
+export function knownEnvironments({ envsDir }: Home, store: Store): KnownEnvironment[] {
+  const byId = Map.groupBy(store.listRefs('env/'), ({ name }) => name.split('/')[1] ?? '');
+  return [...byId].map(([id, refs]): KnownEnvironment => {
+    const note = readNote(join(envsDir, id, 'project.json'));
+    const state = readState(join(envsDir, id, 'state.json'));
+    const project = note?.project ?? state?.project;
+    const isRunning = state !== undefined && isAlive(state);
+    return {
+      id, project, image: note?.image, refs: refs.map(({ name }) => name),
+      definitions: readBuildRecord(join(envsDir, id, 'build.json'))?.steps.map(({ key }) => key) ?? [],
+      usedMs: Math.max(note?.usedMs ?? 0, ...refs.map(({ ref }) => ref.atMs)),
+      state: isRunning ? 'running' : project === undefined || existsSync(project) ? 'down' : 'gone',
+    };
+  });
+}
+
+/** Undefined: none, or one that this version cannot read. */
+function readNote(file: string): EnvironmentNote | undefined {
+  try {
+    const note = JSON.parse(readFileSync(file, 'utf8')) as Partial<EnvironmentNote>;
+    return note.version === 1 && typeof note.project === 'string' && typeof note.usedMs === 'number' ? (note as EnvironmentNote) : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError || isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
