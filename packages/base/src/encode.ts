@@ -89,10 +89,20 @@ export class Decoder {
     return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1', 1, 1 + Math.min(length, 64));
   }
 
+  /** Without the detour over a bigint: a path set has 10,000 of them. */
   uint(): number {
-    const value = this.bigUint();
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw corrupt(`integer too large: ${value}`);
-    return Number(value);
+    let byte = this.#byte();
+    if (byte < 0x80) return byte;
+    let value = byte & 0x7f;
+    for (let factor = 0x80; ; factor *= 0x80) {
+      byte = this.#byte();
+      value += (byte & 0x7f) * factor;
+      if (value > Number.MAX_SAFE_INTEGER) throw corrupt(`integer too large: ${value}`);
+      if (byte < 0x80) {
+        if (byte === 0) throw corrupt('integer not in its shortest form');
+        return value;
+      }
+    }
   }
 
   bigUint(): bigint {
@@ -115,7 +125,10 @@ export class Decoder {
   }
 
   byteString(): ByteString {
-    return this.bytes().toString('latin1') as ByteString;
+    const end = this.#endOf(this.uint());
+    const text = this.#buffer.toString('latin1', this.#offset, end);
+    this.#offset = end;
+    return text as ByteString;
   }
 
   text(): string {
@@ -138,10 +151,16 @@ export class Decoder {
   }
 
   #take(length: number): Buffer {
-    if (this.#offset + length > this.#buffer.length) throw corrupt('object ends early');
-    const part = this.#buffer.subarray(this.#offset, this.#offset + length);
-    this.#offset += length;
+    const end = this.#endOf(length);
+    const part = this.#buffer.subarray(this.#offset, end);
+    this.#offset = end;
     return part;
+  }
+
+  #endOf(length: number): number {
+    const end = this.#offset + length;
+    if (end > this.#buffer.length) throw corrupt('object ends early');
+    return end;
   }
 }
 

@@ -62,6 +62,7 @@ test('after an unrelated edit the facts decide; the next look-up of that input n
   const later = edit(w.store, input, { other: 'edited', 'lib/a': 'edited too', 'new/file': '' });
   assertHit(w.cache.find(DEFINITION, later), result, 3);
   assertHit(w.cache.find(DEFINITION, later), result, 0);
+  assert.equal(w.cache.newest(DEFINITION)?.input, later, 'the next input is compared with this one');
 });
 
 test('a miss names the path, what was asked of it, and both answers', () => {

@@ -76,13 +76,13 @@ class StoredActionCache implements ActionCache {
     const exact = this.#rows.byInput(definition, input);
     const same = exact === undefined ? undefined : this.#load(exact);
     if (exact !== undefined && same !== undefined) {
-      this.#rows.touch(exact, now);
+      this.#rows.touch(exact, now, input);
       return { kind: 'hit', result: same, facts: 0 };
     }
     const rows = this.#rows.byDefinition(definition);
     const found = this.#nearestRun(rows, input) ?? this.#runOfSameContent(rows, definition, input);
     if (found === undefined) return { kind: 'miss', reason: this.#explain(rows[0], input) };
-    this.#rows.touch(found.row, now);
+    this.#rows.touch(found.row, now, input);
     this.#rows.putExact(found.row, input, now);
     return { kind: 'hit', result: found.result, facts: found.facts };
   }

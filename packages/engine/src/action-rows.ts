@@ -1,4 +1,5 @@
 import { DatabaseSync } from 'node:sqlite';
+import type { TreeDigest } from '@hyperdocker/base';
 
 /** One result of one definition, as it is kept. All but the times are digests. */
 export interface RunRow { definition: string; content: string; paths: string; input: string; result: string; used_ms: number; askers: string | null }
@@ -60,8 +61,9 @@ export class ActionRows implements Disposable {
     this.#statements.putExact.run(definition, input, content, usedMs);
   }
 
-  touch({ definition, content }: RunName, usedMs: number): void {
-    this.#statements.touch.run(usedMs, definition, content);
+  /** @param input a tree in which all that it asked is answered alike. The next one is compared with it: what lies between them is little. */
+  touch({ definition, content }: RunName, usedMs: number, input: TreeDigest): void {
+    this.#statements.touch.run(usedMs, input, definition, content);
   }
 
   removeBefore(usedMs: number): void {
@@ -88,7 +90,7 @@ function prepared(db: DatabaseSync) {
     put: db.prepare(`INSERT INTO runs (definition, content, paths, input, result, used_ms, askers) VALUES (?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT DO UPDATE SET input = excluded.input, paths = excluded.paths, result = excluded.result, used_ms = excluded.used_ms, askers = excluded.askers`),
     putExact: db.prepare('INSERT INTO exact VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET content = excluded.content, used_ms = excluded.used_ms'),
-    touch: db.prepare('UPDATE runs SET used_ms = ? WHERE definition = ? AND content = ?'),
+    touch: db.prepare('UPDATE runs SET used_ms = ?, input = ? WHERE definition = ? AND content = ?'),
     removeBefore: db.prepare('DELETE FROM runs WHERE used_ms < ?'),
     remove: db.prepare('DELETE FROM runs WHERE definition = ? AND content = ?'),
   };

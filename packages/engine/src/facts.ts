@@ -148,10 +148,13 @@ export function sameFacts(store: Store, paths: PathSet, before: TreeDigest, afte
     const asked = paths.get(path);
     return asked === undefined || answer(store, path, asked, old.find(path)).equals(answer(store, path, asked, now.find(path)));
   };
+  // Where all files of a directory have new times, its listing is compared once, not once a file.
+  const parents = new Set<ByteString>();
   for (const { path } of diffTrees(store, before, after)) {
-    if (!same(path) || !same(path.slice(0, Math.max(0, path.lastIndexOf('/'))) as ByteString)) return false;
+    if (!same(path)) return false;
+    parents.add(path.slice(0, Math.max(0, path.lastIndexOf('/'))) as ByteString);
   }
-  return true;
+  return [...parents].every(same);
 }
 
 /** One path whose answers differ between two trees. `changed`: the questions of `asked` that are answered otherwise now. */

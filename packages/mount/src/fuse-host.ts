@@ -19,7 +19,7 @@ export function fuseProblem(): string | undefined {
   }
 }
 
-/** The threads make much short-lived garbage while somebody waits: collecting it less often saved a third of their time in a traced `pip install`. MiB. */
+/** The threads make much short-lived garbage while somebody waits: collecting it less often saves some of their time (docs/perf/ledger.md). MiB. */
 const YOUNG_HEAP = ['--min-semi-space-size=16', '--max-semi-space-size=32'];
 
 /** The supervisor's end of the process that serves FUSE mounts. */

@@ -12,6 +12,7 @@ import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { hostPath, sys, toByteString } from '@hyperdocker/base';
 import type { BuilderEntry, Meta, Store } from '@hyperdocker/cas';
 import { PROMOTE_BYTES, TreeBuilder, applyDelta, lookupPath, openStore } from '@hyperdocker/cas';
+import { Asked } from '@hyperdocker/engine';
 import { inMountNamespace } from '@hyperdocker/testkit';
 import { captureUpper } from './capture.ts';
 import { FuseHost } from './fuse-host.ts';
@@ -163,6 +164,27 @@ if (inMountNamespace(import.meta.filename)) {
     await host.mount('again', { tree, mountpoint: dir, storeDir: damagedDir, tracing: true });
     readFileSync(join(dir, 'whole'));
     assert.equal((await host.unmount('again')).paths.has(toByteString('whole')), true, 'the host goes on');
+  });
+
+  test('a tree that is known to have no attributes: the kernel answers for it, and every path that was looked up counts as asked for them', async () => {
+    const builder = new TreeBuilder(store);
+    for (const name of ['before', 'asked', 'after', 'untouched']) builder.set(toByteString(name), { kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from(name)), size: name.length });
+    const tree = builder.finish();
+    store.flush();
+    const known = join(root, 'attribute-free');
+    writeFileSync(known, `half a line\n${tree}\n`);
+    const [host, lower, dir] = [newHost({ attributeFreeFile: known }), newDir('lower'), newDir('over')];
+    await host.mount('free', { tree, mountpoint: lower, storeDir, tracing: true });
+    lstatSync(join(lower, 'before'));
+    assert.equal(sys().getXattr(join(lower, 'asked'), toByteString('user.none')), undefined);
+    assert.deepEqual(sys().listXattrs(join(lower, 'asked')), []);
+    const [upper, merged, mark] = [join(dir, 'upper'), join(dir, 'merged'), toByteString('user.mark')];
+    await mountOverlay({ lower, upper, work: join(dir, 'work'), merged });
+    sys().setXattr(join(merged, 'after'), mark, Buffer.from('m'));
+    assert.deepEqual([sys().getXattr(join(merged, 'after'), mark)?.toString(), readFileSync(join(merged, 'after'), 'utf8')], ['m', 'after']);
+    await unmount(merged);
+    const { paths } = await host.unmount('free');
+    assert.deepEqual([...paths].filter(([, asked]) => asked & Asked.xattrs).map(([path]) => path), ['after', 'asked', 'before']);
   });
 
   test('a mount in use cannot be taken away, and can be later', async () => {
