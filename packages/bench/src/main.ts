@@ -1,7 +1,7 @@
 /**
  * `npm run bench [-- <scenario>… --rounds N --json --no-docker --install-docker --work DIR --hd PATH --repos DIR]`: times what users
  * wait for, `hd` beside the tools that they would use otherwise, or beside a floor. Both sides do the same work in the same
- * run and take turns. Scenario: a name, or its beginning. An interrupt ends a scenario
+ * run and take turns. Scenario: a name, or its beginning. A SIGINT to this process alone ends a scenario
  * after the round that is under way. `--repos` holds the clones that `history` needs.
  */
 import { join } from 'node:path';

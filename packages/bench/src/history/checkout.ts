@@ -25,9 +25,9 @@ export class Checkout {
   }
 }
 
-/** The last `count` commits of the main line that are no merges and change files, oldest first. @throws HdError BENCH_HISTORY */
+/** The last `count` commits of the main line that change files, oldest first; a merge is the change that it brings. @throws HdError BENCH_HISTORY */
 export async function lastCommits(repo: string, count: number): Promise<Commit[]> {
-  const text = await git(repo, 'log', '--first-parent', '--no-merges', `--max-count=${count * 2}`, '--format=%x00%h%x09%s', '--name-only');
+  const text = await git(repo, 'log', '--first-parent', '-m', `--max-count=${count * 2}`, '--format=%x00%h%x09%s', '--name-only');
   const commits = text.split('\0').slice(1).map((entry): Commit => {
     const [head = '', ...rest] = entry.split('\n');
     const [id = '', subject = ''] = head.split('\t');

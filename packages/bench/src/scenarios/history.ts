@@ -172,9 +172,9 @@ function builtTree(homeDir: string, project: Project, dir: string): Tree {
   return new HomeReader(homeDir).built(envRef(envPaths(openHome({ HD_HOME: homeDir }), findProject(dir)).id, 'tree'), uncompared(project));
 }
 
-/** What is not compared, as it is called in trees: caches, and the file that says which there are. */
+/** What is not compared, as it is called in trees: caches, the file that says which there are, and what tests leave behind under random names. */
 function uncompared({ caches }: Project): string[] {
-  return [...caches.map((path) => (path.startsWith('/') ? path.slice(1) : `${WORKDIR}/${path}`)), `${WORKDIR}/hd.toml`];
+  return [...caches.map((path) => (path.startsWith('/') ? path.slice(1) : `${WORKDIR}/${path}`)), `${WORKDIR}/hd.toml`, 'tmp'];
 }
 
 function commitAt(commits: readonly Commit[], round: number): Commit {
