@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statfsSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -156,14 +156,16 @@ describe('a home that takes nothing', { skip }, () => {
   /** Room for what the step writes, and not for the store's copy of it. */
   const LEFT_BYTES = 3 << 20;
   const STEPS = '[build]\nsteps = ["cat input > out; dd if=/dev/urandom of=big bs=1M count=2"]\n';
-  const remount = (home: string, option: string): void => void execFileSync('mount', ['-o', `remount,${option}`, home]);
+  /** What a build started in the background writes there a moment longer. */
+  const onceUnused = (program: string, ...args: string[]): Promise<true> => waitUntil(`${program} ${args.join(' ')}`, async () => (spawnSync(program, args).status === 0 ? true : undefined));
+  const remount = (home: string, option: string): Promise<true> => onceUnused('mount', '-o', `remount,${option}`, home);
   const fillUp = (home: string): void => {
     const { bavail, bsize } = statfsSync(home);
     writeFileSync(join(home, 'filler'), Buffer.alloc(bavail * bsize - LEFT_BYTES));
   };
   for (const [what, spoil, mend, message] of [
     ['full', fillUp, (home: string): void => rmSync(join(home, 'filler')), /cannot write .*disk is full/i],
-    ['read-only', (home: string): void => remount(home, 'ro'), (home: string): void => remount(home, 'rw'), /read-only/i],
+    ['read-only', (home: string) => remount(home, 'ro'), (home: string) => remount(home, 'rw'), /read-only/i],
   ] as const) {
     test(`hd build on a ${what} disk is one clear error, loses nothing, and works once that is mended`, async () => {
       const project = await rig.environment(`build-${what}`, STEPS, { input: 'one' });
@@ -175,13 +177,13 @@ describe('a home that takes nothing', { skip }, () => {
         const first = await project.hdWith(env, 'build');
         assert.equal(first.code, 0, first.stdout + first.stderr);
         const { root } = JSON.parse((await project.hdWith(env, 'status', '--json')).stdout) as { root: string };
-        spoil(home);
+        await spoil(home);
         project.write('input', 'two');
         const failed = await project.hdWith(env, 'build');
         assert.equal(failed.code, 1, failed.stdout + failed.stderr);
         assert.match(failed.stdout + failed.stderr, message);
         assert.doesNotMatch(failed.stderr, /^ +at /m);
-        mend(home);
+        await mend(home);
         const fsck = await project.hdWith(env, 'cas', 'fsck');
         assert.equal(fsck.code, 0, fsck.stdout + fsck.stderr);
         project.write('input', 'one');
@@ -189,7 +191,7 @@ describe('a home that takes nothing', { skip }, () => {
         assert.equal(again.code, 0, again.stdout + again.stderr);
         assert.equal((JSON.parse((await project.hdWith(env, 'status', '--json')).stdout) as { root: string }).root, root, 'what was built before is still there');
       } finally {
-        execFileSync('umount', [home]);
+        await onceUnused('umount', home);
       }
     });
   }
