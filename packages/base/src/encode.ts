@@ -131,6 +131,18 @@ export class Decoder {
     return text as ByteString;
   }
 
+  /** Passes over bytes, a byte string or a text. @returns where it begins, for `seek` */
+  skip(): number {
+    const start = this.#offset;
+    const length = this.uint();
+    this.#offset = this.#endOf(length);
+    return start;
+  }
+
+  seek(start: number): void {
+    this.#offset = start;
+  }
+
   text(): string {
     return this.bytes().toString('utf8');
   }

@@ -5,7 +5,7 @@ import { decodeResult, encodeResult } from './action.ts';
 import type { RunRow } from './action-rows.ts';
 import { ActionRows } from './action-rows.ts';
 import type { Askers, PathSet, Trace } from './facts.ts';
-import { askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, sameFacts } from './facts.ts';
+import { StoredPathSet, askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, sameFacts } from './facts.ts';
 
 /**
  * Definition key → recorded path sets → content key → result (BuildXL's two-phase look-up). Rows point at nodes of the
@@ -65,6 +65,7 @@ class StoredActionCache implements ActionCache {
   readonly #store: Store;
   /** Decoded once: a supervisor asks with every edit. */
   readonly #decoded = new Map<string, PathSet>();
+  readonly #stored = new Map<string, StoredPathSet>();
 
   constructor(rows: ActionRows, store: Store) {
     this.#rows = rows;
@@ -144,7 +145,7 @@ class StoredActionCache implements ActionCache {
   /** The newest path set is tried first against the tree that it was recorded on: where little differs, little is read. */
   #nearestRun([row]: RunRow[], input: TreeDigest): FoundRun | undefined {
     if (row === undefined || !this.#store.hasTree(row.input as TreeDigest) || !this.#store.hasNode(row.paths as NodeDigest)) return undefined;
-    const paths = this.#pathSet(row);
+    const paths = kept(this.#stored, row.paths, () => new StoredPathSet(this.#store.getNode(row.paths as NodeDigest)));
     if (!sameFacts(this.#store, paths, row.input as TreeDigest, input)) return undefined;
     const result = this.#load(row);
     return result === undefined ? undefined : { row, result, facts: paths.size };
@@ -165,12 +166,7 @@ class StoredActionCache implements ActionCache {
   }
 
   #pathSet({ paths: digest }: RunRow): PathSet {
-    let paths = this.#decoded.get(digest);
-    if (paths === undefined) {
-      if (this.#decoded.size >= MAX_DECODED) this.#decoded.clear();
-      this.#decoded.set(digest, (paths = decodePathSet(this.#store.getNode(digest as NodeDigest))));
-    }
-    return paths;
+    return kept(this.#decoded, digest, () => decodePathSet(this.#store.getNode(digest as NodeDigest)));
   }
 
   #askers({ askers }: RunRow, paths: PathSet): Askers {
@@ -198,6 +194,15 @@ class StoredActionCache implements ActionCache {
 }
 
 interface FoundRun { row: RunRow; result: ActionResult; facts: number }
+
+function kept<T>(cache: Map<string, T>, digest: string, decode: () => T): T {
+  const known = cache.get(digest);
+  if (known !== undefined) return known;
+  if (cache.size >= MAX_DECODED) cache.clear();
+  const value = decode();
+  cache.set(digest, value);
+  return value;
+}
 
 function rootsOf({ paths, result, askers }: RunRow): RefTarget[] {
   return [paths, result, askers].filter((digest) => digest !== null).map((digest) => ({ kind: 'node', digest }));

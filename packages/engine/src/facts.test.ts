@@ -6,7 +6,7 @@ import { TreeBuilder, openMemoryStore } from '@hyperdocker/cas';
 import fc from 'fast-check';
 import { definitionKey } from './action.ts';
 import type { AskedMask, PathSet } from './facts.ts';
-import { Asked, TraceRecorder, askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, joinPaths, sameFacts } from './facts.ts';
+import { Asked, StoredPathSet, TraceRecorder, askerOf, contentKey, decodeAskers, decodePathSet, encodeAskers, encodePathSet, firstDifference, joinPaths, sameFacts } from './facts.ts';
 import { at, edit, file, metaOf, treeOf } from './tree-fixture.ts';
 
 const DEFINITION = definitionKey({ command: 'make', workdir: '/w', env: {}, user: '', platform: 'linux/amd64', network: false, cacheDirs: [] });
@@ -106,6 +106,21 @@ test('a trace is one set: sorted by bytes, questions of one path joined, cache d
   assert.deepEqual([...paths], [['a', 3], ['a/\xc3\xbc', 1], ['a/\xff', 4], ['b', 1], ['cached', 1]]);
   assert.deepEqual([...decodePathSet(encodePathSet(paths))], [...paths]);
   assert.throws(() => decodePathSet(Buffer.concat([encodePathSet(paths), Buffer.from([0])])), { code: 'CORRUPT_OBJECT' });
+});
+
+test('property: a stored path set answers as the decoded one', () => {
+  const paths = fc.uniqueArray(fc.string({ unit: fc.integer({ min: 0x20, max: 0xff }).map((code) => String.fromCharCode(code)), maxLength: 200 }));
+  fc.assert(
+    fc.property(paths, paths, (inside, others) => {
+      const set = new Map(inside.sort().map((path, i) => [path as ByteString, 1 + (i % 31)]));
+      const stored = new StoredPathSet(encodePathSet(set));
+      assert.equal(stored.size, set.size);
+      for (const path of [...inside, ...others] as ByteString[]) assert.equal(stored.get(path), set.get(path));
+    }),
+  );
+  const bytes = encodePathSet(new Map([[at('a'), 1]]));
+  assert.throws(() => new StoredPathSet(Buffer.concat([bytes, Buffer.from([0])])), { code: 'CORRUPT_OBJECT' });
+  assert.throws(() => new StoredPathSet(bytes.subarray(0, -1)), { code: 'CORRUPT_OBJECT' });
 });
 
 test('askers: each question has the program that put it first, and the path set keeps its bytes', () => {
@@ -230,6 +245,7 @@ test('property: two trees have one content key exactly when they answer all that
       assert.equal(contentKey(memory, DEFINITION, set, old) === contentKey(memory, DEFINITION, set, now), same);
       assert.equal(firstDifference(memory, set, old, now)?.path, differing[0]?.[0]);
       assert.equal(sameFacts(memory, set, old, now), same);
+      assert.equal(sameFacts(memory, new StoredPathSet(encodePathSet(set)), old, now), same);
     }),
     { numRuns: 1500 },
   );
