@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { getSystemErrorMessage } from 'node:util';
 import type { ByteString } from './bytes.ts';
 import { HdError } from './error.ts';
 
@@ -17,6 +18,10 @@ export interface Sys {
   setTimes(path: string | Buffer, atimeNs: bigint, mtimeNs: bigint): void;
   /** `mode` holds the S_IF* kind and the permission bits. */
   makeNode(path: string | Buffer, mode: number, major: number, minor: number): void;
+  /** mount(2). `flags` are MS_*, `data` the options of the file system. */
+  mount(type: string, target: string, flags: number, data: string): void;
+  /** umount2(2). */
+  unmount(target: string): void;
   /** bpf(2): a descriptor, or 0. The addresses of `pointers` are written into the attributes first, each at its offset. */
   bpf(command: number, attributes: Buffer, pointers?: readonly (readonly [at: number, to: Buffer])[]): number;
 }
@@ -38,6 +43,7 @@ const ENOTSUP = 95;
 const ERANGE = 34;
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
+const UMOUNT_NOFOLLOW = 8;
 /** The C libraries have no function for it. */
 const BPF_CALL: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
 
@@ -96,6 +102,8 @@ function makeSys({ name, bind, errno, address }: Backend): Sys {
   const lsetxattr = bind('lsetxattr', ['pointer', 'pointer', 'pointer', 'ulong', 'int'], 'int');
   const utimensat = bind('utimensat', ['int', 'pointer', 'pointer', 'int'], 'int');
   const mknodat = bind('mknodat', ['int', 'pointer', 'uint', 'ulong'], 'int');
+  const mount = bind('mount', ['pointer', 'pointer', 'pointer', 'ulong', 'pointer'], 'int');
+  const umount2 = bind('umount2', ['pointer', 'int'], 'int');
   const syscall = bind('syscall', ['ulong', 'ulong', 'pointer', 'ulong'], 'long');
 
   /** Calls with a growing buffer until the answer fits. */
@@ -141,6 +149,12 @@ function makeSys({ name, bind, errno, address }: Backend): Sys {
       const device = (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & ~0xff) << 12);
       if (mknodat(AT_FDCWD, cString(path), mode, device >>> 0) !== 0) throw failed('mknod', path, errno());
     },
+    mount(type, target, flags, data) {
+      if (mount(cString('hyperdocker'), cString(target), cString(type), flags, cString(data)) !== 0) throw failed(`mount of ${type}`, target, errno());
+    },
+    unmount(target) {
+      if (umount2(cString(target), UMOUNT_NOFOLLOW) !== 0) throw failed('umount', target, errno());
+    },
     bpf(command, attributes, pointers = []) {
       const call = BPF_CALL[process.arch];
       if (call === undefined) throw new HdError('SYSTEM_CALL', `no number of bpf is known for ${process.arch}`);
@@ -157,7 +171,7 @@ function cString(path: string | Buffer): Buffer {
 }
 
 function failed(call: string, path: string | Buffer, errno: number): HdError {
-  return new HdError('SYSTEM_CALL', `${call} on ${path.toString()} failed with errno ${errno}`, { details: { call, errno } });
+  return new HdError('SYSTEM_CALL', `${call} on ${path.toString()} failed: ${getSystemErrorMessage(-errno)} (errno ${errno})`, { details: { call, errno } });
 }
 
 let loaded: Sys | undefined;

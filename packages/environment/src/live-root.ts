@@ -42,10 +42,10 @@ export class LiveRoot {
     projector.store.flush();
     const writable = join(dir, 'writable');
     mkdirSync(writable);
-    if (options.overlay === 'memory') await mountMemory(writable);
+    if (options.overlay === 'memory') mountMemory(writable);
     const lower = await mountLower(projector, 'live', tree, join(dir, 'lower'));
     try {
-      await mountOverlay({ lower: lower.path, upper: join(writable, 'upper'), work: join(writable, 'work'), merged: join(dir, 'merged') });
+      mountOverlay({ lower: lower.path, upper: join(writable, 'upper'), work: join(writable, 'work'), merged: join(dir, 'merged') });
     } catch (error) {
       await lower.release();
       throw error;

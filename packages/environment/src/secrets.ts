@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { HdError, isErrno } from '@hyperdocker/base';
 import type { SecretUse } from '@hyperdocker/engine';
-import { mountMemory, unmount } from '@hyperdocker/mount';
+import { mountMemory, unmountScratch } from '@hyperdocker/mount';
 import type { ContainerMount, ContainerUser } from '@hyperdocker/sandbox';
 import type { SecretSpec } from '@hyperdocker/spec';
 
@@ -77,14 +77,14 @@ export interface MountedSecrets extends AsyncDisposable {
 export async function mountSecrets(uses: readonly SecretUse[], values: SecretValues, user: ContainerUser, dir: string): Promise<MountedSecrets> {
   if (uses.length === 0) return { mounts: [], [Symbol.asyncDispose]: async () => {} };
   mkdirSync(dir, { mode: 0o700 });
-  await mountMemory(dir);
+  mountMemory(dir);
   const mounts = uses.map(({ id, file }, index): ContainerMount => {
     const source = join(dir, String(index));
     writeFileSync(source, values.get(id) ?? '', { mode: 0o400 });
     chownSync(source, user.uid, user.gid);
     return { source, destination: file, readonly: true };
   });
-  return { mounts, [Symbol.asyncDispose]: () => unmount(dir) };
+  return { mounts, [Symbol.asyncDispose]: () => unmountScratch(dir) };
 }
 
 /**

@@ -7,7 +7,7 @@ import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
 import type { ActionDefinition, ActionResult, PathSet, Trace } from '@hyperdocker/engine';
 import { TraceRecorder, ignoring, joinPaths, variablesNotPassed } from '@hyperdocker/engine';
 import type { FuseHost } from '@hyperdocker/mount';
-import { captureUpper, materialize, mountOverlay, unmount } from '@hyperdocker/mount';
+import { captureUpper, materialize, mountOverlay, unmountScratch } from '@hyperdocker/mount';
 import type { ContainerExit, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
 import { mountTargets } from '@hyperdocker/sandbox';
 import { NetworkUse } from './network-use.ts';
@@ -140,7 +140,7 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
   const { dir, run } = step;
   const { definition, secrets } = run;
   const merged = join(dir, 'merged');
-  await mountOverlay({ lower: step.lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged, scratch: true });
+  mountOverlay({ lower: step.lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged, scratch: true });
   try {
     const uses = definition.secrets ?? [];
     await using mounted = await mountSecrets(uses, secrets, context.user, join(dir, 'secrets'));
@@ -176,7 +176,7 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
     if (exit.problem !== undefined) log += `${exit.problem.message}\n`;
     return { spec, exit: exit.code, log, network: definition.network ? (networkUse?.result() ?? 'unknown') : 'unused' };
   } finally {
-    await unmount(merged);
+    await unmountScratch(merged);
   }
 }
 
@@ -212,7 +212,7 @@ export async function mountLower(projector: Projector, id: string, tree: TreeDig
       return await fuse.unmount(id);
     } catch (error) {
       // Where its server is gone, the mount is still there, with nobody behind it. Where it is not, this fails, and that is well.
-      await unmount(mountpoint).catch(() => {});
+      await unmountScratch(mountpoint).catch(() => {});
       throw error;
     }
   };

@@ -6,7 +6,7 @@ import type { TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import { AttributeFree } from './attribute-free.ts';
 import { MAX_READ_BYTES } from './fuse-protocol.ts';
-import { runMountCommand } from './mount-command.ts';
+import { MountFlag, mountAt, unmountAt } from './mount-at.ts';
 import type { FuseWorkerData, FuseWorkerMessage, FuseWorkerResult } from './fuse-worker.ts';
 import { ArgumentsExchange } from './programs.ts';
 
@@ -47,7 +47,7 @@ async function handle(request: HostRequest): Promise<void> {
       const found = mounts.get(request.id);
       assert(found !== undefined, `no mount ${request.id}`);
       // Fails while somebody uses it; it is still there then, and can be asked for again.
-      await runMountCommand('UNMOUNT', ['umount', found.mountpoint]);
+      unmountAt(found.mountpoint);
       mounts.delete(request.id);
       const { paths, askers, requests } = await found.result;
       closeSync(found.fd);
@@ -64,19 +64,19 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
   const fd = openSync('/dev/fuse', 'r+');
   const exchange = new ArgumentsExchange();
   const free = new SharedArrayBuffer(4);
-  const data: FuseWorkerData = { fd, storeDir, tree, tracing, reporting, exchange: exchange.shared, attributeFree: free };
-  // The server must be reading before mount(8) returns to anybody who looks: INIT is answered by it.
+  const service: FuseWorkerData = { fd, storeDir, tree, tracing, reporting, exchange: exchange.shared, attributeFree: free };
+  // INIT is answered by the thread that is given the descriptor below; until then whoever looks waits.
   // Without ro and noatime each read ages the attributes, and the kernel asks for them again: 11 k GETATTRs on the way through /usr.
-  const options = `ro,noatime,fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${1 << 20}`;
+  const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${1 << 20}`;
   try {
-    await runMountCommand('FUSE_MOUNT', ['mount', '-i', '-t', 'fuse', '-o', options, 'hyperdocker', mountpoint], { fd3: fd });
+    mountAt('FUSE_MOUNT', mountpoint, { type: 'fuse', flags: MountFlag.readOnly | MountFlag.noAtime, data });
   } catch (error) {
     closeSync(fd);
     throw error;
   }
   const worker = idle.pop() ?? newWorker();
   if (idle.length === 0) idle.push(newWorker());
-  worker.postMessage(data);
+  worker.postMessage(service);
   const result = new Promise<FuseWorkerResult>((resolve, reject) => {
     worker.on('message', (message: FuseWorkerMessage) => {
       if (message.kind === 'done') resolve(message);

@@ -2,5 +2,5 @@ export { captureUpper } from './capture.ts';
 export { FuseHost, fuseProblem } from './fuse-host.ts';
 export { materialize, materializeEntry, setMetadata } from './materialize.ts';
 export type { Overlay } from './overlay.ts';
-export { mountMemory, mountOverlay, unmount } from './overlay.ts';
+export { mountMemory, mountOverlay, unmount, unmountScratch } from './overlay.ts';
 export { FIXED_MTIME_NS, Projection } from './projection.ts';

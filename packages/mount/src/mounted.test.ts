@@ -62,7 +62,7 @@ if (inMountNamespace(import.meta.filename)) {
   const overlaid = async (tree: TreeDigest, lower: string, change: (merged: string) => void, skip = NO_SKIP): Promise<{ after: TreeDigest; delta: TreeDigest; seen: ReturnType<typeof seenOnHost> }> => {
     const dir = newDir('overlay');
     const overlay = { lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged: join(dir, 'merged') };
-    await mountOverlay(overlay);
+    mountOverlay(overlay);
     let seen;
     try {
       change(overlay.merged);
@@ -179,7 +179,7 @@ if (inMountNamespace(import.meta.filename)) {
     assert.equal(sys().getXattr(join(lower, 'asked'), toByteString('user.none')), undefined);
     assert.deepEqual(sys().listXattrs(join(lower, 'asked')), []);
     const [upper, merged, mark] = [join(dir, 'upper'), join(dir, 'merged'), toByteString('user.mark')];
-    await mountOverlay({ lower, upper, work: join(dir, 'work'), merged });
+    mountOverlay({ lower, upper, work: join(dir, 'work'), merged });
     sys().setXattr(join(merged, 'after'), mark, Buffer.from('m'));
     assert.deepEqual([sys().getXattr(join(merged, 'after'), mark)?.toString(), readFileSync(join(merged, 'after'), 'utf8')], ['m', 'after']);
     await unmount(merged);
@@ -276,7 +276,7 @@ if (inMountNamespace(import.meta.filename)) {
     await withMount(tree, async (lower) => {
       const dir = newDir('socket');
       const overlay = { lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged: join(dir, 'merged') };
-      await mountOverlay(overlay);
+      mountOverlay(overlay);
       const server = createServer().listen(join(overlay.merged, 's'));
       await once(server, 'listening');
       // Taken while it listens: closing removes it.

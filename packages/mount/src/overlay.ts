@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { HdError } from '@hyperdocker/base';
-import { runMountCommand } from './mount-command.ts';
+import { mountAt, unmountAt, unmountWaiting } from './mount-at.ts';
 
 export interface Overlay {
   lower: string;
@@ -21,28 +21,34 @@ let volatileIsKnown = true;
  * lets a directory of the lower be renamed (else EXDEV, and `mv` copies it silently). Makes the directories that are missing.
  * @throws HdError OVERLAY_MOUNT
  */
-export async function mountOverlay({ lower, upper, work, merged, scratch = false }: Overlay): Promise<void> {
+export function mountOverlay({ lower, upper, work, merged, scratch = false }: Overlay): void {
   for (const dir of [upper, work, merged]) mkdirSync(dir, { recursive: true });
   for (const dir of [lower, upper, work]) {
     if (/[,:\\]/.test(dir)) throw new HdError('OVERLAY_MOUNT', `the path ${dir} holds a comma, a colon or a backslash`, { hint: 'set HD_HOME to another directory' });
   }
   const options = `lowerdir=${lower},upperdir=${upper},workdir=${work},redirect_dir=on,metacopy=off,index=off,xino=off`;
-  const mount = (more: string): Promise<void> => runMountCommand('OVERLAY_MOUNT', ['mount', '-t', 'overlay', '-o', `${options}${more}`, 'hyperdocker', merged]);
+  const mount = (more: string): void => mountAt('OVERLAY_MOUNT', merged, { type: 'overlay', data: `${options}${more}` });
   if (!scratch || !volatileIsKnown) return mount('');
   try {
-    await mount(',volatile');
+    mount(',volatile');
   } catch {
-    await mount('');
+    mount('');
     volatileIsKnown = false;
   }
 }
 
 /** A file system in memory, for what an environment writes. @throws HdError OVERLAY_MOUNT */
-export async function mountMemory(dir: string): Promise<void> {
-  await runMountCommand('OVERLAY_MOUNT', ['mount', '-t', 'tmpfs', '-o', 'mode=700', 'hyperdocker', dir], { hint: 'set `overlay = "disk"` in [options]' });
+export function mountMemory(dir: string): void {
+  mountAt('OVERLAY_MOUNT', dir, { type: 'tmpfs', data: 'mode=700', hint: 'set `overlay = "disk"` in [options]' });
+}
+
+/** Of what nobody needs after a crash: then there is nothing to wait for. @throws HdError UNMOUNT */
+export async function unmountScratch(path: string): Promise<void> {
+  if (volatileIsKnown) unmountAt(path);
+  else await unmountWaiting(path);
 }
 
 /** @throws HdError UNMOUNT */
 export async function unmount(path: string): Promise<void> {
-  await runMountCommand('UNMOUNT', ['umount', path]);
+  await unmountWaiting(path);
 }

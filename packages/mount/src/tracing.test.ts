@@ -66,7 +66,7 @@ if (inMountNamespace(import.meta.filename)) {
     const tree = project();
     store.flush();
     await host.mount(id, { tree, mountpoint: lower, storeDir, tracing: true });
-    await mountOverlay({ lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged });
+    mountOverlay({ lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged });
     const run = spawnSync('chroot', [merged, '/bin/sh', '-c', 'cd /w && exec "$@"', 'sh', ...args], { encoding: 'utf8', env: { PATH: '/bin:/usr/bin:/usr/sbin' } });
     await unmount(merged);
     const { paths: seen, askers } = await host.unmount(id);
