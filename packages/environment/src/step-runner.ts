@@ -165,6 +165,7 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
     };
     using networkUse = definition.network ? NetworkUse.watch(step.id) : undefined;
     const maskers = { stdout: new Masker(secrets), stderr: new Masker(secrets) };
+    context.signal.throwIfAborted();
     const container = context.runtime.run(spec, {
       bundleDir: join(dir, 'bundle'),
       stdio: 'capture',
@@ -184,6 +185,8 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
 export async function exitUnlessAborted(container: RunningContainer, signal: AbortSignal): Promise<ContainerExit> {
   const kill = (): void => void container.kill();
   signal.addEventListener('abort', kill, { once: true });
+  // A signal that came before is not heard any more.
+  if (signal.aborted) kill();
   try {
     return await container.exit;
   } finally {
