@@ -9,7 +9,7 @@ import { diffTrees } from '@hyperdocker/cas';
  * same question gets another answer, and the key differs.
  */
 export const Asked = {
-  /** Is it there, and if so its kind, mode, owner, (of a file) size, and which other names are the same inode. */
+  /** Is it there, and if so its kind, mode, owner, (of a file or link) size, and which other names are the same inode. */
   stat: 1,
   /** Names and kinds of the entries of a directory. */
   listing: 2,
@@ -166,7 +166,7 @@ export function decodeAskers(bytes: Uint8Array, paths: PathSet): Askers {
 
 /** The content key: the definition, what was asked, and today's answers. Equal keys mean that the step would do the same again. */
 export function contentKey(store: Store, definition: ActionDigest, paths: PathSet, root: TreeDigest): ActionDigest {
-  const encoder = new Encoder('hd.content-key/2').digest(definition);
+  const encoder = new Encoder('hd.content-key/3').digest(definition);
   const walker = new PathWalker(store, root);
   for (const [path, mask] of paths) encodeAnswer(encoder, store, path, mask, walker.find(path));
   return hasher.hash(encoder.finish()) as ActionDigest;
@@ -240,6 +240,8 @@ function encodeAnswer(encoder: Encoder, store: Store, path: ByteString, mask: As
   if (mask & Asked.stat) {
     encoder.uint(entry.mode).uint(entry.meta?.uid ?? 0).uint(entry.meta?.gid ?? 0);
     if (entry.kind === 'file') encoder.uint(entry.size);
+    // The size of a link is the length of its target, whoever reads that or not.
+    if (entry.kind === 'symlink') encoder.uint(entry.target.length);
     // `test a -ef b` and `cp -a` see which names are one inode.
     if (entry.kind !== 'dir') encoder.uint(entry.meta?.links ?? 1).uint(entry.meta?.linkGroup ?? 0);
     if (entry.kind === 'char' || entry.kind === 'block') encoder.uint(entry.major).uint(entry.minor);
