@@ -27,8 +27,11 @@ if (files.length === 0) {
   process.exit(1);
 }
 const reporters = ['spec', join(root, 'scripts/closing-line.mjs')].flatMap((reporter) => [`--test-reporter=${reporter}`, '--test-reporter-destination=stdout']);
-const args = ['--test', ...reporters, '--test-concurrency=2', `--test-timeout=${TEST_TIMEOUT_MS}`, ...flags];
-process.exitCode = run(pinnedNode(), [...args, ...files.map((file) => relative(root, file))], { cwd: root });
+const { HD_TEST_SEED = '1' } = process.env;
+const env = { ...process.env, HD_TEST_SEED: HD_TEST_SEED === 'random' ? String(Date.now() % 1_000_000) : HD_TEST_SEED };
+if (env.HD_TEST_SEED !== '1') console.log(`HD_TEST_SEED=${env.HD_TEST_SEED} runs the same again`);
+const args = ['--test', `--import=${join(root, 'scripts/test-seed.mjs')}`, ...reporters, '--test-concurrency=2', `--test-timeout=${TEST_TIMEOUT_MS}`, ...flags];
+process.exitCode = run(pinnedNode(), [...args, ...files.map((file) => relative(root, file))], { cwd: root, env });
 
 function allTests() {
   const dirs = [...readdirSync(join(root, 'packages')).map((name) => join('packages', name, 'src')), 'e2e'];

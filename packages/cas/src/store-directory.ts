@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -145,12 +145,4 @@ function openForReading<T>(path: string, open: (path: string | URL, readOnly: bo
     url.searchParams.set('immutable', '1');
     return open(url, true);
   }
-}
-
-/** All regular files below, with their sizes. */
-export function listFiles(dir: string): { path: string; sizeBytes: number }[] {
-  return readdirSync(dir, { recursive: true, encoding: 'utf8' }).flatMap((path) => {
-    const stats = lstatSync(join(dir, path), { throwIfNoEntry: false });
-    return stats?.isFile() === true ? [{ path, sizeBytes: stats.size }] : [];
-  });
 }

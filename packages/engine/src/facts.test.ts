@@ -208,7 +208,7 @@ function naiveAnswer(model: Record<string, Model>, asking: string, mask: number)
   if (found === undefined) return 'absent';
   const has = (bit: number): boolean => (mask & bit) !== 0;
   if (found.kind === 'file') return ['file', has(Asked.stat) && [found.mode, found.uid, Buffer.byteLength(found.text)], has(Asked.content) && found.text, has(Asked.xattrs) && found.xattr];
-  if (found.kind === 'symlink') return ['symlink', has(Asked.stat) && found.target.length, has(Asked.target) && found.target];
+  if (found.kind === 'symlink') return ['symlink', has(Asked.stat) && Buffer.byteLength(found.target), has(Asked.target) && found.target];
   return ['dir', has(Asked.stat) && found.mode, has(Asked.listing) && Object.entries(found.children).map(([name, child]) => `${name} ${child.kind}`).sort()];
 }
 

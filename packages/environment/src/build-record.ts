@@ -1,9 +1,8 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { ActionDigest, TreeDigest } from '@hyperdocker/base';
-import { isErrno } from '@hyperdocker/base';
 import type { ActionDefinition, DefinitionChange, MissReason } from '@hyperdocker/engine';
 import { Asked, askedWords, compareDefinitions, definitionKey } from '@hyperdocker/engine';
 import type { StepId } from './events.ts';
+import { readJson, writeJson } from './json-file.ts';
 
 /** Why a step had to run. */
 export type RunReason =
@@ -38,19 +37,13 @@ export interface BuildRecord {
 
 /** Undefined: none, or one that this version cannot read. It is there for explanations alone. */
 export function readBuildRecord(file: string): BuildRecord | undefined {
-  try {
-    const record = JSON.parse(readFileSync(file, 'utf8')) as Partial<BuildRecord>;
-    return record.schema === 'hd.build-record/1' && Array.isArray(record.steps) ? (record as BuildRecord) : undefined;
-  } catch (error) {
-    if (error instanceof SyntaxError || isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  }
+  const record = readJson(file) as Partial<BuildRecord> | undefined;
+  return record?.schema === 'hd.build-record/1' && Array.isArray(record.steps) ? (record as BuildRecord) : undefined;
 }
 
 export function writeBuildRecord(file: string, workdir: string, steps: StepRecord[]): void {
   const record: BuildRecord = { schema: 'hd.build-record/1', atMs: Date.now(), workdir, steps };
-  writeFileSync(`${file}.new`, JSON.stringify(record), { mode: 0o600 });
-  renameSync(`${file}.new`, file);
+  writeJson(file, record);
 }
 
 /** The same step in the last build: of the same definition, else the one at its place in hd.toml by name or number. */

@@ -75,7 +75,11 @@ export interface EnvPaths {
 
 export function envPaths(home: Home, project: Project): EnvPaths {
   const hash = createHash('sha256').update(project.dir).digest('hex').slice(0, 10);
-  const id = `${basename(project.dir).toLowerCase().replace(/[^a-z0-9_.-]/g, '-').slice(0, 30)}-${hash}`;
+  return pathsOf(home, `${basename(project.dir).toLowerCase().replace(/[^a-z0-9_.-]/g, '-').slice(0, 30)}-${hash}`);
+}
+
+/** Of an environment that is known by its id alone. */
+export function pathsOf(home: Home, id: string): EnvPaths {
   const dir = join(home.envsDir, id);
   return {
     id,

@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { isErrno } from '@hyperdocker/base';
+import { existsSync, mkdirSync } from 'node:fs';
 import type { RefName, Store } from '@hyperdocker/cas';
 import { readBuildRecord } from './build-record.ts';
 import type { EnvPaths, Home } from './home.ts';
+import { pathsOf } from './home.ts';
+import { readJson, writeJson } from './json-file.ts';
 import { isAlive, readState } from './state-file.ts';
 
 /** What is kept of an environment while it is down, beside its refs: docs/format/state.md. */
@@ -34,21 +34,21 @@ export function noteUse({ dir, note }: EnvPaths, { project, image }: { project: 
   const kept = image ?? readNote(note)?.image;
   const content: EnvironmentNote = { version: 1, project, usedMs: Date.now(), ...(kept === undefined ? {} : { image: kept }) };
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  writeFileSync(`${note}.new`, JSON.stringify(content), { mode: 0o600 });
-  renameSync(`${note}.new`, note);
+  writeJson(note, content);
 }
 
 /** All environments with refs, by their ids. */
-export function knownEnvironments({ envsDir }: Home, store: Store): KnownEnvironment[] {
+export function knownEnvironments(home: Home, store: Store): KnownEnvironment[] {
   const byId = Map.groupBy(store.listRefs('env/'), ({ name }) => name.split('/')[1] ?? '');
   return [...byId].map(([id, refs]): KnownEnvironment => {
-    const note = readNote(join(envsDir, id, 'project.json'));
-    const state = readState(join(envsDir, id, 'state.json'));
+    const paths = pathsOf(home, id);
+    const note = readNote(paths.note);
+    const state = readState(paths.stateFile);
     const project = note?.project ?? state?.project;
     const isRunning = state !== undefined && isAlive(state);
     return {
       id, project, image: note?.image, refs: refs.map(({ name }) => name),
-      definitions: readBuildRecord(join(envsDir, id, 'build.json'))?.steps.map(({ key }) => key) ?? [],
+      definitions: readBuildRecord(paths.buildRecord)?.steps.map(({ key }) => key) ?? [],
       usedMs: Math.max(note?.usedMs ?? 0, ...refs.map(({ ref }) => ref.atMs)),
       state: isRunning ? 'running' : project === undefined || existsSync(project) ? 'down' : 'gone',
     };
@@ -57,11 +57,6 @@ export function knownEnvironments({ envsDir }: Home, store: Store): KnownEnviron
 
 /** Undefined: none, or one that this version cannot read. */
 function readNote(file: string): EnvironmentNote | undefined {
-  try {
-    const note = JSON.parse(readFileSync(file, 'utf8')) as Partial<EnvironmentNote>;
-    return note.version === 1 && typeof note.project === 'string' && typeof note.usedMs === 'number' ? (note as EnvironmentNote) : undefined;
-  } catch (error) {
-    if (error instanceof SyntaxError || isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  }
+  const note = readJson(file) as Partial<EnvironmentNote> | undefined;
+  return note?.version === 1 && typeof note.project === 'string' && typeof note.usedMs === 'number' ? (note as EnvironmentNote) : undefined;
 }

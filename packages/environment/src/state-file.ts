@@ -1,5 +1,6 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { isErrno, processStartTime } from '@hyperdocker/base';
+import { rmSync } from 'node:fs';
+import { processStartTime } from '@hyperdocker/base';
+import { readJson, writeJson } from './json-file.ts';
 
 /** What another process must know of a supervisor: enough to find it, to tell it from a later process of the same id, and to clean up after it. */
 export interface SupervisorState {
@@ -14,17 +15,11 @@ export interface SupervisorState {
 }
 
 export function writeState(file: string, state: SupervisorState): void {
-  writeFileSync(`${file}.tmp`, JSON.stringify(state), { mode: 0o600 });
-  renameSync(`${file}.tmp`, file);
+  writeJson(file, state);
 }
 
 export function readState(file: string): SupervisorState | undefined {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as SupervisorState;
-  } catch (error) {
-    if (isErrno(error, 'ENOENT') || error instanceof SyntaxError) return undefined;
-    throw error;
-  }
+  return readJson(file) as SupervisorState | undefined;
 }
 
 export function removeState(file: string): void {

@@ -26,7 +26,7 @@ export function unmountAt(target: string): void {
 }
 
 /** By the command, in a process of its own: it may wait for all that the disk has to write. @throws HdError UNMOUNT */
-export function unmountWaiting(target: string): Promise<void> {
+export function unmount(target: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn('umount', [target], { stdio: ['ignore', 'ignore', 'pipe'] });
     let stderr = '';

@@ -18,7 +18,8 @@ import { captureUpper } from './capture.ts';
 import { FuseHost } from './fuse-host.ts';
 import { materialize } from './materialize.ts';
 import { seenInTree, seenOnHost } from './mount-fixture.ts';
-import { mountOverlay, unmount } from './overlay.ts';
+import { unmount } from './mount-at.ts';
+import { mountOverlay } from './overlay.ts';
 import { FIXED_MTIME_NS } from './projection.ts';
 import { randomOperations, seedOf } from './random-operations.ts';
 

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { HdError } from '@hyperdocker/base';
-import { mountAt, unmountAt, unmountWaiting } from './mount-at.ts';
+import { mountAt, unmount, unmountAt } from './mount-at.ts';
 
 export interface Overlay {
   lower: string;
@@ -45,10 +45,5 @@ export function mountMemory(dir: string): void {
 /** Of what nobody needs after a crash: then there is nothing to wait for. @throws HdError UNMOUNT */
 export async function unmountScratch(path: string): Promise<void> {
   if (volatileIsKnown) unmountAt(path);
-  else await unmountWaiting(path);
-}
-
-/** @throws HdError UNMOUNT */
-export async function unmount(path: string): Promise<void> {
-  await unmountWaiting(path);
+  else await unmount(path);
 }

@@ -14,7 +14,8 @@ import type { PathSet, Trace } from '@hyperdocker/engine';
 import { checkout, inMountNamespace } from '@hyperdocker/testkit';
 import { captureUpper } from './capture.ts';
 import { FuseHost } from './fuse-host.ts';
-import { mountOverlay, unmount } from './overlay.ts';
+import { unmount } from './mount-at.ts';
+import { mountOverlay } from './overlay.ts';
 
 const PROGRAMS = join(checkout, 'packages/testkit/src/trace-programs');
 const DEFINITION = definitionKey({ command: '', workdir: '/w', env: {}, user: '', platform: '', network: false, cacheDirs: [] });
