@@ -16,6 +16,7 @@ export { Ingest } from './ingest.ts';
 export type { IngestOptions, Ingested } from './ingest.ts';
 export * from './lock.ts';
 export type { KnownEnvironment } from './known-environments.ts';
+export { sweepMaterialized } from './materialized.ts';
 export { parseSize, storeLimit } from './size-limit.ts';
 export { reportStore } from './store-report.ts';
 export type { StoreReport, StoreShare } from './store-report.ts';
