@@ -16,6 +16,8 @@ export { Ingest } from './ingest.ts';
 export type { IngestOptions, Ingested } from './ingest.ts';
 export * from './lock.ts';
 export type { KnownEnvironment } from './known-environments.ts';
+export { exportEnvironment } from './export.ts';
+export type { ExportTo } from './export.ts';
 export { sweepMaterialized } from './materialized.ts';
 export { parseSize, storeLimit } from './size-limit.ts';
 export { reportStore } from './store-report.ts';
