@@ -1,12 +1,12 @@
 import { rmSync } from 'node:fs';
 import type { ExecReply, ExecRequest } from '@hyperdocker/environment';
-import { connectOrFail } from '@hyperdocker/environment';
 import { OciRuntime } from '@hyperdocker/sandbox';
 import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
 import { renderError } from '../errors.ts';
 import { Interrupts } from '../interrupts.ts';
 import { locateProject } from '../project.ts';
+import { reach } from '../session.ts';
 
 export function run(invocation: Invocation): Promise<number> {
   return execInside(invocation, invocation.args);
@@ -18,7 +18,7 @@ const NO_GRACE_LIMIT_MS = 2 ** 31 - 1;
 /** Runs a command in a container of its own on the environment's files. @returns its exit code */
 export async function execInside(invocation: Invocation, args: string[]): Promise<number> {
   const { terminal } = invocation;
-  const client = await connectOrFail(locateProject(invocation).paths);
+  const client = await reach(locateProject(invocation), invocation);
   const reply = await client.exec(toRequest(invocation, args));
   try {
     const exit = await runToEnd(reply);
