@@ -105,6 +105,7 @@ export class Supervisor {
   /** Ends what runs on files that nobody serves any more. */
   #files = new AbortController();
   readonly #hostDeathsMs: number[] = [];
+  #mending: Promise<void> | undefined;
   #phase: Phase = 'building';
   #session: Session | undefined;
   #watcher: TreeWatcher | undefined;
@@ -185,6 +186,11 @@ export class Supervisor {
       }
       services.restart(names.length === 0 ? services.names : names, { kind: 'request' });
     });
+  }
+
+  /** Resolves once files that were lost are there again. */
+  async mended(): Promise<void> {
+    await this.#mending;
   }
 
   /** A container for a command of the client's, on the environment's root. */
@@ -575,7 +581,7 @@ export class Supervisor {
     if (this.#phase !== 'up' || this.#hostDeathsMs.filter((atMs) => nowMs - atMs < DEATHS_WITHIN_MS).length >= MAX_DEATHS) return this.#failForGood(error);
     this.#files.abort(error);
     this.#warn(error, 'files are mounted anew, with what was written inside, and services start again');
-    void this.#enqueue(() => this.#mountAnew()).catch((cause: unknown) => this.#failForGood(cause));
+    this.#mending = this.#enqueue(() => this.#mountAnew()).catch((cause: unknown) => this.#failForGood(cause));
   }
 
   async #mountAnew(): Promise<void> {

@@ -41,7 +41,10 @@ export class Owner {
   constructor(events: OwnerEvents) {
     this.#events = events;
     process.on('message', (message) => events.request(message as HostRequest));
-    process.once('disconnect', () => this.#gone());
+    const parent = this.#reply;
+    process.once('disconnect', () => {
+      if (this.#reply === parent) this.#gone();
+    });
   }
 
   reply(message: HostReply): void {
@@ -61,6 +64,8 @@ export class Owner {
 
   #connected(socket: Socket): void {
     clearTimeout(this.#timer);
+    // The end of the owner before may be heard of later than this one's beginning.
+    if (this.#reply !== undefined) this.#events.left(this.#keep?.mounts ?? []);
     const reply = (message: HostReply): void => void socket.write(`${JSON.stringify(message)}\n`);
     this.#reply = reply;
     createInterface({ input: socket }).on('line', (line) => this.#events.request(JSON.parse(line) as HostRequest));
