@@ -52,9 +52,15 @@ export function findProject(start: string): Project {
 export interface EnvPaths {
   id: string;
   dir: string;
+  /** The names of this environment's containers begin with it, and nobody else's on this machine. */
+  containerPrefix: string;
   socket: string;
   /** What a later process needs to find or clean up the supervisor. */
   stateFile: string;
+  /** What is mounted, for a supervisor that comes after one that was killed. */
+  liveRecord: string;
+  /** Where the process that serves the files can be reached by it. */
+  hostSocket: string;
   /** Whose it is and when it was last used: stays when it is down. */
   note: string;
   supervisorLog: string;
@@ -83,8 +89,11 @@ export function pathsOf(home: Home, id: string): EnvPaths {
   return {
     id,
     dir,
+    containerPrefix: `hd-${sha256Hex(dir).slice(0, 10)}-`,
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
+    liveRecord: join(dir, 'live.json'),
+    hostSocket: join(dir, 'f'),
     note: join(dir, 'project.json'),
     supervisorLog: join(dir, 'supervisor.log'),
     buildRecord: join(dir, 'build.json'),
@@ -99,4 +108,4 @@ export function pathsOf(home: Home, id: string): EnvPaths {
 }
 
 /** GC roots of an environment. */
-export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'source' | 'scanned' | 'projected'): string => `env/${id}/${what}`;
+export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'source' | 'scanned' | 'projected' | 'live' | 'shown'): string => `env/${id}/${what}`;

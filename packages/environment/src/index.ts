@@ -1,6 +1,6 @@
 export type * from './api.ts';
-export { SupervisorClient, connect, connectOrFail, launch } from './client.ts';
-export type { LaunchOptions } from './client.ts';
+export { SupervisorClient, connect, connectOrFail, dropLeft, findLeft, launch } from './client.ts';
+export type { LaunchOptions, Left } from './client.ts';
 export { checkStore } from './check-store.ts';
 export type { CheckOptions, StoreCheck } from './check-store.ts';
 export { collect } from './collect.ts';

@@ -5,7 +5,8 @@ import type { Store, TreeChange } from '@hyperdocker/cas';
 import { diffTrees, lookupPath, openStore } from '@hyperdocker/cas';
 import type { ActionCache } from '@hyperdocker/engine';
 import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
-import { FuseHost, fuseProblem } from '@hyperdocker/mount';
+import type { FuseHostOptions } from '@hyperdocker/mount';
+import { FuseHost, detachBelow, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
 import { OciRuntime, findRuntime } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
@@ -20,19 +21,24 @@ import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts'
 import { applyEdits } from './edits.ts';
 import { EventLog } from './event-log.ts';
 import type { ExecSurroundings } from './execs.ts';
-import { Execs } from './execs.ts';
+import { EXEC, Execs } from './execs.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
 import { envRef } from './home.ts';
 import { imageRefOf, resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
 import { Ingest } from './ingest.ts';
 import { noteUse } from './known-environments.ts';
-import { LiveRoot } from './live-root.ts';
+import { RootKeeper, leftToUs } from './left-root.ts';
+import type { LiveRecord } from './live-record.ts';
+import { specDigest } from './live-record.ts';
+import type { Clash, LiveRootOptions } from './live-root.ts';
+import { LIVE_MOUNT, LiveRoot } from './live-root.ts';
 import type { Passthrough } from './passthrough.ts';
 import { hostPassthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
 import { HOST_PLATFORM, makePlan, userOf } from './plan.ts';
 import { projectFilter } from './project-filter.ts';
+import { endContainers } from './recover.ts';
 import { registryConfig } from './registries.ts';
 import type { SecretHost } from './secrets.ts';
 import { readSecrets } from './secrets.ts';
@@ -43,6 +49,10 @@ import { exitUnlessAborted, inTree } from './step-runner.ts';
 import { StoreLimit } from './store-limit.ts';
 import { TreePin } from './tree-pin.ts';
 import { WriteLease } from './write-lease.ts';
+
+/** A process that serves files and dies so often will do so again. */
+const MAX_DEATHS = 3;
+const DEATHS_WITHIN_MS = 60_000;
 
 export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
@@ -88,7 +98,14 @@ export class Supervisor {
   readonly #abort = new AbortController();
   readonly #limit: StoreLimit;
   readonly #execs: Execs;
+  readonly #keeper: RootKeeper;
+  /** Files of a supervisor before, until they are adopted or given up. */
+  #left: LiveRecord | undefined;
   #fuse: FuseHost | undefined;
+  /** Ends what runs on files that nobody serves any more. */
+  #files = new AbortController();
+  readonly #hostDeathsMs: number[] = [];
+  #mending: Promise<void> | undefined;
   #phase: Phase = 'building';
   #session: Session | undefined;
   #watcher: TreeWatcher | undefined;
@@ -100,8 +117,9 @@ export class Supervisor {
     this.#options = options;
     const { home, paths } = options;
     for (const dir of [paths.stepsDir, paths.logsDir, paths.runtimeRoot, paths.bundlesDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+    this.#left = options.buildOnly ? undefined : leftToUs(paths);
     // Its process takes as long to start as everything up to a build that has nothing to do: both at once.
-    this.#startFuse();
+    if (this.#left === undefined) this.#startFuse();
     this.#runtimePath = findRuntime({ configured: options.hostEnv['HD_RUNTIME'] });
     this.#store = openStore(home.storeDir, { nodeLinks });
     [this.#imagePin, this.#livePin, this.#shownPin] = ['the image of', 'the root of', 'edits in'].map((what) => new TreePin(this.#store, `${what} ${paths.id}`)) as [TreePin, TreePin, TreePin];
@@ -109,6 +127,7 @@ export class Supervisor {
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
     this.#execs = new Execs({ runtime: this.#runtime, runtimePath: this.#runtimePath, runtimeRoot: paths.runtimeRoot, bundlesDir: paths.bundlesDir, containerId: (what) => this.#containerId(what) });
     this.#passthrough = hostPassthrough(options.hostEnv);
+    this.#keeper = new RootKeeper({ store: this.#store, home, paths, env: options.hostEnv });
     this.#limit = new StoreLimit({ home, env: options.hostEnv, emit: (event) => this.#emit(event), signal: this.#abort.signal });
   }
 
@@ -121,6 +140,7 @@ export class Supervisor {
     const started = performance.now();
     await this.#enqueue(async () => {
       try {
+        await this.#adoptHost();
         this.#session = await this.#makeSession(specOrThrow(this.#options.project));
         if (!this.#options.buildOnly) await this.#prepare(this.#session);
       } catch (error) {
@@ -168,6 +188,11 @@ export class Supervisor {
     });
   }
 
+  /** Resolves once files that were lost are there again. */
+  async mended(): Promise<void> {
+    await this.#mending;
+  }
+
   /** A container for a command of the client's, on the environment's root. */
   async exec(request: ExecRequest): Promise<ExecReply | DetachedReply> {
     const surroundings = this.#surroundings(request.user);
@@ -187,14 +212,30 @@ export class Supervisor {
     return this.#ending;
   }
 
+  /** After an error of its own: what runs is ended, and the files are left to the next supervisor. */
+  abandon(): Promise<void> {
+    if (this.#session?.live === undefined || this.#fuse === undefined) return this.down({ kill: true });
+    this.#abort.abort(new HdError('STOPPED', 'it has failed'));
+    this.#watcher?.close();
+    this.#ending ??= (async () => {
+      this.#session?.services?.kill();
+      await this.#session?.services?.stop();
+      this.#fuse?.release();
+    })();
+    return this.#ending;
+  }
+
   async #end(): Promise<void> {
     await this.#stop();
     noteUse(this.#options.paths, { project: this.#options.project.dir });
-    await this.#fuse?.close();
+    // Files that were left, and could not be adopted, are left once more.
+    if (this.#left === undefined) await this.#fuse?.close();
+    else this.#fuse?.release();
     this.#runtime.close();
     this.#actions[Symbol.dispose]();
     this.#store[Symbol.dispose]();
     rmSync(this.#options.paths.stepsDir, { recursive: true, force: true });
+    if (!this.#options.buildOnly && this.#left === undefined) rmSync(this.#options.paths.bundlesDir, { recursive: true, force: true });
     this.#emit({ type: 'stopped' });
   }
 
@@ -225,12 +266,20 @@ export class Supervisor {
 
   /** Mounts the root and makes the services, not yet started. */
   async #prepare(session: Session): Promise<void> {
-    const { paths } = this.#options;
-    const { plan, spec } = session;
+    const { spec } = session;
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
     this.#livePin.hold(session.build.tree);
-    session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay });
-    session.services = new ServiceSet({
+    const adopted = await this.#adoptRoot(session);
+    session.live = adopted ?? (await LiveRoot.mount(this.#projector(), this.#liveOptions(session.build.tree, spec)));
+    await this.#keepRoot(session);
+    session.services = this.#makeServices(session, { keepLogs: adopted !== undefined });
+    if (adopted !== undefined) this.#emit({ type: 'adopted', services: session.services.names });
+  }
+
+  #makeServices({ plan, spec }: Session, { keepLogs }: { keepLogs: boolean }): ServiceSet {
+    const { paths } = this.#options;
+    return new ServiceSet({
+      keepLogs,
       runtime: this.#runtime,
       specs: spec.services,
       runCommand: (command, signal) => this.#runCommand(command, signal),
@@ -247,7 +296,12 @@ export class Supervisor {
     await session?.services?.stop();
     // A command of a client's that runs on would hold the root.
     await this.#execs.end();
-    await session?.live?.unmount();
+    if (session?.live !== undefined) {
+      // And what another supervisor's guard has not ended.
+      await this.#endContainers();
+      await this.#keeper.release(this.#fuse);
+      await session.live.unmount();
+    }
     this.#session = undefined;
     this.#livePin[Symbol.dispose]();
     this.#shownPin[Symbol.dispose]();
@@ -367,14 +421,19 @@ export class Supervisor {
     if (session.live === undefined) return;
     const tree = applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits);
     this.#show(session, session.live, tree);
-    // No ref is going to name it.
+    // No other ref is going to name it.
     this.#shownPin.hold(tree);
+    this.#keeper.shows(tree);
   }
 
   #show(session: Session, live: LiveRoot, tree: TreeDigest): TreeChange[] {
     const { changes, clashes } = live.apply(tree, (path) => this.#isSource(session, path));
-    for (const clash of clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+    for (const clash of clashes) this.#emitClash(clash);
     return changes;
+  }
+
+  #emitClash({ path, keptAt }: Clash): void {
+    this.#emit({ type: 'clash', path: toText(path), keptAt });
   }
 
   /** @param paths the edits first: the first that a service watches is named as the cause. */
@@ -436,14 +495,107 @@ export class Supervisor {
       this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
       return;
     }
-    this.#fuse = new FuseHost({
+    this.#fuse = new FuseHost(this.#hostOptions());
+  }
+
+  #hostOptions(): FuseHostOptions {
+    return {
       logFd: 2, attributeFreeFile: this.#options.home.attributeFreeFile,
-      onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })),
-    });
+      onDeath: () => this.#filesLost(),
+      onBroken: (id) => void (id === LIVE_MOUNT && this.#filesLost()),
+    };
+  }
+
+  /** The process that serves the files which were left, or, where that is gone by now, a new one. */
+  async #adoptHost(): Promise<void> {
+    if (this.#left === undefined) return;
+    try {
+      this.#fuse = await FuseHost.adopt(this.#options.paths.hostSocket, this.#left.host.pid, this.#hostOptions());
+    } catch (error) {
+      this.#warn(error, 'the environment begins anew');
+      this.#left = undefined;
+      this.#startFuse();
+    }
+  }
+
+  /** The root that was left, showing what was built now. Undefined: there is none that could be gone on with. */
+  async #adoptRoot(session: Session): Promise<LiveRoot | undefined> {
+    const left = this.#left;
+    if (left === undefined || this.#fuse === undefined) return undefined;
+    // Until here it could be left once more.
+    this.#left = undefined;
+    const { paths } = this.#options;
+    await this.#endContainers((id) => !id.includes(`-${EXEC}`));
+    detachBelow(paths.stepsDir);
+    try {
+      if (left.spec !== specDigest(session.spec)) throw new HdError('SPEC_CHANGED', 'hd.toml has changed since the environment was made');
+      const options = this.#liveOptions(left.tree, session.spec);
+      this.#keeper.resume(left);
+      const { live, clashes } = LiveRoot.adopt({ ...this.#projector(), fuse: this.#fuse }, options, left, (path) => this.#isSource(session, path));
+      for (const clash of clashes) this.#emitClash(clash);
+      this.#show(session, live, session.build.tree);
+      this.#livePin.hold(left.tree);
+      return live;
+    } catch (error) {
+      this.#warn(error, 'what was written inside is given up, and the root is made anew');
+      await this.#endContainers();
+      await this.#fuse.close();
+      this.#keeper.forget();
+      this.#startFuse();
+      return undefined;
+    }
+  }
+
+  async #keepRoot({ live, spec }: Session): Promise<void> {
+    if (this.#fuse === undefined || live === undefined) return;
+    const { overlay } = spec.options;
+    const { watch } = this.#options;
+    await this.#keeper.keep(this.#fuse, { tree: live.mountedTree, applied: live.applied, overlay, spec: specDigest(spec), runtime: this.#runtimePath, watch });
+  }
+
+  #liveOptions(tree: TreeDigest, spec: EnvSpec): LiveRootOptions {
+    const { paths } = this.#options;
+    return { tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay, onApply: (state) => this.#keeper.applied(state) };
+  }
+
+  /** The process that serves the files has died. What runs on them is of no use any more. */
+  #filesLost(): void {
+    const error = new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' });
+    const nowMs = Date.now();
+    this.#hostDeathsMs.push(nowMs);
+    if (this.#phase !== 'up' || this.#hostDeathsMs.filter((atMs) => nowMs - atMs < DEATHS_WITHIN_MS).length >= MAX_DEATHS) return this.#failForGood(error);
+    this.#files.abort(error);
+    this.#warn(error, 'files are mounted anew, with what was written inside, and services start again');
+    this.#mending = this.#enqueue(() => this.#mountAnew()).catch((cause: unknown) => this.#failForGood(cause));
+  }
+
+  async #mountAnew(): Promise<void> {
+    const session = this.#session;
+    if (this.#phase !== 'up' || session?.live === undefined) return;
+    session.services?.kill();
+    await session.services?.stop();
+    await this.#endContainers();
+    await this.#fuse?.close();
+    this.#files = new AbortController();
+    this.#startFuse();
+    await session.live.mountAnew(this.#projector());
+    await this.#keepRoot(session);
+    // An edit that was under way may have been lost.
+    using lease = new WriteLease(this.#store, `hd up ${this.#options.paths.id}`);
+    session.build = await this.#build(session.plan, session.ingested, lease);
+    this.#show(session, session.live, session.build.tree);
+    session.root = this.#commit(session.plan, session.ingested, session.build);
+    session.services = this.#makeServices(session, { keepLogs: true });
+    session.services.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
+  }
+
+  /** Of this environment, whoever made them. */
+  #endContainers(which?: (id: string) => boolean): Promise<void> {
+    return endContainers(this.#options.paths, this.#runtimePath, which);
   }
 
   /** A step that runs on files that nobody serves any more is not waited for. */
-  #failForGood(error: HdError): void {
+  #failForGood(error: unknown): void {
     this.fail(error);
     this.#abort.abort(error);
   }
@@ -457,7 +609,7 @@ export class Supervisor {
   }
 
   #stepContext(plan: Plan): StepContext {
-    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, signal: this.#abort.signal };
+    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, containerPrefix: this.#options.paths.containerPrefix, passthrough: this.#passthrough, user: plan.user, signal: AbortSignal.any([this.#abort.signal, this.#files.signal]) };
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
@@ -471,7 +623,7 @@ export class Supervisor {
   }
 
   #containerId(what: string): string {
-    return `hd-${this.#options.paths.id.slice(-10)}-${process.pid}-${what}`;
+    return `${this.#options.paths.containerPrefix}${process.pid}-${what}`;
   }
 
   #live(): { session: Session; services: ServiceSet } {
