@@ -134,8 +134,8 @@ function ranges(numbers: readonly number[]): string {
 }
 
 function fileSystem(dir: string): string {
-  const { stdout } = spawnSync('stat', ['-f', '-c', '%T', dir], { encoding: 'utf8' });
-  return stdout.trim() === '' ? 'plain directory' : stdout.trim();
+  const { stdout } = spawnSync('df', ['--output=fstype', dir], { encoding: 'utf8' });
+  return stdout.trim().split('\n').at(-1) ?? 'plain directory';
 }
 
 /** What is written on standard error is not part of the protocol. */
