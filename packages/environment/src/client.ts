@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { HdError } from '@hyperdocker/base';
 import type { DetachedReply, ErrorReply, ExecReply, ExecRequest, StatusReply } from './api.ts';
@@ -161,9 +161,9 @@ const NSENTER = 'nsenter';
 async function start(options: LaunchOptions, [namespace = '', ...namespaceArgs]: string[]): Promise<SupervisorClient> {
   const { paths } = options;
   mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
-  // A host that was left goes on writing there.
-  if (namespace !== NSENTER) rmSync(paths.supervisorLog, { force: true });
-  const log = openSync(paths.supervisorLog, 'a', 0o600);
+  const { O_WRONLY, O_CREAT, O_APPEND, O_TRUNC } = constants;
+  // A host that was left goes on writing there, and each puts its lines at the end.
+  const log = openSync(paths.supervisorLog, O_WRONLY | O_CREAT | O_APPEND | (namespace === NSENTER ? 0 : O_TRUNC), 0o600);
   const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
   const child = spawn(namespace, [...namespaceArgs, process.execPath, '--disable-warning=ExperimentalWarning', main], {
     stdio: ['ignore', log, log, 'ipc'],

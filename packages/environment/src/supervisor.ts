@@ -501,8 +501,9 @@ export class Supervisor {
   #hostOptions(): FuseHostOptions {
     return {
       logFd: 2, attributeFreeFile: this.#options.home.attributeFreeFile,
-      onDeath: () => this.#filesLost(),
-      onBroken: (id) => void (id === LIVE_MOUNT && this.#filesLost()),
+      onDeath: () => this.#filesLost(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })),
+      // A step tells by itself that its trace is lost.
+      onBroken: (id, error) => void (id === LIVE_MOUNT && this.#filesLost(error)),
     };
   }
 
@@ -559,8 +560,7 @@ export class Supervisor {
   }
 
   /** The process that serves the files has died. What runs on them is of no use any more. */
-  #filesLost(): void {
-    const error = new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' });
+  #filesLost(error: HdError): void {
     const nowMs = Date.now();
     this.#hostDeathsMs.push(nowMs);
     if (this.#phase !== 'up' || this.#hostDeathsMs.filter((atMs) => nowMs - atMs < DEATHS_WITHIN_MS).length >= MAX_DEATHS) return this.#failForGood(error);
