@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { HdError } from '@hyperdocker/base';
-import type { DetachedReply, ErrorReply, ExecReply, ExecRequest, StatusReply } from './api.ts';
+import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, ResetReply, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
 import { exchange } from './exchange.ts';
@@ -32,6 +32,16 @@ export class SupervisorClient {
 
   exec(body: ExecRequest): Promise<ExecReply> {
     return this.#call<ExecReply>('POST', '/v1/exec', body);
+  }
+
+  /** What services and commands have written over the environment's root. */
+  changes(): Promise<ChangedPath[]> {
+    return this.#call<ChangedPath[]>('GET', '/v1/changes');
+  }
+
+  /** Drops that, and restarts the services. */
+  reset(): Promise<ResetReply> {
+    return this.#call<ResetReply>('POST', '/v1/reset', {});
   }
 
   /** Runs it without a client. Resolves once it runs, or cannot. */

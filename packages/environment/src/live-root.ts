@@ -5,6 +5,8 @@ import { fromBuffer, hasher, hostPath, isErrno, joinBytes, toText } from '@hyper
 import type { FileEntry, Store, TreeChange, TreeEntry } from '@hyperdocker/cas';
 import { diffTrees } from '@hyperdocker/cas';
 import { materializeEntry, mountMemory, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
+import type { LiveChange } from './live-changes.ts';
+import { liveChanges } from './live-changes.ts';
 import type { Lower, Projector } from './step-runner.ts';
 import { mountLower } from './step-runner.ts';
 
@@ -76,6 +78,11 @@ export class LiveRoot {
     }
     this.#applied = next;
     return { changes, clashes };
+  }
+
+  /** What processes inside have written. @param skip paths that the container runtime makes for its own mounts */
+  changes(skip: ReadonlySet<ByteString>): LiveChange[] {
+    return liveChanges({ store: this.#store, applied: this.#applied, upper: join(this.#dir, 'writable/upper'), merged: this.merged, skip });
   }
 
   async unmount(): Promise<void> {

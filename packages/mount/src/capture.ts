@@ -1,7 +1,7 @@
 import type { BigIntStats } from 'node:fs';
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { assert, fromBuffer, hostPath, joinBytes, sys, toByteString } from '@hyperdocker/base';
+import { assert, fromBuffer, hostPath, joinBytes, lstatIfAny, sys, toByteString } from '@hyperdocker/base';
 import type { DirEntry, EntryKind, Meta, Store, Tree, TreeEntry } from '@hyperdocker/cas';
 import { applyDelta, linkGroupFor, lookupPath, walkTree } from '@hyperdocker/cas';
 import { Asked } from '@hyperdocker/engine';
@@ -20,6 +20,11 @@ const S_IFMT = 0o170000n;
 export function captureUpper(store: Store, upper: string, base: TreeDigest, skip: ReadonlySet<ByteString>, onCarried?: Observer): TreeDigest {
   const capture = new Capture(store, upper, base, skip, onCarried);
   return store.putTree(capture.directory('' as ByteString, '' as ByteString));
+}
+
+/** Whether the directory of an upper is merged with nothing, or with another one than that of its own path. False where there is none. */
+export function isOpaqueOrMoved(host: string | Buffer): boolean {
+  return lstatIfAny(host) !== undefined && (sys().getXattr(host, REDIRECT) !== undefined || sys().getXattr(host, OPAQUE)?.toString() === 'y');
 }
 
 /** Everything about an entry that it takes along when it is moved. */

@@ -37,9 +37,9 @@ export function mountOverlay({ lower, upper, work, merged, scratch = false }: Ov
   }
 }
 
-/** A file system in memory, for what an environment writes. @throws HdError OVERLAY_MOUNT */
+/** A file system in memory, for what an environment writes: at most half of the memory that there is. @throws HdError OVERLAY_MOUNT */
 export function mountMemory(dir: string): void {
-  mountAt('OVERLAY_MOUNT', dir, { type: 'tmpfs', data: 'mode=700', hint: 'set `overlay = "disk"` in [options]' });
+  mountAt('OVERLAY_MOUNT', dir, { type: 'tmpfs', data: 'mode=700,size=50%', hint: 'set `overlay = "disk"` in [options]' });
 }
 
 /** Of what nobody needs after a crash: then there is nothing to wait for. @throws HdError UNMOUNT */

@@ -71,7 +71,7 @@ export function buildProcess(spec: ExecSpec, host: HostFacts): object {
 /**
  * What the runtime makes in the root file system: exclude it from captured outputs, or make it beforehand. Paths below a mounted one are left out.
  */
-export function mountTargets(spec: ContainerSpec): MountTarget[] {
+export function mountTargets(spec: Pick<ContainerSpec, 'mounts'>): MountTarget[] {
   const targets: MountTarget[] = [
     ...['/dev', '/proc', '/sys'].map((path): MountTarget => ({ path, kind: 'directory' })),
     ...spec.mounts.map((mount): MountTarget => ({ path: posix.normalize(mount.destination), kind: mountKind(mount) })),
