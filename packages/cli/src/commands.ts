@@ -97,6 +97,18 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/reset.ts'),
   },
   {
+    name: 'export', group: 'Project', summary: 'Write the environment as an OCI image.', usage: '[dir]', takes: [0, 1], flags: {
+      oci: { type: 'text', value: 'DIR', help: 'as an OCI image layout; images that are in it stay' },
+      archive: { type: 'text', value: 'FILE', help: 'as one file, for `docker load`, podman and skopeo' },
+      push: { type: 'text', value: 'REF', help: 'to a registry, such as registry.example/app:1.0; sends only the layers that it lacks' },
+      tag: { type: 'text', short: 't', value: 'NAME', help: 'name of the image, with --oci and --archive' },
+      service: { type: 'text', value: 'NAME', help: 'whose command the image runs (default: the only service)' },
+      'no-build': { type: 'boolean', help: 'export what was built last' },
+    },
+    examples: [['hd export --archive app.tar -t app:1.0', 'then `docker load -i app.tar`'], ['hd export --push localhost:5000/app:1.0', ''], ['hd export --oci image', 'a directory']],
+    load: () => import('./commands/export.ts'),
+  },
+  {
     name: 'lock', group: 'Project', summary: 'Write hd.lock: the exact versions that the dependencies came to.', usage: '[dir]', takes: [0, 1],
     flags: { check: { type: 'boolean', help: 'write nothing; exit with 3 if hd.lock is out of date' } },
     examples: [['hd lock', ''], ['hd lock --check', 'in CI']],
