@@ -9,6 +9,7 @@ import { exchange } from './exchange.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
 import { recover } from './recover.ts';
 import { isAlive, readState } from './state-file.ts';
+import { unshareOptions } from './user-namespace.ts';
 
 /** The other end of a supervisor's socket. */
 export class SupervisorClient {
@@ -142,7 +143,7 @@ export async function launch(options: LaunchOptions): Promise<SupervisorClient> 
   mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
   const log = openSync(paths.supervisorLog, 'w', 0o600);
   const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
-  const child = spawn('unshare', ['--mount', '--propagation', 'slave', process.execPath, '--disable-warning=ExperimentalWarning', main], {
+  const child = spawn('unshare', [...unshareOptions(), '--mount', '--propagation', 'slave', process.execPath, '--disable-warning=ExperimentalWarning', main], {
     stdio: ['ignore', log, log, 'ipc'],
     detached: true,
     cwd: options.project.dir,

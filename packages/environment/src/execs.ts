@@ -1,9 +1,11 @@
 import { lstatSync, rmSync } from 'node:fs';
 import { join, posix } from 'node:path';
+import { inUserNamespace } from '@hyperdocker/base';
 import type { ContainerSpec, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
 import { prepareBundle } from '@hyperdocker/sandbox';
 import type { DetachedReply, ExecReply, ExecRequest } from './api.ts';
 import type { PlanUser } from './plan.ts';
+import { enterMounts } from './user-namespace.ts';
 
 export interface ExecsOptions {
   runtime: OciRuntime;
@@ -42,7 +44,7 @@ export class Execs {
     const { spec, bundleDir } = this.#spec(request, surroundings, { init: true });
     prepareBundle(bundleDir, spec);
     this.#prepared.add(bundleDir);
-    const prefix = ['nsenter', '--target', String(process.pid), '--mount', '--root', '--'];
+    const prefix = enterMounts(process.pid, { ordinary: inUserNamespace() });
     return { container: { id: spec.id, terminal: spec.terminal, init: spec.init === true }, runtime: runtimePath, runtimeRoot, prefix, bundleDir };
   }
 

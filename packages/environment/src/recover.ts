@@ -3,6 +3,7 @@ import { OciRuntime } from '@hyperdocker/sandbox';
 import type { EnvPaths } from './home.ts';
 import type { SupervisorState } from './state-file.ts';
 import { removeState } from './state-file.ts';
+import { removeTrees } from './user-namespace.ts';
 
 /**
  * Cleans up after a supervisor that was killed. Its containers are ended by their guards and its mounts went with its mount
@@ -13,7 +14,7 @@ export async function recover(paths: EnvPaths, state: SupervisorState): Promise<
   for (const { id } of await runtime.list()) await runtime.delete(id, { force: true });
   runtime.close();
   // What was mounted below was mounted in another namespace: here these are plain directories.
-  for (const dir of [paths.liveDir, paths.stepsDir, paths.bundlesDir]) rmSync(dir, { recursive: true, force: true });
+  removeTrees([paths.liveDir, paths.stepsDir, paths.bundlesDir]);
   rmSync(paths.socket, { force: true });
   removeState(paths.stateFile);
 }

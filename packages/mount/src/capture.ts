@@ -1,14 +1,15 @@
 import type { BigIntStats } from 'node:fs';
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { assert, fromBuffer, hostPath, joinBytes, lstatIfAny, sys, toByteString } from '@hyperdocker/base';
+import { assert, fromBuffer, hostPath, inUserNamespace, joinBytes, lstatIfAny, sys, toByteString } from '@hyperdocker/base';
 import type { DirEntry, EntryKind, Meta, Store, Tree, TreeEntry } from '@hyperdocker/cas';
 import { applyDelta, linkGroupFor, lookupPath, walkTree } from '@hyperdocker/cas';
 import { Asked } from '@hyperdocker/engine';
 import type { Observer } from './projection.ts';
 
-const OPAQUE = toByteString('trusted.overlay.opaque');
-const REDIRECT = toByteString('trusted.overlay.redirect');
+const PREFIX = inUserNamespace() ? 'user.overlay.' : 'trusted.overlay.';
+const OPAQUE = toByteString(`${PREFIX}opaque`);
+const REDIRECT = toByteString(`${PREFIX}redirect`);
 const S_IFMT = 0o170000n;
 
 /**
@@ -112,7 +113,7 @@ class Capture {
   }
 
   #meta(host: string | Buffer, stats: BigIntStats, path: ByteString, digest: string): Meta {
-    const xattrs = this.#sys.listXattrs(host).filter((key) => !key.startsWith('trusted.overlay.')).sort();
+    const xattrs = this.#sys.listXattrs(host).filter((key) => !key.startsWith(PREFIX)).sort();
     const linked = stats.nlink > 1n && !stats.isDirectory();
     if (linked && !this.#groups.has(stats.ino)) this.#groups.set(stats.ino, linkGroupFor(path, digest));
     return {
