@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { HdError } from '@hyperdocker/base';
-import type { DetachedReply, ErrorReply, ExecReply, ExecRequest, StatusReply } from './api.ts';
+import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, ResetReply, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
 import { exchange } from './exchange.ts';
@@ -10,6 +10,7 @@ import type { EnvPaths, Home, Project } from './home.ts';
 import { servedRoot } from './live-record.ts';
 import { hasLeftovers, recover } from './recover.ts';
 import { isAlive, readState } from './state-file.ts';
+import { isOrdinaryUser, unshareOptions } from './user-namespace.ts';
 
 /** The other end of a supervisor's socket. */
 export class SupervisorClient {
@@ -33,6 +34,16 @@ export class SupervisorClient {
 
   exec(body: ExecRequest): Promise<ExecReply> {
     return this.#call<ExecReply>('POST', '/v1/exec', body);
+  }
+
+  /** What services and commands have written over the environment's root. */
+  changes(): Promise<ChangedPath[]> {
+    return this.#call<ChangedPath[]>('GET', '/v1/changes');
+  }
+
+  /** Drops that, and restarts the services. */
+  reset(): Promise<ResetReply> {
+    return this.#call<ResetReply>('POST', '/v1/reset', {});
   }
 
   /** Runs it without a client. Resolves once it runs, or cannot. */
@@ -145,9 +156,9 @@ export interface LaunchOptions {
 export async function launch(options: LaunchOptions): Promise<SupervisorClient> {
   const { paths, buildOnly } = options;
   const served = buildOnly ? undefined : servedRoot(paths);
-  if (served === undefined) return await start(options, ['unshare', '--mount', '--propagation', 'slave']);
+  if (served === undefined) return await start(options, ['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave']);
   try {
-    return await start(options, [NSENTER, '--target', String(served.host.pid), '--mount']);
+    return await start(options, [NSENTER, '--target', String(served.host.pid), ...(isOrdinaryUser() ? ['--user'] : []), '--mount']);
   } catch (error) {
     if (servedRoot(paths) !== undefined) throw error;
     // Its time was up just now.
