@@ -19,6 +19,8 @@ import type { Build, BuildOptions } from './build.ts';
 import type { StepRecord } from './build-record.ts';
 import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts';
 import { applyEdits } from './edits.ts';
+import type { EnvironmentNetwork } from './environment-network.ts';
+import { openNetwork } from './environment-network.ts';
 import { EventLog } from './event-log.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
 import { envRef } from './home.ts';
@@ -56,6 +58,7 @@ interface Session {
   ingested: Ingested;
   build: Build;
   root: NodeDigest;
+  network?: EnvironmentNetwork;
   live?: LiveRoot;
   services?: ServiceSet;
 }
@@ -118,10 +121,15 @@ export class Supervisor {
   async up(): Promise<void> {
     const started = performance.now();
     await this.#enqueue(async () => {
+      let network: Promise<EnvironmentNetwork> | undefined;
       try {
-        this.#session = await this.#makeSession(specOrThrow(this.#options.project));
-        if (!this.#options.buildOnly) await this.#prepare(this.#session);
+        const file = specOrThrow(this.#options.project);
+        // It takes a while to come up, and the build does not need it.
+        if (!this.#options.buildOnly) network = this.#openNetwork(file.spec);
+        this.#session = await this.#makeSession(file);
+        if (network !== undefined) await this.#prepare(this.#session, network);
       } catch (error) {
+        if (this.#session?.network === undefined) await network?.then((opened) => opened[Symbol.asyncDispose](), () => {});
         this.fail(error);
         throw error;
       }
@@ -151,6 +159,7 @@ export class Supervisor {
       root: session?.root,
       phase: this.#phase,
       tracing: this.#fuse !== undefined,
+      wayOut: session?.network?.way ?? null,
       services: session?.services?.status() ?? [],
       last: this.log.last,
     };
@@ -177,7 +186,7 @@ export class Supervisor {
     const spec: ContainerSpec = {
       ...container,
       args: request.args,
-      env: { ...plan.env, ...(request.user === undefined ? {} : { HOME: user.home }), ...this.#passthrough.env, ...request.env },
+      env: { ...plan.env, ...(request.user === undefined ? {} : { HOME: user.home }), ...session.network?.env, ...request.env },
       cwd: posix.resolve(plan.workdir, request.workdir ?? '.'),
       user,
       terminal: request.terminal,
@@ -208,7 +217,7 @@ export class Supervisor {
     this.#runtime.close();
     this.#actions[Symbol.dispose]();
     this.#store[Symbol.dispose]();
-    rmSync(this.#options.paths.stepsDir, { recursive: true, force: true });
+    for (const dir of [this.#options.paths.stepsDir, this.#options.paths.networkDir]) rmSync(dir, { recursive: true, force: true });
     this.#emit({ type: 'stopped' });
   }
 
@@ -238,20 +247,23 @@ export class Supervisor {
   }
 
   /** Mounts the root and makes the services, not yet started. */
-  async #prepare(session: Session): Promise<void> {
-    const { paths } = this.#options;
+  async #prepare(session: Session, opening: Promise<EnvironmentNetwork>): Promise<void> {
+    const { paths, project } = this.#options;
     const { plan, spec } = session;
+    const network = (session.network = await opening);
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
     this.#livePin.hold(session.build.tree);
     session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay });
     session.services = new ServiceSet({
       runtime: this.#runtime,
       specs: spec.services,
+      network,
+      projectDir: project.dir,
       runCommand: (command, signal) => this.#runCommand(command, signal),
       logsDir: paths.logsDir,
       bundlesDir: paths.bundlesDir,
       restartGraceMs: spec.options.restartGraceMs,
-      container: (name, generation) => ({ ...this.#baseContainer(this.#containerId(`${name}-${generation}`), plan), env: { ...plan.env, ...this.#passthrough.env }, cwd: plan.workdir, user: plan.user, terminal: false }),
+      container: (name, generation) => ({ ...this.#baseContainer(this.#containerId(`${name}-${generation}`), plan), env: { ...plan.env, ...network.env }, cwd: plan.workdir, user: plan.user, terminal: false }),
       emit: (event) => this.#emit(event),
     });
   }
@@ -260,6 +272,7 @@ export class Supervisor {
     const session = this.#session;
     await session?.services?.stop();
     await session?.live?.unmount();
+    await session?.network?.[Symbol.asyncDispose]();
     this.#session = undefined;
     this.#livePin[Symbol.dispose]();
     this.#shownPin[Symbol.dispose]();
@@ -423,7 +436,7 @@ export class Supervisor {
     await this.#stop();
     this.#session = next;
     try {
-      await this.#prepare(next);
+      await this.#prepare(next, this.#openNetwork(next.spec));
       this.#phase = 'up';
       this.#watch();
       next.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
@@ -441,6 +454,17 @@ export class Supervisor {
       ran: built.ran, cached: built.cached, discarded: built.discarded, hashed: ingested.hashed,
       ...(edits === undefined ? {} : { changes: edits.filter(isFileChange).map(fileChange), summary: summarise(edits, ingested.files) }),
     });
+  }
+
+  #openNetwork(spec: EnvSpec): Promise<EnvironmentNetwork> {
+    const { home, paths, hostEnv } = this.#options;
+    const opening = openNetwork({
+      spec, home, paths, hostEnv, passthrough: this.#passthrough, emit: (event) => this.#emit(event),
+      onDeath: (cause) => this.#failForGood(new HdError('NETWORK_DIED', `the environment has no network any more: ${describeError(cause)}`, { cause, hint: 'start again with `hd up`' })),
+    });
+    // Whoever awaits it sees the error; until then it is nobody's.
+    opening.catch(() => {});
+    return opening;
   }
 
   #startFuse(): void {
@@ -474,7 +498,8 @@ export class Supervisor {
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
-    return { id, rootfs: this.#live().session.live?.merged ?? '', hostname: plan.spec.environment.name, mounts: this.#passthrough.mounts, network: 'host' };
+    const { live, network } = this.#live().session;
+    return { id, rootfs: live?.merged ?? '', hostname: plan.spec.environment.name, ...(network?.container ?? { mounts: [], network: 'none' }) };
   }
 
   #containerId(what: string): string {
