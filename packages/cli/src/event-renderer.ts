@@ -101,6 +101,8 @@ export class EventRenderer {
         return this.#service(event);
       case 'log':
         return this.#log(event);
+      case 'adopted':
+        return [stderr(`${this.#options.errPaint('yellow', 'warning:')} its supervisor had ended unexpectedly: what was written inside is still there${event.services.length === 0 ? '' : `; starting again: ${event.services.join(', ')}`}`)];
       case 'up':
         return this.#up(event);
       case 'failed':

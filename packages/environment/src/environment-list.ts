@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
 import type { Phase, ServiceReply, StatusReply } from './api.ts';
-import { connect } from './client.ts';
+import { connect, findLeft } from './client.ts';
 import type { EnvPaths, Home } from './home.ts';
 import { pathsOf } from './home.ts';
 import { projectOf, usedMsOf } from './known-environments.ts';
@@ -15,8 +15,8 @@ export interface ListedEnvironment {
   name: string;
   /** The project's directory. */
   project: string;
-  /** `gone`: its project is not there any more. */
-  state: Phase | 'down' | 'gone';
+  /** `left`: its supervisor was killed, and its files wait for somebody to go on with them. `gone`: its project is not there any more. */
+  state: Phase | 'left' | 'down' | 'gone';
   pid: number | null;
   services: (Pick<ServiceReply, 'name' | 'url'> & { status: ServiceReply['status'] | 'not running'; /** On the host; the last one that it had, while it is down. */ port: number | null })[];
   /** When it was last used; 0 where nobody knows. */
@@ -48,7 +48,7 @@ function describe(paths: EnvPaths, reply: StatusReply | undefined): ListedEnviro
     return { ...common, name: reply.name || nameOf(project), state: reply.phase, pid: reply.pid, services };
   }
   const services = Object.entries(readPorts(paths)).map(([name, port]) => ({ name, status: 'not running' as const, port }));
-  return { ...common, name: nameOf(project), state: existsSync(join(project, 'hd.toml')) ? 'down' : 'gone', pid: null, services };
+  return { ...common, name: nameOf(project), state: findLeft(paths) !== undefined ? 'left' : existsSync(join(project, 'hd.toml')) ? 'down' : 'gone', pid: null, services };
 }
 
 function nameOf(project: string): string {

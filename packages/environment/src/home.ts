@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { HdError } from '@hyperdocker/base';
+import { HdError, sha256Hex } from '@hyperdocker/base';
 
 /** Where everything lives. Two homes never meet. */
 export interface Home {
@@ -53,9 +52,15 @@ export function findProject(start: string): Project {
 export interface EnvPaths {
   id: string;
   dir: string;
+  /** The names of this environment's containers begin with it, and nobody else's on this machine. */
+  containerPrefix: string;
   socket: string;
   /** What a later process needs to find or clean up the supervisor. */
   stateFile: string;
+  /** What is mounted, for a supervisor that comes after one that was killed. */
+  liveRecord: string;
+  /** Where the process that serves the files can be reached by it. */
+  hostSocket: string;
   /** Whose it is and when it was last used: stays when it is down. */
   note: string;
   supervisorLog: string;
@@ -78,7 +83,7 @@ export interface EnvPaths {
 }
 
 export function envPaths(home: Home, project: Project): EnvPaths {
-  const hash = createHash('sha256').update(project.dir).digest('hex').slice(0, 10);
+  const hash = sha256Hex(project.dir).slice(0, 10);
   return pathsOf(home, `${basename(project.dir).toLowerCase().replace(/[^a-z0-9_.-]/g, '-').slice(0, 30)}-${hash}`);
 }
 
@@ -88,8 +93,11 @@ export function pathsOf(home: Home, id: string): EnvPaths {
   return {
     id,
     dir,
+    containerPrefix: `hd-${sha256Hex(dir).slice(0, 10)}-`,
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
+    liveRecord: join(dir, 'live.json'),
+    hostSocket: join(dir, 'f'),
     note: join(dir, 'project.json'),
     supervisorLog: join(dir, 'supervisor.log'),
     buildRecord: join(dir, 'build.json'),
@@ -106,4 +114,4 @@ export function pathsOf(home: Home, id: string): EnvPaths {
 }
 
 /** GC roots of an environment. */
-export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'source' | 'scanned' | 'projected'): string => `env/${id}/${what}`;
+export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'source' | 'scanned' | 'projected' | 'live' | 'shown'): string => `env/${id}/${what}`;

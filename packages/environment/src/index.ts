@@ -1,6 +1,6 @@
 export type * from './api.ts';
-export { SupervisorClient, connect, connectOrFail, launch } from './client.ts';
-export type { LaunchOptions } from './client.ts';
+export { SupervisorClient, connect, connectOrFail, dropLeft, findLeft, launch } from './client.ts';
+export type { LaunchOptions, Left } from './client.ts';
 export { checkStore } from './check-store.ts';
 export type { CheckOptions, StoreCheck } from './check-store.ts';
 export { collect } from './collect.ts';
@@ -17,6 +17,9 @@ export { Ingest } from './ingest.ts';
 export type { IngestOptions, Ingested } from './ingest.ts';
 export * from './lock.ts';
 export type { KnownEnvironment } from './known-environments.ts';
+export { exportEnvironment } from './export.ts';
+export type { ExportTo } from './export.ts';
+export { sweepMaterialized } from './materialized.ts';
 export { parseSize, storeLimit } from './size-limit.ts';
 export { reportStore } from './store-report.ts';
 export type { StoreReport, StoreShare } from './store-report.ts';

@@ -4,6 +4,7 @@ import { readBuildRecord } from './build-record.ts';
 import type { EnvPaths, Home } from './home.ts';
 import { pathsOf } from './home.ts';
 import { readJson, writeJson } from './json-file.ts';
+import { servedRoot } from './live-record.ts';
 import { isAlive, readState } from './state-file.ts';
 
 /** What is kept of an environment while it is down, beside its refs: docs/format/state.md. */
@@ -55,7 +56,8 @@ export function knownEnvironments(home: Home, store: Store): KnownEnvironment[] 
     const note = readNote(paths.note);
     const state = readState(paths.stateFile);
     const project = projectOf(paths);
-    const isRunning = state !== undefined && isAlive(state);
+    // One that could be adopted is in use.
+    const isRunning = (state !== undefined && isAlive(state)) || servedRoot(paths) !== undefined;
     return {
       id, project, image: note?.image, refs: refs.map(({ name }) => name),
       definitions: readBuildRecord(paths.buildRecord)?.steps.map(({ key }) => key) ?? [],

@@ -9,9 +9,10 @@ import { after, test } from 'node:test';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { toByteString } from '@hyperdocker/base';
 import { TreeBuilder, openStore } from '@hyperdocker/cas';
+import { FuseHost } from '@hyperdocker/mount';
 import { inMountNamespace } from '@hyperdocker/testkit';
 import { seenInTree, seenOnHost } from '../../mount/src/mount-fixture.ts';
-import type { Clash } from './live-root.ts';
+import type { AppliedTree, Clash, LiveRootOptions } from './live-root.ts';
 import { LiveRoot } from './live-root.ts';
 
 /** Text, an executable's text (`#!`), a link (`→target`), or a directory (null). */
@@ -208,6 +209,37 @@ if (inMountNamespace(import.meta.filename)) {
     assert.deepEqual(readdirSync(join(victim, 'sub')), []);
     for (const name of files) assert.equal(readFileSync(join(victim, name), 'utf8'), 'of the host');
     assert.equal(lstatSync(w.at('f')).isFile(), true);
+  });
+
+  test('a root that another process had mounted: what was half put in place is finished, and what was written inside is there', async () => {
+    const dir = join(root, String(count++));
+    mkdirSync(dir);
+    const [first, second] = [new FuseHost(), new FuseHost()];
+    const projector = { store, storeDir, fuse: first, materializedDir: join(root, 'materialized') };
+    const states: AppliedTree[] = [];
+    const options: LiveRootOptions = { tree: treeOf(START), dir: join(dir, 'live'), clashesDir: join(dir, 'clashes'), overlay: 'disk', onApply: (state) => states.push(state) };
+    const before = await LiveRoot.mount(projector, options);
+    const at = (path: string): string => join(before.merged, path);
+    writeFileSync(at('src/own'), 'own');
+    // As a process leaves it that is killed between two changes.
+    const next: Files = { 'src/a': 'a2', 'src/b': 'b2', new: 'n', link: '→src/b' };
+    writeFileSync(at('src/a'), 'a2');
+    rmSync(at('gone'), { recursive: true });
+    const { live, clashes } = LiveRoot.adopt(projector, options, { applied: treeOf(START), applying: treeOf(next) }, () => true);
+    assert.deepEqual(clashes, []);
+    assert.deepEqual(states.at(-1), { applied: treeOf(next) });
+    live.apply(treeOf({ ...next, 'src/a': 'a3' }), () => true);
+    const shown = (): unknown[] => ['src/a', 'src/b', 'new', 'src/own'].map((path) => readFileSync(at(path), 'utf8'));
+    assert.deepEqual(shown(), ['a3', 'b2', 'n', 'own']);
+    assert.equal(existsSync(at('gone')), false);
+    // Its server dies: another one, and the same files.
+    renameSync(at('src'), at('renamed'));
+    await first.close();
+    await live.mountAnew({ ...projector, fuse: second });
+    assert.deepEqual(['renamed/a', 'renamed/deep/c', 'renamed/own'].map((path) => existsSync(at(path)) && readFileSync(at(path), 'utf8')), ['a3', false, 'own']);
+    assert.equal(existsSync(at('src')), false);
+    await live.unmount();
+    await second.close();
   });
 
   const noInotify = spawnSync('inotifywait', ['--help']).error === undefined ? false : 'inotifywait (inotify-tools) is not installed';

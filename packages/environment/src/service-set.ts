@@ -12,6 +12,8 @@ export interface ServiceSetOptions {
   runtime: OciRuntime;
   specs: readonly ServiceSpec[];
   logsDir: string;
+  /** Go on with the logs of the services before. */
+  keepLogs: boolean;
   bundlesDir: string;
   restartGraceMs: number;
   /** A container for one generation of a service, all but its command and its own variables. */
@@ -45,7 +47,7 @@ export class ServiceSet {
     this.#options = options;
     mkdirSync(options.logsDir, { recursive: true });
     for (const spec of options.specs) {
-      writeFileSync(join(options.logsDir, `${spec.name}.log`), '');
+      if (!options.keepLogs) writeFileSync(join(options.logsDir, `${spec.name}.log`), '');
       const service = new Service({ name: spec.name, launcher: { launch: (generation) => this.#launch(spec, generation) }, policy: { restart: spec.restartPolicy } });
       const member: Member = { spec, service, running: undefined, restarts: 0, lastRestart: undefined, sinceMs: Date.now(), began: performance.now(), cause: undefined };
       service.subscribe((state, before) => this.#onState(member, state, before));

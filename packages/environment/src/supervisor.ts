@@ -1,18 +1,18 @@
-import { lstatSync, mkdirSync, rmSync } from 'node:fs';
-import { join, posix } from 'node:path';
+import { mkdirSync, rmSync } from 'node:fs';
 import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
 import { diffTrees, lookupPath, openStore } from '@hyperdocker/cas';
 import type { ActionCache } from '@hyperdocker/engine';
 import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
-import { FuseHost, fuseProblem } from '@hyperdocker/mount';
+import type { FuseHostOptions } from '@hyperdocker/mount';
+import { FuseHost, detachBelow, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
-import { OciRuntime, findRuntime, writeBundle } from '@hyperdocker/sandbox';
+import { OciRuntime, findRuntime } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { createMatcher, watchTree } from '@hyperdocker/watch';
-import type { ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
+import type { DetachedReply, ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
 import { build } from './build.ts';
 import type { LaunchOptions } from './client.ts';
 import type { Build, BuildOptions } from './build.ts';
@@ -22,18 +22,25 @@ import { applyEdits } from './edits.ts';
 import type { EnvironmentNetwork } from './environment-network.ts';
 import { openNetwork } from './environment-network.ts';
 import { EventLog } from './event-log.ts';
+import type { ExecSurroundings } from './execs.ts';
+import { EXEC, Execs } from './execs.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
 import { envRef } from './home.ts';
 import { imageRefOf, resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
 import { Ingest } from './ingest.ts';
 import { noteUse } from './known-environments.ts';
-import { LiveRoot } from './live-root.ts';
+import { RootKeeper, leftToUs } from './left-root.ts';
+import type { LiveRecord } from './live-record.ts';
+import { specDigest } from './live-record.ts';
+import type { Clash, LiveRootOptions } from './live-root.ts';
+import { LIVE_MOUNT, LiveRoot } from './live-root.ts';
 import type { Passthrough } from './passthrough.ts';
 import { hostPassthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
 import { HOST_PLATFORM, makePlan, userOf } from './plan.ts';
 import { projectFilter } from './project-filter.ts';
+import { endContainers } from './recover.ts';
 import { registryConfig } from './registries.ts';
 import type { SecretHost } from './secrets.ts';
 import { readSecrets } from './secrets.ts';
@@ -44,6 +51,10 @@ import { exitUnlessAborted, inTree } from './step-runner.ts';
 import { StoreLimit } from './store-limit.ts';
 import { TreePin } from './tree-pin.ts';
 import { WriteLease } from './write-lease.ts';
+
+/** A process that serves files and dies so often will do so again. */
+const MAX_DEATHS = 3;
+const DEATHS_WITHIN_MS = 60_000;
 
 export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
@@ -89,27 +100,37 @@ export class Supervisor {
   readonly #passthrough: Passthrough;
   readonly #abort = new AbortController();
   readonly #limit: StoreLimit;
+  readonly #execs: Execs;
+  readonly #keeper: RootKeeper;
+  /** Files of a supervisor before, until they are adopted or given up. */
+  #left: LiveRecord | undefined;
   #fuse: FuseHost | undefined;
+  /** Ends what runs on files that nobody serves any more. */
+  #files = new AbortController();
+  readonly #hostDeathsMs: number[] = [];
+  #mending: Promise<void> | undefined;
   #phase: Phase = 'building';
   #session: Session | undefined;
   #watcher: TreeWatcher | undefined;
   #queue: Promise<void> = Promise.resolve();
   #ending: Promise<void> | undefined;
-  #execs = 0;
 
   /** @throws HdError RUNTIME_NOT_FOUND, and those of opening the store */
   constructor(options: SupervisorOptions) {
     this.#options = options;
     const { home, paths } = options;
     for (const dir of [paths.stepsDir, paths.logsDir, paths.runtimeRoot, paths.bundlesDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+    this.#left = options.buildOnly ? undefined : leftToUs(paths);
     // Its process takes as long to start as everything up to a build that has nothing to do: both at once.
-    this.#startFuse();
+    if (this.#left === undefined) this.#startFuse();
     this.#runtimePath = findRuntime({ configured: options.hostEnv['HD_RUNTIME'] });
     this.#store = openStore(home.storeDir, { nodeLinks });
     [this.#imagePin, this.#livePin, this.#shownPin] = ['the image of', 'the root of', 'edits in'].map((what) => new TreePin(this.#store, `${what} ${paths.id}`)) as [TreePin, TreePin, TreePin];
     this.#actions = openActionCache(home.actionsFile, this.#store);
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
+    this.#execs = new Execs({ runtime: this.#runtime, runtimePath: this.#runtimePath, runtimeRoot: paths.runtimeRoot, bundlesDir: paths.bundlesDir, containerId: (what) => this.#containerId(what) });
     this.#passthrough = hostPassthrough(options.hostEnv);
+    this.#keeper = new RootKeeper({ store: this.#store, home, paths, env: options.hostEnv });
     this.#limit = new StoreLimit({ home, env: options.hostEnv, emit: (event) => this.#emit(event), signal: this.#abort.signal });
   }
 
@@ -123,6 +144,7 @@ export class Supervisor {
     await this.#enqueue(async () => {
       let network: Promise<EnvironmentNetwork> | undefined;
       try {
+        await this.#adoptHost();
         const file = specOrThrow(this.#options.project);
         // It takes a while to come up, and the build does not need it.
         if (!this.#options.buildOnly) network = this.#openNetwork(file.spec);
@@ -175,26 +197,15 @@ export class Supervisor {
     });
   }
 
+  /** Resolves once files that were lost are there again. */
+  async mended(): Promise<void> {
+    await this.#mending;
+  }
+
   /** A container for a command of the client's, on the environment's root. */
-  exec(request: ExecRequest): ExecReply {
-    const { session } = this.#live();
-    const { plan } = session;
-    const id = this.#containerId(`exec${++this.#execs}`);
-    const user = request.user === undefined ? plan.user : userOf(this.#store, session.build.tree, request.user);
-    const container = this.#baseContainer(id, plan);
-    const hasShell = lstatSync(join(container.rootfs, 'bin/sh'), { throwIfNoEntry: false }) !== undefined;
-    const spec: ContainerSpec = {
-      ...container,
-      args: request.args,
-      env: { ...plan.env, ...(request.user === undefined ? {} : { HOME: user.home }), ...session.network?.env, ...request.env },
-      cwd: posix.resolve(plan.workdir, request.workdir ?? '.'),
-      user,
-      terminal: request.terminal,
-      init: hasShell && !request.terminal,
-    };
-    const bundleDir = join(this.#options.paths.bundlesDir, id);
-    writeBundle(bundleDir, spec);
-    return { spec, runtime: this.#runtimePath, runtimeRoot: this.#options.paths.runtimeRoot, prefix: ['nsenter', '--target', String(process.pid), '--mount', '--root', '--'], bundleDir };
+  async exec(request: ExecRequest): Promise<ExecReply | DetachedReply> {
+    const surroundings = this.#surroundings(request.user);
+    return request.detach === true ? await this.#execs.detach(request, surroundings) : this.#execs.prepare(request, surroundings);
   }
 
   /**
@@ -210,14 +221,30 @@ export class Supervisor {
     return this.#ending;
   }
 
+  /** After an error of its own: what runs is ended, and the files are left to the next supervisor. */
+  abandon(): Promise<void> {
+    if (this.#session?.live === undefined || this.#fuse === undefined) return this.down({ kill: true });
+    this.#abort.abort(new HdError('STOPPED', 'it has failed'));
+    this.#watcher?.close();
+    this.#ending ??= (async () => {
+      this.#session?.services?.kill();
+      await this.#session?.services?.stop();
+      this.#fuse?.release();
+    })();
+    return this.#ending;
+  }
+
   async #end(): Promise<void> {
     await this.#stop();
     noteUse(this.#options.paths, { project: this.#options.project.dir });
-    await this.#fuse?.close();
+    // Files that were left, and could not be adopted, are left once more.
+    if (this.#left === undefined) await this.#fuse?.close();
+    else this.#fuse?.release();
     this.#runtime.close();
     this.#actions[Symbol.dispose]();
     this.#store[Symbol.dispose]();
     for (const dir of [this.#options.paths.stepsDir, this.#options.paths.networkDir]) rmSync(dir, { recursive: true, force: true });
+    if (!this.#options.buildOnly && this.#left === undefined) rmSync(this.#options.paths.bundlesDir, { recursive: true, force: true });
     this.#emit({ type: 'stopped' });
   }
 
@@ -248,13 +275,21 @@ export class Supervisor {
 
   /** Mounts the root and makes the services, not yet started. */
   async #prepare(session: Session, opening: Promise<EnvironmentNetwork>): Promise<void> {
-    const { paths, project } = this.#options;
-    const { plan, spec } = session;
+    const { spec } = session;
     const network = (session.network = await opening);
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
     this.#livePin.hold(session.build.tree);
-    session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay });
-    session.services = new ServiceSet({
+    const adopted = await this.#adoptRoot(session);
+    session.live = adopted ?? (await LiveRoot.mount(this.#projector(), this.#liveOptions(session.build.tree, spec)));
+    await this.#keepRoot(session);
+    session.services = this.#makeServices(session, network, { keepLogs: adopted !== undefined });
+    if (adopted !== undefined) this.#emit({ type: 'adopted', services: session.services.names });
+  }
+
+  #makeServices({ plan, spec }: Session, network: EnvironmentNetwork, { keepLogs }: { keepLogs: boolean }): ServiceSet {
+    const { paths, project } = this.#options;
+    return new ServiceSet({
+      keepLogs,
       runtime: this.#runtime,
       specs: spec.services,
       network,
@@ -271,7 +306,14 @@ export class Supervisor {
   async #stop(): Promise<void> {
     const session = this.#session;
     await session?.services?.stop();
-    await session?.live?.unmount();
+    // A command of a client's that runs on would hold the root.
+    await this.#execs.end();
+    if (session?.live !== undefined) {
+      // And what another supervisor's guard has not ended.
+      await this.#endContainers();
+      await this.#keeper.release(this.#fuse);
+      await session.live.unmount();
+    }
     await session?.network?.[Symbol.asyncDispose]();
     this.#session = undefined;
     this.#livePin[Symbol.dispose]();
@@ -376,10 +418,9 @@ export class Supervisor {
 
   /** A readiness command, in a container of its own on the live root. */
   async #runCommand(command: string, signal: AbortSignal): Promise<boolean> {
-    const { spec, bundleDir } = this.exec({ args: ['/bin/sh', '-c', command], terminal: false, env: {} });
-    const container = this.#runtime.run(spec, { bundleDir, stdio: 'capture' });
+    const { container, done } = this.#execs.run(['/bin/sh', '-c', command], this.#surroundings());
     const exit = await exitUnlessAborted(container, signal);
-    rmSync(bundleDir, { recursive: true, force: true });
+    done();
     return exit.code === 0;
   }
 
@@ -393,14 +434,19 @@ export class Supervisor {
     if (session.live === undefined) return;
     const tree = applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits);
     this.#show(session, session.live, tree);
-    // No ref is going to name it.
+    // No other ref is going to name it.
     this.#shownPin.hold(tree);
+    this.#keeper.shows(tree);
   }
 
   #show(session: Session, live: LiveRoot, tree: TreeDigest): TreeChange[] {
     const { changes, clashes } = live.apply(tree, (path) => this.#isSource(session, path));
-    for (const clash of clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+    for (const clash of clashes) this.#emitClash(clash);
     return changes;
+  }
+
+  #emitClash({ path, keptAt }: Clash): void {
+    this.#emit({ type: 'clash', path: toText(path), keptAt });
   }
 
   /** @param paths the edits first: the first that a service watches is named as the cause. */
@@ -473,14 +519,107 @@ export class Supervisor {
       this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
       return;
     }
-    this.#fuse = new FuseHost({
+    this.#fuse = new FuseHost(this.#hostOptions());
+  }
+
+  #hostOptions(): FuseHostOptions {
+    return {
       logFd: 2, attributeFreeFile: this.#options.home.attributeFreeFile,
-      onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })),
-    });
+      onDeath: () => this.#filesLost(),
+      onBroken: (id) => void (id === LIVE_MOUNT && this.#filesLost()),
+    };
+  }
+
+  /** The process that serves the files which were left, or, where that is gone by now, a new one. */
+  async #adoptHost(): Promise<void> {
+    if (this.#left === undefined) return;
+    try {
+      this.#fuse = await FuseHost.adopt(this.#options.paths.hostSocket, this.#left.host.pid, this.#hostOptions());
+    } catch (error) {
+      this.#warn(error, 'the environment begins anew');
+      this.#left = undefined;
+      this.#startFuse();
+    }
+  }
+
+  /** The root that was left, showing what was built now. Undefined: there is none that could be gone on with. */
+  async #adoptRoot(session: Session): Promise<LiveRoot | undefined> {
+    const left = this.#left;
+    if (left === undefined || this.#fuse === undefined) return undefined;
+    // Until here it could be left once more.
+    this.#left = undefined;
+    const { paths } = this.#options;
+    await this.#endContainers((id) => !id.includes(`-${EXEC}`));
+    detachBelow(paths.stepsDir);
+    try {
+      if (left.spec !== specDigest(session.spec)) throw new HdError('SPEC_CHANGED', 'hd.toml has changed since the environment was made');
+      const options = this.#liveOptions(left.tree, session.spec);
+      this.#keeper.resume(left);
+      const { live, clashes } = LiveRoot.adopt({ ...this.#projector(), fuse: this.#fuse }, options, left, (path) => this.#isSource(session, path));
+      for (const clash of clashes) this.#emitClash(clash);
+      this.#show(session, live, session.build.tree);
+      this.#livePin.hold(left.tree);
+      return live;
+    } catch (error) {
+      this.#warn(error, 'what was written inside is given up, and the root is made anew');
+      await this.#endContainers();
+      await this.#fuse.close();
+      this.#keeper.forget();
+      this.#startFuse();
+      return undefined;
+    }
+  }
+
+  async #keepRoot({ live, spec }: Session): Promise<void> {
+    if (this.#fuse === undefined || live === undefined) return;
+    const { overlay } = spec.options;
+    const { watch } = this.#options;
+    await this.#keeper.keep(this.#fuse, { tree: live.mountedTree, applied: live.applied, overlay, spec: specDigest(spec), runtime: this.#runtimePath, watch });
+  }
+
+  #liveOptions(tree: TreeDigest, spec: EnvSpec): LiveRootOptions {
+    const { paths } = this.#options;
+    return { tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay, onApply: (state) => this.#keeper.applied(state) };
+  }
+
+  /** The process that serves the files has died. What runs on them is of no use any more. */
+  #filesLost(): void {
+    const error = new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' });
+    const nowMs = Date.now();
+    this.#hostDeathsMs.push(nowMs);
+    if (this.#phase !== 'up' || this.#hostDeathsMs.filter((atMs) => nowMs - atMs < DEATHS_WITHIN_MS).length >= MAX_DEATHS) return this.#failForGood(error);
+    this.#files.abort(error);
+    this.#warn(error, 'files are mounted anew, with what was written inside, and services start again');
+    this.#mending = this.#enqueue(() => this.#mountAnew()).catch((cause: unknown) => this.#failForGood(cause));
+  }
+
+  async #mountAnew(): Promise<void> {
+    const session = this.#session;
+    if (this.#phase !== 'up' || session?.live === undefined || session.network === undefined) return;
+    session.services?.kill();
+    await session.services?.stop();
+    await this.#endContainers();
+    await this.#fuse?.close();
+    this.#files = new AbortController();
+    this.#startFuse();
+    await session.live.mountAnew(this.#projector());
+    await this.#keepRoot(session);
+    // An edit that was under way may have been lost.
+    using lease = new WriteLease(this.#store, `hd up ${this.#options.paths.id}`);
+    session.build = await this.#build(session.plan, session.ingested, lease);
+    this.#show(session, session.live, session.build.tree);
+    session.root = this.#commit(session.plan, session.ingested, session.build);
+    session.services = this.#makeServices(session, session.network, { keepLogs: true });
+    session.services.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
+  }
+
+  /** Of this environment, whoever made them. */
+  #endContainers(which?: (id: string) => boolean): Promise<void> {
+    return endContainers(this.#options.paths, this.#runtimePath, which);
   }
 
   /** A step that runs on files that nobody serves any more is not waited for. */
-  #failForGood(error: HdError): void {
+  #failForGood(error: unknown): void {
     this.fail(error);
     this.#abort.abort(error);
   }
@@ -494,7 +633,7 @@ export class Supervisor {
   }
 
   #stepContext(plan: Plan): StepContext {
-    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, signal: this.#abort.signal };
+    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, containerPrefix: this.#options.paths.containerPrefix, passthrough: this.#passthrough, user: plan.user, signal: AbortSignal.any([this.#abort.signal, this.#files.signal]) };
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
@@ -502,8 +641,14 @@ export class Supervisor {
     return { id, rootfs: live?.merged ?? '', hostname: plan.spec.environment.name, ...(network?.container ?? { mounts: [], network: 'none' }) };
   }
 
+  /** @throws HdError NOT_READY, USER_NOT_FOUND */
+  #surroundings(user?: string): ExecSurroundings {
+    const { plan, build: built, network } = this.#live().session;
+    return { container: this.#baseContainer('', plan), user: user === undefined ? plan.user : userOf(this.#store, built.tree, user), env: { ...plan.env, ...network?.env }, workdir: plan.workdir };
+  }
+
   #containerId(what: string): string {
-    return `hd-${this.#options.paths.id.slice(-10)}-${process.pid}-${what}`;
+    return `${this.#options.paths.containerPrefix}${process.pid}-${what}`;
   }
 
   #live(): { session: Session; services: ServiceSet } {

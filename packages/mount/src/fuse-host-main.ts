@@ -8,19 +8,25 @@ import { AttributeFree } from './attribute-free.ts';
 import { MAX_READ_BYTES } from './fuse-protocol.ts';
 import { MountFlag, mountAt, unmountAt } from './mount-at.ts';
 import type { FuseWorkerData, FuseWorkerMessage, FuseWorkerResult } from './fuse-worker.ts';
+import type { Keep } from './host-owner.ts';
+import { Owner } from './host-owner.ts';
 import { ArgumentsExchange } from './programs.ts';
 
 /**
- * The process that serves the FUSE mounts of one environment, one thread a mount. It ends with its parent: the supervisor may
- * be killed at any moment, and nothing that it started may outlive it.
+ * The process that serves the FUSE mounts of one environment, one thread a mount. It ends with its owner, which may be killed at any moment, unless it has been told to
+ * keep something: then it waits for another owner.
  */
 export type HostRequest =
   | { kind: 'mount'; id: string; tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean; reporting: boolean }
   | { kind: 'unmount'; id: string }
+  | ({ kind: 'keep'; id: string } & Keep)
   | { kind: 'exit' };
 export type HostReply =
   | { kind: 'mounted'; id: string }
   | { kind: 'unmounted'; id: string; paths: string; askers: string; requests: number }
+  | { kind: 'kept'; id: string }
+  /** Not an answer: nobody serves this mount any more. */
+  | { kind: 'broken'; id: string; message: string }
   /** Not an answer: what a mount that reports was asked since it reported last. Pairs of a path, as latin1, and a mask. */
   | { kind: 'asked'; id: string; paths: [path: string, asked: number][] }
   | { kind: 'failed'; id: string; message: string };
@@ -54,6 +60,10 @@ async function handle(request: HostRequest): Promise<void> {
       reply({ kind: 'unmounted', id: request.id, paths: Buffer.from(paths).toString('base64'), askers: Buffer.from(askers).toString('base64'), requests });
       return;
     }
+    case 'keep':
+      await owner.keep(request);
+      reply({ kind: 'kept', id: request.id });
+      return;
     case 'exit':
       leave();
       return;
@@ -92,6 +102,7 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
     process.stderr.write(`fuse worker: ${describeError(error)}\n`);
     // Nobody reads requests any more. Without the descriptor the kernel answers them with an error; else they would hang.
     closeSync(fd);
+    reply({ kind: 'broken', id, message: describeError(error) });
   });
   return { fd, mountpoint, result };
 }
@@ -128,7 +139,17 @@ async function findAttributes(storeDir: string, tree: TreeDigest, free: SharedAr
 }
 
 function reply(message: HostReply): void {
-  process.send?.(message);
+  owner.reply(message);
+}
+
+/** Of mounts that nobody will ask for again: those who use them are on their way out, and the kernel waits for the last of them. */
+function detach(kept: readonly string[]): void {
+  for (const [id, { fd, mountpoint, result }] of mounts) {
+    if (kept.includes(id)) continue;
+    spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
+    mounts.delete(id);
+    result.then(() => closeSync(fd), () => {});
+  }
 }
 
 /** A thread that sleeps in `read` cannot be ended from here, so this process ends by a signal to itself. */
@@ -137,10 +158,10 @@ function leave(): void {
   process.kill(process.pid, 'SIGKILL');
 }
 
-process.on('message', (message) => {
-  const request = message as HostRequest;
-  handle(request).catch((error: unknown) => reply({ kind: 'failed', id: 'id' in request ? request.id : '', message: describeError(error) }));
+const owner = new Owner({
+  request: (request) => void handle(request).catch((error: unknown) => reply({ kind: 'failed', id: 'id' in request ? request.id : '', message: describeError(error) })),
+  left: detach,
+  end: leave,
 });
-process.on('disconnect', leave);
 // Ctrl-C in a terminal reaches the whole process group; the parent decides what it means.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});

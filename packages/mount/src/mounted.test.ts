@@ -9,11 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { hostPath, sys, toByteString } from '@hyperdocker/base';
+import { hostPath, processStartTime, sys, toByteString } from '@hyperdocker/base';
 import type { BuilderEntry, Meta, Store } from '@hyperdocker/cas';
 import { PROMOTE_BYTES, TreeBuilder, applyDelta, lookupPath, openStore } from '@hyperdocker/cas';
 import { Asked } from '@hyperdocker/engine';
-import { inMountNamespace } from '@hyperdocker/testkit';
+import { inMountNamespace, waitUntil } from '@hyperdocker/testkit';
 import { captureUpper } from './capture.ts';
 import { FuseHost } from './fuse-host.ts';
 import { materialize } from './materialize.ts';
@@ -223,6 +223,44 @@ if (inMountNamespace(import.meta.filename)) {
     const closed = newHost({ onDeath: () => assert.fail('it was asked to') });
     await closed.mount('c', { tree, mountpoint: dir, storeDir, tracing: false });
     await closed.close();
+    assert.deepEqual(readdirSync(dir), []);
+  });
+
+  test('a host with something to keep outlives its owner, serves the next one, and ends by itself when nobody comes', async () => {
+    const [kept, other, socket, mark] = [newDir('kept'), newDir('other'), join(root, 'owner'), join(root, 'nobody-came')];
+    const tree = workTree(store);
+    store.flush();
+    const first = newHost({ onDeath: () => assert.fail('it lives') });
+    for (const [id, mountpoint] of [['kept', kept], ['other', other]] as const) await first.mount(id, { tree, mountpoint, storeDir, tracing: false });
+    const keep = { mounts: ['kept'], socket, waitMs: 60_000, after: ['touch', mark] };
+    await first.keep(keep);
+    assert.equal(statSync(socket).mode & 0o777, 0o600);
+    first.release();
+    const second = await FuseHost.adopt(socket, first.pid);
+    assert.equal(readFileSync(join(kept, 'f1'), 'utf8'), 'of f1');
+    await waitUntil('what was not to be kept is gone', () => (readdirSync(other).length === 0 ? true : undefined));
+    await assert.rejects(second.unmount('other'), { code: 'FUSE_MOUNT' });
+    await second.mount('third', { tree, mountpoint: other, storeDir, tracing: true });
+    readFileSync(join(other, 'f2'));
+    assert.equal((await second.unmount('third')).paths.has(toByteString('f2')), true);
+    await second.keep({ ...keep, waitMs: 1 });
+    second.release();
+    await waitUntil('it has ended', () => (existsSync(mark) && processStartTime(first.pid) === undefined ? true : undefined));
+    assert.deepEqual(readdirSync(kept), []);
+    assert.equal(existsSync(socket), false);
+    await assert.rejects(FuseHost.adopt(socket, first.pid), { code: 'FUSE_HOST_DIED' });
+  });
+
+  test('a host that is no longer to keep anything ends with its owner', async () => {
+    const [dir, socket] = [newDir('released'), join(root, 'owner-2')];
+    const host = newHost();
+    await host.mount('kept', { tree: workTree(store), mountpoint: dir, storeDir, tracing: false });
+    const keep = { mounts: ['kept'], socket, waitMs: 60_000, after: [] };
+    await host.keep(keep);
+    await host.keep({ ...keep, mounts: [] });
+    assert.equal(existsSync(socket), false);
+    host.release();
+    await waitUntil('it has ended', () => (processStartTime(host.pid) === undefined ? true : undefined));
     assert.deepEqual(readdirSync(dir), []);
   });
 

@@ -2,14 +2,15 @@ import { existsSync } from 'node:fs';
 import { HdError } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import type { ServiceReply, StatusReply } from '@hyperdocker/environment';
-import { connect, envRef } from '@hyperdocker/environment';
+import { connect, envRef, findLeft } from '@hyperdocker/environment';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatDuration, plural } from '../format.ts';
 import { listAll } from '../environment-table.ts';
 import type { ProjectPlace } from '../project.ts';
-import { loadSpec, locateProject } from '../project.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
 import type { Paint } from '../terminal.ts';
 
 /** What `hd status --json` prints. */
@@ -18,7 +19,8 @@ export interface StatusDocument {
   name: string;
   base: string;
   project: string;
-  state: StatusReply['phase'] | 'not running';
+  /** `left`: its supervisor was killed; its files wait for somebody to go on with them. */
+  state: StatusReply['phase'] | 'left' | 'not running';
   root: string | null;
   pid: number | null;
   /** Null while it is not running. */
@@ -63,7 +65,7 @@ function toDocument(place: ProjectPlace, spec: EnvSpec, reply: StatusReply | und
     name: spec.environment.name,
     base: spec.environment.base,
     project: place.project.dir,
-    state: reply?.phase ?? 'not running',
+    state: reply?.phase ?? (findLeft(place.paths) === undefined ? 'not running' : 'left'),
     root: reply?.root ?? lastRoot(place) ?? null,
     pid: reply?.pid ?? null,
     tracing: reply?.tracing ?? null,
@@ -79,6 +81,8 @@ function lastRoot({ home, paths }: ProjectPlace): string | undefined {
   return store.getRef(envRef(paths.id, 'root'))?.target.digest;
 }
 
+const LEFT = 'its supervisor ended unexpectedly, and its services with it; what was written inside is kept for some minutes: `hd up` goes on with it, `hd down` drops it';
+
 export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number): string {
   const rows: [string, string][] = [
     ['Environment', paint('bold', status.name)],
@@ -88,8 +92,9 @@ export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number
     ...(status.tracing === null ? [] : [['Tracing', status.tracing ? 'on' : 'off'] satisfies [string, string]]),
     ['Network', networkText(status)],
     ['Project', status.project],
+    ...(status.state === 'left' ? [['', LEFT] satisfies [string, string]] : []),
   ];
-  const head = rows.map(([name, value]) => `${`${name}:`.padEnd(13)}${value}\n`).join('');
+  const head = rows.map(([name, value]) => `${(name === '' ? '' : `${name}:`).padEnd(13)}${value}\n`).join('');
   if (status.services.length === 0) return `${head}Services:    none\n`;
   return `${head}\nServices:\n${status.services.map((service) => renderService(service, paint, nowMs)).join('')}`;
 }

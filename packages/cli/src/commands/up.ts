@@ -9,7 +9,8 @@ import { Interrupts } from '../interrupts.ts';
 import type { LiveRegion } from '../live-region.ts';
 import { openLiveRegion } from '../live-region.ts';
 import { LogPrefix } from '../log-prefix.ts';
-import { loadSpec, locateProject } from '../project.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
 import type { Session, StartOptions } from '../session.ts';
 import { attachOrLaunch } from '../session.ts';
 
@@ -151,7 +152,7 @@ class Follower {
   #outcome(last: Emitted | undefined): number {
     if (this.#interrupted > 0) return this.#isUp ? EXIT.ok : EXIT.interrupted;
     if (this.#failure !== undefined) throw this.#failure;
-    if (last?.type !== 'stopped') throw new HdError('SUPERVISOR_GONE', 'the supervisor of the environment ended unexpectedly', { hint: 'start it again with `hd up`; `hd doctor` checks the machine' });
+    if (last?.type !== 'stopped') throw new HdError('SUPERVISOR_GONE', 'the supervisor of the environment ended unexpectedly', { hint: '`hd up` goes on with its files, for some minutes from now' });
     return EXIT.ok;
   }
 
