@@ -184,8 +184,8 @@ describe('services: readiness, failures, ports', { skip }, () => {
     assert.equal(services[0]?.status, 'stopped');
   });
 
-  test('a port that somebody has is an error that names it; the port of a stopped environment is free again', async () => {
-    const project = await rig.environment('taken', service('web', SERVE, 'port = PORT'), { 'index.html': 'mine' });
+  test('in the network of the host, a port that somebody has is an error that names it; the port of a stopped environment is free again', async () => {
+    const project = await rig.environment('taken', `network = "host"\n${service('web', SERVE, 'port = PORT')}`, { 'index.html': 'mine' });
     const server = createServer().listen(project.port, '127.0.0.1');
     await once(server, 'listening');
     const { code, stderr } = await project.hd('up', '-d');

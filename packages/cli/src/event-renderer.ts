@@ -283,13 +283,13 @@ export class EventRenderer {
     }
   }
 
-  #readyText({ name, cause, ms, port }: ServiceEvent): string {
+  #readyText({ name, cause, ms, url }: ServiceEvent): string {
     const { outPaint } = this.#options;
     const why = this.#restarts.get(name) ?? cause;
     this.#restarts.delete(name);
     const took = ms === undefined ? [] : [formatDuration(ms, ' ')];
     if (why !== undefined) return `${outPaint('green', 'restarted')} (${[why, ...took].join(', ')})`;
-    const where = port === undefined ? '' : ` on http://localhost:${port}`;
+    const where = url === undefined ? '' : ` on ${url}`;
     return `${outPaint('green', 'ready')}${where}${took.length === 0 ? '' : ` (${took.join()})`}`;
   }
 

@@ -74,6 +74,10 @@ export interface EnvPaths {
   liveDir: string;
   stepsDir: string;
   bundlesDir: string;
+  /** Lists of names and resolvers that containers have in the place of the host's. Gone when down. */
+  networkDir: string;
+  /** Which ports its services had on the host. */
+  ports: string;
   /** Versions of files that lost a clash between host and environment. */
   clashesDir: string;
 }
@@ -103,6 +107,8 @@ export function pathsOf(home: Home, id: string): EnvPaths {
     liveDir: join(dir, 'live'),
     stepsDir: join(dir, 'steps'),
     bundlesDir: join(dir, 'bundles'),
+    networkDir: join(dir, 'network'),
+    ports: join(dir, 'ports.json'),
     clashesDir: join(dir, 'clashes'),
   };
 }

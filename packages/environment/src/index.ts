@@ -9,6 +9,7 @@ export { reasonText } from './build-record.ts';
 export type { RunReason } from './build-record.ts';
 export * from './doctor.ts';
 export * from './dry-run.ts';
+export * from './environment-list.ts';
 export type * from './events.ts';
 export { envPaths, envRef, findProject, openHome } from './home.ts';
 export type { EnvPaths, Home, Project } from './home.ts';

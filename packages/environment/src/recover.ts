@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HdError, processStartTime } from '@hyperdocker/base';
 import { detachBelow } from '@hyperdocker/mount';
-import { OciRuntime, removeGroups } from '@hyperdocker/sandbox';
+import { OciRuntime, endHelpersOf, removeGroups } from '@hyperdocker/sandbox';
 import { claim } from './claim.ts';
 import type { EnvPaths } from './home.ts';
 import { readLiveRecord, removeLiveRecord, servedRoot } from './live-record.ts';
@@ -29,9 +29,10 @@ export async function recover(paths: EnvPaths, options: { evenServed: boolean })
   const runtime = state?.runtime ?? readLiveRecord(paths)?.runtime;
   await endHost(paths);
   if (runtime !== undefined) await endContainers(paths, runtime);
+  if (state !== undefined) endHelpersOf(state.pid);
   detachBelow(paths.dir);
   // Elsewhere than in the host's own mount namespace these are plain directories.
-  removeTrees([paths.liveDir, paths.stepsDir, paths.bundlesDir]);
+  removeTrees([paths.liveDir, paths.stepsDir, paths.bundlesDir, paths.networkDir]);
   for (const socket of [paths.socket, paths.hostSocket]) rmSync(socket, { force: true });
   removeLiveRecord(paths);
   removeState(paths.stateFile);

@@ -19,6 +19,8 @@ import type { Build, BuildOptions } from './build.ts';
 import type { StepRecord } from './build-record.ts';
 import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts';
 import { applyEdits } from './edits.ts';
+import type { EnvironmentNetwork } from './environment-network.ts';
+import { openNetwork } from './environment-network.ts';
 import { EventLog } from './event-log.ts';
 import type { ExecSurroundings } from './execs.ts';
 import { EXEC, Execs } from './execs.ts';
@@ -67,6 +69,7 @@ interface Session {
   ingested: Ingested;
   build: Build;
   root: NodeDigest;
+  network?: EnvironmentNetwork;
   live?: LiveRoot;
   services?: ServiceSet;
 }
@@ -139,11 +142,16 @@ export class Supervisor {
   async up(): Promise<void> {
     const started = performance.now();
     await this.#enqueue(async () => {
+      let network: Promise<EnvironmentNetwork> | undefined;
       try {
         await this.#adoptHost();
-        this.#session = await this.#makeSession(specOrThrow(this.#options.project));
-        if (!this.#options.buildOnly) await this.#prepare(this.#session);
+        const file = specOrThrow(this.#options.project);
+        // It takes a while to come up, and the build does not need it.
+        if (!this.#options.buildOnly) network = this.#openNetwork(file.spec);
+        this.#session = await this.#makeSession(file);
+        if (network !== undefined) await this.#prepare(this.#session, network);
       } catch (error) {
+        if (this.#session?.network === undefined) await network?.then((opened) => opened[Symbol.asyncDispose](), () => {});
         this.fail(error);
         throw error;
       }
@@ -173,6 +181,7 @@ export class Supervisor {
       root: session?.root,
       phase: this.#phase,
       tracing: this.#fuse !== undefined,
+      wayOut: session?.network?.way ?? null,
       services: session?.services?.status() ?? [],
       last: this.log.last,
     };
@@ -213,7 +222,7 @@ export class Supervisor {
       const lost = this.#changes(session);
       try {
         await this.#dropRoot(session);
-        await this.#prepare(session);
+        await this.#prepare(session, session.network ?? this.#openNetwork(session.spec));
       } catch (error) {
         this.fail(error);
         throw error;
@@ -259,7 +268,7 @@ export class Supervisor {
     this.#runtime.close();
     this.#actions[Symbol.dispose]();
     this.#store[Symbol.dispose]();
-    rmSync(this.#options.paths.stepsDir, { recursive: true, force: true });
+    for (const dir of [this.#options.paths.stepsDir, this.#options.paths.networkDir]) rmSync(dir, { recursive: true, force: true });
     if (!this.#options.buildOnly && this.#left === undefined) rmSync(this.#options.paths.bundlesDir, { recursive: true, force: true });
     this.#emit({ type: 'stopped' });
   }
@@ -290,28 +299,31 @@ export class Supervisor {
   }
 
   /** Mounts the root and makes the services, not yet started. */
-  async #prepare(session: Session): Promise<void> {
+  async #prepare(session: Session, opening: EnvironmentNetwork | Promise<EnvironmentNetwork>): Promise<void> {
     const { spec } = session;
+    const network = (session.network = await opening);
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
     this.#livePin.hold(session.build.tree);
     const adopted = await this.#adoptRoot(session);
     session.live = adopted ?? (await LiveRoot.mount(this.#projector(), this.#liveOptions(session.build.tree, spec)));
     await this.#keepRoot(session);
-    session.services = this.#makeServices(session, { keepLogs: adopted !== undefined });
+    session.services = this.#makeServices(session, network, { keepLogs: adopted !== undefined });
     if (adopted !== undefined) this.#emit({ type: 'adopted', services: session.services.names });
   }
 
-  #makeServices({ plan, spec }: Session, { keepLogs }: { keepLogs: boolean }): ServiceSet {
-    const { paths } = this.#options;
+  #makeServices({ plan, spec }: Session, network: EnvironmentNetwork, { keepLogs }: { keepLogs: boolean }): ServiceSet {
+    const { paths, project } = this.#options;
     return new ServiceSet({
       keepLogs,
       runtime: this.#runtime,
       specs: spec.services,
+      network,
+      projectDir: project.dir,
       runCommand: (command, signal) => this.#runCommand(command, signal),
       logsDir: paths.logsDir,
       bundlesDir: paths.bundlesDir,
       restartGraceMs: spec.options.restartGraceMs,
-      container: (name, generation) => ({ ...this.#baseContainer(this.#containerId(`${name}-${generation}`), plan), env: { ...plan.env, ...this.#passthrough.env }, cwd: plan.workdir, user: plan.user, terminal: false }),
+      container: (name, generation) => ({ ...this.#baseContainer(this.#containerId(`${name}-${generation}`), plan), env: { ...plan.env, ...network.env }, cwd: plan.workdir, user: plan.user, terminal: false }),
       emit: (event) => this.#emit(event),
     });
   }
@@ -319,6 +331,7 @@ export class Supervisor {
   async #stop(): Promise<void> {
     const session = this.#session;
     if (session !== undefined) await this.#dropRoot(session);
+    await session?.network?.[Symbol.asyncDispose]();
     this.#session = undefined;
     this.#livePin[Symbol.dispose]();
     this.#shownPin[Symbol.dispose]();
@@ -507,7 +520,7 @@ export class Supervisor {
     await this.#stop();
     this.#session = next;
     try {
-      await this.#prepare(next);
+      await this.#prepare(next, this.#openNetwork(next.spec));
       this.#phase = 'up';
       this.#watch();
       next.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
@@ -525,6 +538,17 @@ export class Supervisor {
       ran: built.ran, cached: built.cached, discarded: built.discarded, hashed: ingested.hashed,
       ...(edits === undefined ? {} : { changes: edits.filter(isFileChange).map(fileChange), summary: summarise(edits, ingested.files) }),
     });
+  }
+
+  #openNetwork(spec: EnvSpec): Promise<EnvironmentNetwork> {
+    const { home, paths, hostEnv } = this.#options;
+    const opening = openNetwork({
+      spec, home, paths, hostEnv, passthrough: this.#passthrough, emit: (event) => this.#emit(event),
+      onDeath: (cause) => this.#failForGood(new HdError('NETWORK_DIED', `the environment has no network any more: ${describeError(cause)}`, { cause, hint: 'start again with `hd up`' })),
+    });
+    // Whoever awaits it sees the error; until then it is nobody's.
+    opening.catch(() => {});
+    return opening;
   }
 
   #startFuse(): void {
@@ -609,7 +633,7 @@ export class Supervisor {
 
   async #mountAnew(): Promise<void> {
     const session = this.#session;
-    if (this.#phase !== 'up' || session?.live === undefined) return;
+    if (this.#phase !== 'up' || session?.live === undefined || session.network === undefined) return;
     session.services?.kill();
     await session.services?.stop();
     await this.#endContainers();
@@ -623,7 +647,7 @@ export class Supervisor {
     session.build = await this.#build(session.plan, session.ingested, lease);
     this.#show(session, session.live, session.build.tree);
     session.root = this.#commit(session.plan, session.ingested, session.build);
-    session.services = this.#makeServices(session, { keepLogs: true });
+    session.services = this.#makeServices(session, session.network, { keepLogs: true });
     session.services.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
   }
 
@@ -651,13 +675,14 @@ export class Supervisor {
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
-    return { id, rootfs: this.#live().session.live?.merged ?? '', hostname: plan.spec.environment.name, mounts: this.#passthrough.mounts, network: 'host' };
+    const { live, network } = this.#live().session;
+    return { id, rootfs: live?.merged ?? '', hostname: plan.spec.environment.name, ...(network?.container ?? { mounts: [], network: 'none' }) };
   }
 
   /** @throws HdError NOT_READY, USER_NOT_FOUND */
   #surroundings(user?: string): ExecSurroundings {
-    const { plan, build: built } = this.#live().session;
-    return { container: this.#baseContainer('', plan), user: user === undefined ? plan.user : userOf(this.#store, built.tree, user), env: { ...plan.env, ...this.#passthrough.env }, workdir: plan.workdir };
+    const { plan, build: built, network } = this.#live().session;
+    return { container: this.#baseContainer('', plan), user: user === undefined ? plan.user : userOf(this.#store, built.tree, user), env: { ...plan.env, ...network?.env }, workdir: plan.workdir };
   }
 
   #containerId(what: string): string {

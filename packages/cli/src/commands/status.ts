@@ -7,6 +7,7 @@ import type { EnvSpec } from '@hyperdocker/spec';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatDuration, plural } from '../format.ts';
+import { listAll } from '../environment-table.ts';
 import type { ProjectPlace } from '../project.ts';
 import { loadSpec } from '../load-spec.ts';
 import { locateProject } from '../project.ts';
@@ -24,11 +25,16 @@ export interface StatusDocument {
   pid: number | null;
   /** Null while it is not running. */
   tracing: boolean | null;
-  services: (Omit<ServiceReply, 'status'> & { status: ServiceReply['status'] | 'not running'; url: string | null })[];
+  network: EnvSpec['environment']['network'];
+  /** Of a private network that is up. */
+  wayOut: StatusReply['wayOut'];
+  /** `url` and `alias` are null for services that cannot be reached from the host, and while it is not running. */
+  services: (Omit<ServiceReply, 'status' | 'url' | 'alias'> & { status: ServiceReply['status'] | 'not running'; url: string | null; alias: string | null })[];
 }
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { terminal, json } = invocation;
+  const { terminal, json, flags } = invocation;
+  if (flags.bool('all')) return listAll(invocation);
   const place = locateProject(invocation, invocation.args[0]);
   const reply = await liveStatus(place);
   const { spec } = loadSpec(place.project, terminal);
@@ -52,7 +58,7 @@ function toDocument(place: ProjectPlace, spec: EnvSpec, reply: StatusReply | und
   const services = spec.services.map(({ name, command, watch, port }): StatusDocument['services'][number] => {
     const service = live.get(name);
     const shown = service ?? { name, command, watch, status: 'not running' as const, restarts: 0, sinceMs: 0, ...(port === undefined ? {} : { port }) };
-    return { ...shown, url: shown.port === undefined ? null : `http://localhost:${shown.port}` };
+    return { ...shown, url: service?.url ?? null, alias: service?.alias ?? null };
   });
   return {
     schema: 'hd.status/1',
@@ -63,6 +69,8 @@ function toDocument(place: ProjectPlace, spec: EnvSpec, reply: StatusReply | und
     root: reply?.root ?? lastRoot(place) ?? null,
     pid: reply?.pid ?? null,
     tracing: reply?.tracing ?? null,
+    network: spec.environment.network,
+    wayOut: reply?.wayOut ?? null,
     services,
   };
 }
@@ -82,6 +90,7 @@ export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number
     ['DAG root', status.root ?? 'not built yet'],
     ['State', `${paintState(status.state, paint)}${status.pid === null ? '' : ` (pid ${status.pid})`}`],
     ...(status.tracing === null ? [] : [['Tracing', status.tracing ? 'on' : 'off'] satisfies [string, string]]),
+    ['Network', networkText(status)],
     ['Project', status.project],
     ...(status.state === 'left' ? [['', LEFT] satisfies [string, string]] : []),
   ];
@@ -97,9 +106,20 @@ function renderService(service: StatusDocument['services'][number], paint: Paint
     ['command', service.command],
     ['watch', service.watch.join(', ') || 'nothing'],
     ['state', `${paintState(service.status, paint)}${since}${restarts}`],
-    ...(service.url === null ? [] : [['url', service.url] satisfies [string, string]]),
+    ...(service.url === null ? [] : [['url', `${service.url}${isMoved(service) ? ` (port ${service.port} inside)` : ''}`] satisfies [string, string]]),
+    ...(service.alias === null ? [] : [['', service.alias] satisfies [string, string]]),
   ];
-  return `  ${paint('bold', service.name)}\n${rows.map(([name, value]) => `    ${`${name}:`.padEnd(9)}${value}\n`).join('')}`;
+  return `  ${paint('bold', service.name)}\n${rows.map(([name, value]) => `    ${(name === '' ? '' : `${name}:`).padEnd(9)}${value}\n`).join('')}`;
+}
+
+function isMoved({ port, published }: StatusDocument['services'][number]): boolean {
+  return published !== undefined && port !== published.port;
+}
+
+function networkText({ network, wayOut }: StatusDocument): string {
+  if (network === 'host') return 'of the host';
+  if (wayOut === null) return 'private';
+  return wayOut === 'none' ? 'private, without a way out' : `private, out through ${wayOut}`;
 }
 
 function paintState(state: string, paint: Paint): string {
