@@ -33,6 +33,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       wait: { type: 'boolean', help: 'the same as --detach' },
       'wait-timeout': { type: 'number', value: 'SECONDS', help: 'with --detach: give up waiting after this time (exit code 5)' },
       'no-watch': { type: 'boolean', help: 'do not follow changes of files' },
+      profile: { type: 'list', value: 'NAME', help: 'run also the services of this profile; may be given more than once' },
       pull: { type: 'boolean', help: 'look for a newer base image' },
       'no-cache': { type: 'boolean', help: 'run every build step, also those whose results are known' },
     },
@@ -86,6 +87,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [['hd shell', 'the one that the image names for the user, else bash, else sh'], ['hd shell -u root -w /', '']],
     exits: CHILD_EXITS,
     load: () => import('./commands/shell.ts'),
+  },
+  {
+    name: 'start', group: 'Common', summary: 'Start services of the running environment.', usage: '[service...]', takes: [0, Infinity], flags: {},
+    examples: [['hd start', 'those that `hd up` runs'], ['hd start worker', 'one, also of a profile that is not in use, and what it depends on']],
+    load: () => import('./commands/start.ts'),
+  },
+  {
+    name: 'stop', group: 'Common', summary: 'Stop services; the environment stays up.', usage: '[service...]', takes: [0, Infinity], flags: {},
+    examples: [['hd stop', 'all services'], ['hd stop web', 'one, and what depends on it']],
+    load: () => import('./commands/stop.ts'),
   },
   {
     name: 'restart', group: 'Common', summary: 'Restart services.', usage: '[service...]', takes: [0, Infinity], flags: {},

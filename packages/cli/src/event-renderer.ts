@@ -99,6 +99,8 @@ export class EventRenderer {
         return [stderr(`${this.#options.errPaint('yellow', 'warning:')} ${event.path} was changed on both sides; the other version is kept at ${event.keptAt}`)];
       case 'service':
         return this.#service(event);
+      case 'signalled':
+        return [this.#serviceLine(event.service, `sent ${event.signal} (${event.cause})`)];
       case 'log':
         return this.#log(event);
       case 'adopted':
@@ -248,8 +250,11 @@ export class EventRenderer {
   #service(event: ServiceEvent): Line[] {
     const text = this.#serviceText(event);
     if (text === undefined) return [];
-    const name = this.#prefix.paint(event.name.padEnd(this.#nameWidth), event.name, this.#options.outPaint);
-    return [stdout(`${name}  ${text}`)];
+    return [this.#serviceLine(event.name, text)];
+  }
+
+  #serviceLine(service: string, text: string): Line {
+    return stdout(`${this.#prefix.paint(service.padEnd(this.#nameWidth), service, this.#options.outPaint)}  ${text}`);
   }
 
   #serviceText(event: ServiceEvent): string | undefined {

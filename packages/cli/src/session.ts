@@ -22,7 +22,7 @@ export interface Session {
   since: number;
 }
 
-export type StartOptions = Pick<LaunchOptions, 'refreshImage' | 'watch' | 'buildOnly' | 'noCache'>;
+export type StartOptions = Pick<LaunchOptions, 'refreshImage' | 'watch' | 'buildOnly' | 'noCache' | 'profiles'>;
 
 /** The supervisor of a project: the one that runs, or a new one. */
 export async function attachOrLaunch(place: ProjectPlace, spec: EnvSpec, options: StartOptions, invocation: Invocation): Promise<Session> {
@@ -52,7 +52,7 @@ export async function reach(place: ProjectPlace, invocation: Invocation): Promis
   const { terminal } = invocation;
   const { text, spec } = loadSpec(place.project, terminal);
   const renderer = new EventRenderer({ services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.errPaint, errPaint: terminal.errPaint, quiet: true });
-  const session = await attachOrLaunch(place, spec, { refreshImage: false, watch: left.watch, buildOnly: false, noCache: false }, invocation);
+  const session = await attachOrLaunch(place, spec, { refreshImage: false, watch: left.watch, profiles: left.profiles, buildOnly: false, noCache: false }, invocation);
   for await (const event of session.client.events(0)) {
     // Standard output is the command's own.
     if (event.type !== 'log') for (const line of renderer.render(event)) terminal.err(`${line.text}\n`);

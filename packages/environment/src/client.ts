@@ -28,6 +28,16 @@ export class SupervisorClient {
     await this.#call('POST', options.kill === true ? '/v1/kill' : '/v1/down');
   }
 
+  /** Those of the profiles in use, where none is named. Returns the names of those that do not run. */
+  async startServices(services: string[]): Promise<string[]> {
+    return (await this.#call<{ failed: string[] }>('POST', '/v1/start', { services })).failed;
+  }
+
+  /** All, where none is named; the environment stays. Resolves when they have ended. */
+  async stopServices(services: string[]): Promise<void> {
+    await this.#call('POST', '/v1/stop', { services });
+  }
+
   async restart(services: string[]): Promise<void> {
     await this.#call('POST', '/v1/restart', { services });
   }
@@ -116,7 +126,7 @@ export async function connect(paths: EnvPaths): Promise<SupervisorClient | undef
 }
 
 /** What a supervisor that was killed has left to be adopted. */
-export interface Left { watch: boolean }
+export interface Left { watch: boolean; profiles: string[] }
 
 /** Undefined also where a supervisor lives. */
 export function findLeft(paths: EnvPaths): Left | undefined {
@@ -142,6 +152,8 @@ export interface LaunchOptions {
   paths: EnvPaths;
   refreshImage: boolean;
   watch: boolean;
+  /** Of those services that run only where one of theirs is asked for. */
+  profiles: string[];
   /** Build and stop: no services. */
   buildOnly: boolean;
   /** Run every step of the first build, also those whose results are known. */
@@ -192,7 +204,7 @@ async function start(options: LaunchOptions, [namespace = '', ...namespaceArgs]:
       else resolve();
     });
   });
-  child.send({ projectDir: options.project.dir, refreshImage: options.refreshImage, watch: options.watch, buildOnly: options.buildOnly, noCache: options.noCache });
+  child.send({ projectDir: options.project.dir, refreshImage: options.refreshImage, watch: options.watch, buildOnly: options.buildOnly, noCache: options.noCache, profiles: options.profiles });
   await ready;
   child.removeAllListeners('exit');
   child.disconnect();

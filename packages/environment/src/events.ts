@@ -18,6 +18,8 @@ export type HdEvent =
   | { type: 'clash'; path: string; keptAt: string }
   /** `port` and `url`: where it can be reached on the host. */
   | { type: 'service'; name: string; status: ServiceStatus; cause?: string; ms?: number; port?: number; url?: string; exitCode?: number; retryMs?: number }
+  /** Files that it watches have changed, and it is told by a signal. */
+  | { type: 'signalled'; service: string; signal: string; cause: string }
   | { type: 'log'; service: string; stream: 'stdout' | 'stderr'; text: string }
   /** The files of a supervisor that had ended unexpectedly are mounted as they were, with what was written inside; `services` ended with it and start again. */
   | { type: 'adopted'; services: string[] }

@@ -23,6 +23,7 @@ export interface LiveRecord {
   runtime: string;
   /** Whether files are watched. */
   watch: boolean;
+  profiles: string[];
 }
 
 export function writeLiveRecord({ liveRecord }: EnvPaths, record: LiveRecord): void {

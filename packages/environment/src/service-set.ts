@@ -3,7 +3,9 @@ import { join, posix } from 'node:path';
 import type { ContainerSpec, Launched, OciRuntime, OutputStream, ReadinessProbe, RestartCause, RunningContainer, ServiceState } from '@hyperdocker/sandbox';
 import { LineMatcher, Service, ServiceGroup } from '@hyperdocker/sandbox';
 import type { ServiceSpec } from '@hyperdocker/spec';
+import { createMatcher } from '@hyperdocker/watch';
 import type { ServiceReply } from './api.ts';
+import { readEnvFiles } from './env-file.ts';
 import type { EnvironmentNetwork } from './environment-network.ts';
 import type { Emit, ServiceStatus } from './events.ts';
 import { aliasOf, urlOf } from './published-ports.ts';
@@ -15,7 +17,8 @@ export interface ServiceSetOptions {
   /** Go on with the logs of the services before. */
   keepLogs: boolean;
   bundlesDir: string;
-  restartGraceMs: number;
+  /** Services that name some run only with one of these. */
+  profiles: readonly string[];
   /** A container for one generation of a service, all but its command and its own variables. */
   container: (name: string, generation: number) => Omit<ContainerSpec, 'args'>;
   network: EnvironmentNetwork;
@@ -48,30 +51,33 @@ export class ServiceSet {
     mkdirSync(options.logsDir, { recursive: true });
     for (const spec of options.specs) {
       if (!options.keepLogs) writeFileSync(join(options.logsDir, `${spec.name}.log`), '');
-      const service = new Service({ name: spec.name, launcher: { launch: (generation) => this.#launch(spec, generation) }, policy: { restart: spec.restartPolicy } });
+      const service = new Service({ name: spec.name, launcher: { launch: (generation) => this.#launch(spec, generation) }, policy: { restart: spec.restartPolicy, ...(spec.readyTimeoutMs === undefined ? {} : { readyTimeoutMs: spec.readyTimeoutMs }) } });
       const member: Member = { spec, service, running: undefined, restarts: 0, lastRestart: undefined, sinceMs: Date.now(), began: performance.now(), cause: undefined };
       service.subscribe((state, before) => this.#onState(member, state, before));
       this.#members.set(spec.name, member);
     }
-    this.#group = new ServiceGroup([...this.#members.values()].map(({ spec, service }) => ({ service, dependsOn: spec.dependsOn.map((name) => ({ name, condition: 'ready' as const })) })));
+    this.#group = new ServiceGroup([...this.#members.values()].map(({ spec, service }) => ({ service, dependsOn: spec.dependsOn.map(({ name, condition }) => ({ name, condition: condition === 'healthy' ? 'ready' : condition })) })));
   }
 
   get names(): string[] {
     return [...this.#members.keys()];
   }
 
-  /** Starts all. Resolves when each has come to something, with the names of those that do not run. */
-  async start(signal: AbortSignal): Promise<string[]> {
-    await this.#options.network.checkPorts();
-    const outcomes = await this.#group.start({ signal });
+  /**
+   * Starts the named services, else those of the profiles in use, and what they depend on. Resolves when each has come to something, with the names of those that do not run.
+   */
+  async start(signal: AbortSignal, names: readonly string[] = this.#inUse()): Promise<string[]> {
+    if (![...this.#members.values()].some(({ service }) => isUp(service.state))) await this.#options.network.checkPorts();
+    const outcomes = await this.#group.start({ names, signal });
     for (const [name, outcome] of outcomes) {
-      if (outcome.kind === 'blocked') this.#options.emit({ type: 'service', name, status: 'waiting', cause: `${outcome.by} is not ready` });
+      if (outcome.kind === 'blocked') this.#options.emit({ type: 'service', name, status: 'waiting', cause: this.#blockedBy(name, outcome.by) });
     }
-    return [...outcomes].filter(([, outcome]) => outcome.kind === 'failed' || outcome.kind === 'blocked').map(([name]) => name);
+    return this.names.filter((name) => ['failed', 'blocked'].includes(outcomes.get(name)?.kind ?? ''));
   }
 
-  async stop(): Promise<void> {
-    await this.#group.stop();
+  /** All, where no names are given, and what depends on them. */
+  async stop(names?: readonly string[]): Promise<void> {
+    await this.#group.stop(names === undefined ? {} : { names });
   }
 
   /** No grace from now on, also for those who are stopping. */
@@ -80,8 +86,36 @@ export class ServiceSet {
     for (const { running } of this.#members.values()) void running?.kill();
   }
 
-  restart(names: readonly string[], cause: RestartCause): void {
-    for (const name of names) this.#members.get(name)?.service.restart(cause);
+  /** Where no names are given, those of the profiles in use. */
+  restart(names: readonly string[] | undefined, cause: RestartCause): void {
+    for (const name of names ?? this.#inUse()) this.#members.get(name)?.service.restart(cause);
+  }
+
+  /** Files have changed: each service does what it says of that. */
+  change(paths: readonly string[]): void {
+    for (const { spec, service, running } of this.#members.values()) {
+      const matches = createMatcher(spec.watch);
+      const concerned = paths.filter((path) => spec.envFiles.includes(path) || (spec.watch.length > 0 && matches(path)));
+      if (concerned.length === 0 || spec.onChange === 'none') continue;
+      const cause: RestartCause = { kind: 'change', paths: concerned };
+      // A new environment is for a new process, and what does not run is not asked to read its files again.
+      const asks = spec.onChange === 'signal' && service.state.kind === 'ready' && !concerned.some((path) => spec.envFiles.includes(path));
+      if (!asks) service.restart(cause);
+      else {
+        void running?.signal(spec.reloadSignal as NodeJS.Signals, 'command');
+        this.#options.emit({ type: 'signalled', service: spec.name, signal: spec.reloadSignal, cause: describeCause(cause) });
+      }
+    }
+  }
+
+  #inUse(): string[] {
+    const { profiles } = this.#options;
+    return [...this.#members.values()].filter(({ spec }) => spec.profiles.length === 0 || spec.profiles.some((name) => profiles.includes(name))).map(({ spec }) => spec.name);
+  }
+
+  #blockedBy(name: string, other: string): string {
+    const condition = this.#members.get(name)?.spec.dependsOn.find((dependency) => dependency.name === other)?.condition;
+    return condition === 'completed' ? `${other} has not completed` : `${other} is not ready`;
   }
 
   status(): ServiceReply[] {
@@ -107,7 +141,7 @@ export class ServiceSet {
     const probe = this.#probe(spec);
     const output = this.#output(spec.name, probe);
     const container = this.#options.runtime.run(
-      { ...base, args: ['/bin/sh', '-c', spec.command], init: true, env: { ...base.env, ...(spec.port === undefined ? {} : { PORT: String(spec.port) }), ...spec.env }, cwd: posix.resolve(base.cwd, spec.cwd ?? '.') },
+      { ...base, args: ['/bin/sh', '-c', spec.command], init: true, env: { ...base.env, ...(spec.port === undefined ? {} : { PORT: String(spec.port) }), ...readEnvFiles(this.#options.projectDir, spec.envFiles), ...spec.env }, cwd: posix.resolve(base.cwd, spec.cwd ?? '.') },
       { bundleDir, stdio: 'capture', onOutput: output.write },
     );
     if (member !== undefined) member.running = container;
@@ -118,7 +152,7 @@ export class ServiceSet {
     });
     return {
       exit,
-      stop: () => void (this.#killing ? container.kill() : container.stop({ graceMs: this.#options.restartGraceMs })),
+      stop: () => void (this.#killing ? container.kill() : container.stop({ signal: spec.stopSignal as NodeJS.Signals, graceMs: spec.restartGraceMs })),
       ready: (signal) => this.#options.network.waitUntilReady(probe, signal),
     };
   }
@@ -181,6 +215,10 @@ export class ServiceSet {
   }
 }
 
+function isUp({ kind }: ServiceState): boolean {
+  return kind !== 'stopped' && kind !== 'failed';
+}
+
 function statusOf(state: ServiceState): ServiceStatus {
   return state.kind;
 }
@@ -206,7 +244,5 @@ function describeCause(cause: RestartCause): string {
       return `${cause.paths[0]}${cause.paths.length > 1 ? ` and ${cause.paths.length - 1} more` : ''} changed`;
     case 'request':
       return 'asked for';
-    case 'dependency':
-      return `${cause.service} restarted`;
   }
 }

@@ -9,7 +9,7 @@ import { removeState, writeState } from './state-file.ts';
 import { Supervisor } from './supervisor.ts';
 
 /** The process that keeps one environment: started by `client.ts`, in a mount namespace of its own, ended by `down`. */
-interface Start { projectDir: string; refreshImage: boolean; watch: boolean; buildOnly: boolean; noCache: boolean }
+interface Start { projectDir: string; refreshImage: boolean; watch: boolean; buildOnly: boolean; noCache: boolean; profiles: string[] }
 
 /** How long a failed environment can be asked why, before its process ends. */
 const LINGER_MS = 1_000;
@@ -79,6 +79,11 @@ async function route(supervisor: Supervisor, request: IncomingMessage, response:
       return void response.end(JSON.stringify(await supervisor.changes()));
     case 'POST /v1/reset':
       return void response.end(JSON.stringify(await supervisor.reset()));
+    case 'POST /v1/start':
+      return void response.end(JSON.stringify({ failed: await supervisor.startServices((await body<{ services: string[] }>(request)).services) }));
+    case 'POST /v1/stop':
+      await supervisor.stopServices((await body<{ services: string[] }>(request)).services);
+      return void response.end('{}');
     case 'POST /v1/exec':
       await supervisor.mended();
       return void response.end(JSON.stringify(await supervisor.exec(await body<ExecRequest>(request))));

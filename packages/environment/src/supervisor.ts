@@ -11,7 +11,7 @@ import type { ContainerSpec } from '@hyperdocker/sandbox';
 import { OciRuntime, findRuntime, mountTargets } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
-import { createMatcher, watchTree } from '@hyperdocker/watch';
+import { watchTree } from '@hyperdocker/watch';
 import type { ChangedPath, DetachedReply, ExecReply, ExecRequest, Phase, ResetReply, StatusReply } from './api.ts';
 import { build } from './build.ts';
 import type { LaunchOptions } from './client.ts';
@@ -188,13 +188,26 @@ export class Supervisor {
   }
 
   restart(names: readonly string[]): Promise<void> {
-    return this.#enqueue(async () => {
-      const services = this.#live().services;
-      for (const name of names) {
-        if (!services.names.includes(name)) throw new HdError('NO_SUCH_SERVICE', `there is no service ${name}`, { hint: `services: ${services.names.join(', ') || 'none'}` });
-      }
-      services.restart(names.length === 0 ? services.names : names, { kind: 'request' });
-    });
+    return this.#enqueue(async () => this.#liveServices(names).restart(names.length === 0 ? undefined : names, { kind: 'request' }));
+  }
+
+  /** The named ones, else those of the profiles in use. Resolves when each has come to something, with those that do not run. */
+  startServices(names: readonly string[]): Promise<string[]> {
+    // Outside the queue: while a service keeps crashing, edits must still come through.
+    return this.#liveServices(names).start(this.#abort.signal, names.length === 0 ? undefined : names);
+  }
+
+  async stopServices(names: readonly string[]): Promise<void> {
+    await this.#liveServices(names).stop(names.length === 0 ? undefined : names);
+  }
+
+  /** @throws HdError NOT_READY, NO_SUCH_SERVICE */
+  #liveServices(names: readonly string[]): ServiceSet {
+    const { services } = this.#live();
+    for (const name of names) {
+      if (!services.names.includes(name)) throw new HdError('NO_SUCH_SERVICE', `there is no service ${name}`, { hint: `services: ${services.names.join(', ') || 'none'}` });
+    }
+    return services;
   }
 
   /** Resolves once files that were lost are there again. */
@@ -322,7 +335,7 @@ export class Supervisor {
       runCommand: (command, signal) => this.#runCommand(command, signal),
       logsDir: paths.logsDir,
       bundlesDir: paths.bundlesDir,
-      restartGraceMs: spec.options.restartGraceMs,
+      profiles: this.#options.profiles,
       container: (name, generation) => ({ ...this.#baseContainer(this.#containerId(`${name}-${generation}`), plan), env: { ...plan.env, ...network.env }, cwd: plan.workdir, user: plan.user, terminal: false }),
       emit: (event) => this.#emit(event),
     });
@@ -489,12 +502,7 @@ export class Supervisor {
 
   /** @param paths the edits first: the first that a service watches is named as the cause. */
   #restartConcerned(session: Session, paths: string[]): void {
-    const unique = [...new Set(paths)];
-    for (const service of session.spec.services) {
-      const matches = createMatcher(service.watch);
-      const concerned = service.watch.length === 0 ? [] : unique.filter((path) => matches(path));
-      if (concerned.length > 0) session.services?.restart([service.name], { kind: 'change', paths: concerned });
-    }
+    session.services?.change([...new Set(paths)]);
   }
 
   /** True when hd.toml says something else now, and the environment was made anew by it. */
@@ -612,8 +620,8 @@ export class Supervisor {
   async #keepRoot({ live, spec }: Session): Promise<void> {
     if (this.#fuse === undefined || live === undefined) return;
     const { overlay } = spec.options;
-    const { watch } = this.#options;
-    await this.#keeper.keep(this.#fuse, { tree: live.mountedTree, applied: live.applied, overlay, spec: specDigest(spec), runtime: this.#runtimePath, watch });
+    const { watch, profiles } = this.#options;
+    await this.#keeper.keep(this.#fuse, { tree: live.mountedTree, applied: live.applied, overlay, spec: specDigest(spec), runtime: this.#runtimePath, watch, profiles });
   }
 
   #liveOptions(tree: TreeDigest, spec: EnvSpec): LiveRootOptions {

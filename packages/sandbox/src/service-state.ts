@@ -43,8 +43,7 @@ export type ServiceState =
 
 export type RestartCause =
   | { readonly kind: 'change'; readonly paths: readonly string[] }
-  | { readonly kind: 'request' }
-  | { readonly kind: 'dependency'; readonly service: string };
+  | { readonly kind: 'request' };
 
 export type ServiceFailure =
   | { readonly kind: 'exited'; readonly exit: ContainerExit }

@@ -20,10 +20,12 @@ export function checkMeaning(document: unknown, root: Place, report: Report): vo
   for (const provider of root.children.get('dependencies')?.children.keys() ?? []) {
     warnOfRepetition(document, ['dependencies', provider], report);
   }
-  const grace = valueAt(document, ['options', 'restart_grace']);
-  if (typeof grace === 'string' && (durationMs(grace) ?? 0) > MAX_GRACE_MS) {
-    report.add({ code: 'INVALID_VALUE', message: '"restart_grace" in [options] must be at most one day', path: ['options', 'restart_grace'] });
-  }
+  for (const path of [['options', 'restart_grace'], ...names.flatMap((name) => ['restart_grace', 'ready_timeout'].map((key) => ['services', name, key]))]) checkDuration(document, path, report);
+}
+
+function checkDuration(document: unknown, path: Path, report: Report): void {
+  const value = valueAt(document, path);
+  if (typeof value === 'string' && (durationMs(value) ?? 0) > MAX_GRACE_MS) report.add({ code: 'INVALID_VALUE', message: `${describePath(path)} must be at most one day`, path });
 }
 
 /** The one key that objects cannot carry safely: schemas pass over it in silence. */
@@ -48,30 +50,39 @@ function checkPorts(document: unknown, names: string[], report: Report): void {
   }
 }
 
+interface NamedDependency { name: string; path: Path; condition: unknown }
+
+/** In either form: a list of names, or a table of conditions. */
+function dependenciesOf(document: unknown, service: string): NamedDependency[] {
+  const path = ['services', service, 'depends_on'];
+  const value = valueAt(document, path);
+  if (isTable(value)) return Object.entries(value).map(([name, condition]) => ({ name, condition, path: [...path, name] }));
+  return strings(document, path).flatMap((name, index) => (name === undefined ? [] : [{ name, condition: 'healthy', path: [...path, index] }]));
+}
+
 function checkDependsOn(document: unknown, names: string[], report: Report): void {
-  const services: Dependent[] = names.map((name) => ({
-    name,
-    dependsOn: strings(document, ['services', name, 'depends_on']).filter((dependency) => dependency !== undefined),
-  }));
+  const services: Dependent[] = names.map((name) => ({ name, dependsOn: dependenciesOf(document, name).map((dependency) => dependency.name) }));
   for (const name of names) {
-    const path = ['services', name, 'depends_on'];
-    warnOfRepetition(document, path, report);
-    for (const [index, dependency] of strings(document, path).entries()) {
-      if (dependency === undefined || names.includes(dependency)) continue;
+    warnOfRepetition(document, ['services', name, 'depends_on'], report);
+    for (const { name: dependency, path, condition } of dependenciesOf(document, name)) {
+      const policy = valueAt(document, ['services', dependency, 'restart_policy']) ?? 'always';
+      if (condition === 'completed' && (policy === 'always' || policy === 'unless-stopped')) {
+        report.add({ code: 'INVALID_VALUE', message: `service "${name}" waits for "${dependency}" to complete, which is always started again`, hint: `give ${dependency} restart_policy = "on_failure"`, path });
+      }
+      if (names.includes(dependency)) continue;
       const guess = suggest(dependency, names.filter((other) => other !== name));
       const hint = guess === undefined ? undefined : `did you mean "${guess}"?`;
-      report.add({ code: 'UNKNOWN_SERVICE', message: `service "${name}" depends on "${dependency}", which is not defined`, hint, path: [...path, index] });
+      report.add({ code: 'UNKNOWN_SERVICE', message: `service "${name}" depends on "${dependency}", which is not defined`, hint, path });
     }
   }
   for (const cycle of serviceCycles(services)) {
     const [last = '', first = ''] = [cycle.at(-2), cycle.at(-1)];
-    const path = ['services', last, 'depends_on'];
-    const index = strings(document, path).indexOf(first);
+    const closing = dependenciesOf(document, last).find(({ name }) => name === first);
     report.add({
       code: 'DEPENDENCY_CYCLE',
       message: `services depend on each other in a circle: ${cycle.join(' -> ')}`,
       hint: 'remove one of these from depends_on',
-      path: [...path, index],
+      path: closing?.path ?? ['services', last, 'depends_on'],
     });
   }
 }

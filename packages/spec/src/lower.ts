@@ -3,7 +3,7 @@ import { durationMs } from './duration.ts';
 import type { Place } from './locate.ts';
 import { lowerPublish } from './publish.ts';
 import type { restartPolicies, SpecInput } from './schema.ts';
-import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, Readiness, RestartPolicy, SecretSpec, ServiceSpec, StepSecretSpec } from './spec.ts';
+import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, Readiness, RestartPolicy, SecretSpec, ServiceDependency, ServiceSpec, StepSecretSpec } from './spec.ts';
 
 type ServiceInput = SpecInput['services'][string];
 type StepInput = SpecInput['build']['steps'][number];
@@ -21,7 +21,7 @@ export function lower(input: SpecInput, root: Place): EnvSpec {
     dependencies: lowerDependencies(input.dependencies ?? {}),
     build: lowerBuild(input.build, root),
     secrets: lowerSecrets(input.secrets, root),
-    services: lowerServices(input.services, root, network),
+    services: lowerServices(input.services, root, { network, restartGraceMs }),
     files: input.files,
     options: { restartGraceMs, env, overlay: input.options.overlay },
   };
@@ -85,17 +85,19 @@ function lowerSecrets(secrets: SpecInput['secrets'], root: Place): SecretSpec[] 
   });
 }
 
+interface ServiceDefaults { network: EnvSpec['environment']['network']; restartGraceMs: number }
+
 /** In the order of the text: objects would put names such as "8080" first. */
-function lowerServices(services: SpecInput['services'], root: Place, network: EnvSpec['environment']['network']): ServiceSpec[] {
+function lowerServices(services: SpecInput['services'], root: Place, defaults: ServiceDefaults): ServiceSpec[] {
   const places = root.children.get('services')?.children ?? new Map<string, Place>();
   return [...places].map(([name, place]) => {
     const service = services[name];
     assert(service !== undefined, `service ${name} has a place but no value`);
-    return lowerService(name, service, lineOf(place), network);
+    return lowerService(name, service, lineOf(place), defaults);
   });
 }
 
-function lowerService(name: string, input: ServiceInput, line: number, network: EnvSpec['environment']['network']): ServiceSpec {
+function lowerService(name: string, input: ServiceInput, line: number, { network, restartGraceMs }: ServiceDefaults): ServiceSpec {
   const publish = network === 'host' || input.port === undefined ? undefined : lowerPublish(input.publish ?? true, input.port);
   return {
     name,
@@ -103,13 +105,34 @@ function lowerService(name: string, input: ServiceInput, line: number, network: 
     watch: input.watch,
     ...(input.port === undefined ? {} : { port: input.port }),
     ...(publish === undefined ? {} : { publish }),
-    dependsOn: [...new Set(input.depends_on)],
+    dependsOn: lowerDependsOn(input.depends_on),
     restartPolicy: lowerPolicy(input.restart_policy),
     env: input.env,
     ...(input.cwd === undefined ? {} : { cwd: input.cwd }),
     ready: lowerReady(input),
+    ...optionalMs('readyTimeoutMs', input.ready_timeout),
+    envFiles: typeof input.env_file === 'string' ? [input.env_file] : input.env_file,
+    stopSignal: signalName(input.stop_signal),
+    restartGraceMs: input.restart_grace === undefined ? restartGraceMs : (durationMs(input.restart_grace) ?? restartGraceMs),
+    onChange: input.on_change,
+    reloadSignal: signalName(input.reload_signal),
+    profiles: [...new Set(input.profiles)],
     line,
   };
+}
+
+function lowerDependsOn(input: ServiceInput['depends_on']): ServiceDependency[] {
+  if (Array.isArray(input)) return [...new Set(input)].map((name) => ({ name, condition: 'healthy' }));
+  return Object.entries(input).map(([name, condition]) => ({ name, condition }));
+}
+
+function optionalMs<K extends string>(key: K, text: string | undefined): Partial<Record<K, number>> {
+  const ms = text === undefined ? undefined : durationMs(text);
+  return ms === undefined ? {} : ({ [key]: ms } as Record<K, number>);
+}
+
+function signalName(text: string): string {
+  return text.startsWith('SIG') ? text : `SIG${text}`;
 }
 
 function lowerReady({ ready, port }: ServiceInput): Readiness {

@@ -55,6 +55,11 @@ export const rules = {
   },
   httpPath: { pattern: /^\/[^\s\u0000]*$/, code: 'INVALID_VALUE', must: 'be a path that starts with "/"' },
   digest: { pattern: /^[0-9a-f]{64}$/, code: 'INVALID_VALUE', must: 'be a digest of 64 lower-case hex digits' },
+  signal: {
+    pattern: /^(?:SIG)?(?:HUP|INT|QUIT|USR1|USR2|TERM|KILL|WINCH|CONT)$/,
+    code: 'INVALID_VALUE',
+    must: 'be a signal, such as "SIGTERM" or "SIGHUP"',
+  },
   duration: {
     pattern: /^[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m)$/,
     code: 'INVALID_VALUE',

@@ -106,6 +106,8 @@ const ready = z
   })
   .meta({ description: 'When the service counts as ready. Exactly one key.', minProperties: 1, maxProperties: 1 });
 
+export const dependencyConditions = ['started', 'healthy', 'completed'] as const;
+
 /** Every accepted spelling. The first three are the canonical ones. */
 export const restartPolicies = ['always', 'on_failure', 'never', 'on-failure', 'no', 'unless-stopped'] as const;
 
@@ -120,11 +122,24 @@ const service = z.strictObject({
     .union([z.boolean(), z.int().min(1).max(65535), text(rules.publish)])
     .optional()
     .meta({ description: 'Where the port is published on the host: a port, an address, or both, such as "0.0.0.0:8080"; false for nowhere. The same port on loopback if left out.' }),
-  depends_on: z.array(z.string()).default([]).meta({ description: 'Services that must be ready before this one starts.' }),
+  depends_on: z
+    .union([z.array(z.string()), z.record(z.string(), z.enum(dependencyConditions))])
+    .default([])
+    .meta({ description: 'Services that must be ready before this one starts, or what each of them must be: started, healthy (ready) or completed (ended with 0).' }),
   restart_policy: z.enum(restartPolicies).default('always').meta({ description: 'What to do when the service ends by itself.' }),
   env: variables.default({}).meta({ description: 'Environment variables of this service, over those of the environment.' }),
   cwd: text(rules.text).optional().meta({ description: 'Directory to start in: absolute, or relative to the working directory.' }),
   ready: ready.optional(),
+  ready_timeout: text(rules.duration).optional().meta({ description: 'A service that takes longer to be ready is stopped, which counts as a failure: a number with ms, s or m.' }),
+  env_file: z
+    .union([text(rules.projectPath), z.array(text(rules.projectPath))])
+    .default([])
+    .meta({ description: 'Files of the host with NAME=VALUE lines, relative to the project; read at each start. Below env.' }),
+  stop_signal: text(rules.signal).default('SIGTERM').meta({ description: 'What asks the service to end.' }),
+  restart_grace: text(rules.duration).optional().meta({ description: 'Time from the stop signal to SIGKILL: as [options] says where it is left out.' }),
+  on_change: z.enum(['restart', 'signal', 'none']).default('restart').meta({ description: 'What a change of a watched file does.' }),
+  reload_signal: text(rules.signal).default('SIGHUP').meta({ description: 'What on_change = "signal" sends.' }),
+  profiles: z.array(text(rules.name)).default([]).meta({ description: 'Runs only where one of these profiles is asked for. Always, if empty.' }),
 });
 
 const files = z

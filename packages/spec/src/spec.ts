@@ -84,12 +84,24 @@ export interface ServiceSpec {
   port?: number;
   /** Where `port` of a private network can be reached on the host. Absent: nowhere, or the network is the host's. */
   publish?: PublishSpec;
-  /** Names of other services of the same file, without repetitions or cycles. */
-  dependsOn: string[];
+  /** Other services of the same file, each once, without cycles. */
+  dependsOn: ServiceDependency[];
   restartPolicy: RestartPolicy;
   env: Record<string, string>;
   cwd?: string;
   ready: Readiness;
+  /** How long it may take to be ready. Absent: as long as it wants. */
+  readyTimeoutMs?: number;
+  /** Files of variables on the host, relative to the project. The last one wins, `env` over all. */
+  envFiles: string[];
+  stopSignal: string;
+  /** From the stop signal to SIGKILL. */
+  restartGraceMs: number;
+  /** What a change of a watched file does. */
+  onChange: 'restart' | 'signal' | 'none';
+  reloadSignal: string;
+  /** It runs where one of these is asked for; always, if there are none. */
+  profiles: string[];
   /** 1-based line of this service's first mention in hd.toml. */
   line: number;
 }
@@ -100,6 +112,9 @@ export interface PublishSpec {
   /** The one to have if it is free. */
   port: number;
 }
+
+/** `completed`: it has ended with 0. */
+export interface ServiceDependency { name: string; condition: 'started' | 'healthy' | 'completed' }
 
 export type RestartPolicy = 'always' | 'on_failure' | 'never';
 

@@ -11,7 +11,7 @@ import { start } from './up.ts';
 export async function run(invocation: Invocation): Promise<number> {
   const { flags, args, env, terminal, json } = invocation;
   const noCache = flags.bool('no-cache');
-  if (!flags.bool('dry-run')) return await start(invocation, { refreshImage: flags.bool('pull'), watch: false, buildOnly: true, noCache, until: 'stopped' });
+  if (!flags.bool('dry-run')) return await start(invocation, { refreshImage: flags.bool('pull'), watch: false, profiles: [], buildOnly: true, noCache, until: 'stopped' });
   const place = locateProject(invocation, args[0]);
   loadSpec(place.project, terminal);
   const result = dryRun(place, { noCache, env });

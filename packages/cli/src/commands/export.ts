@@ -12,7 +12,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const { flags, args, env, json, quiet, terminal } = invocation;
   const to = targetOf(invocation);
   if (!flags.bool('no-build')) {
-    const code = await start(invocation, { refreshImage: false, watch: false, buildOnly: true, noCache: false, until: 'stopped' });
+    const code = await start(invocation, { refreshImage: false, watch: false, profiles: [], buildOnly: true, noCache: false, until: 'stopped' });
     if (code !== EXIT.ok) return code;
   }
   const service = flags.text('service');

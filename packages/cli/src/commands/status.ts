@@ -105,11 +105,16 @@ function renderService(service: StatusDocument['services'][number], paint: Paint
   const rows: [string, string][] = [
     ['command', service.command],
     ['watch', service.watch.join(', ') || 'nothing'],
-    ['state', `${paintState(service.status, paint)}${since}${restarts}`],
+    ['state', `${paintState(service.status, paint)}${since}${restarts}${endedFor(service)}`],
     ...(service.url === null ? [] : [['url', `${service.url}${isMoved(service) ? ` (port ${service.port} inside)` : ''}`] satisfies [string, string]]),
     ...(service.alias === null ? [] : [['', service.alias] satisfies [string, string]]),
   ];
   return `  ${paint('bold', service.name)}\n${rows.map(([name, value]) => `    ${(name === '' ? '' : `${name}:`).padEnd(9)}${value}\n`).join('')}`;
+}
+
+/** Why it does not run. */
+function endedFor({ status, lastRestart }: StatusDocument['services'][number]): string {
+  return (status === 'failed' || status === 'backing-off') && lastRestart !== undefined ? `: ${lastRestart.cause}` : '';
 }
 
 function isMoved({ port, published }: StatusDocument['services'][number]): boolean {

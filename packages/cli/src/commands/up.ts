@@ -20,6 +20,7 @@ export async function run(invocation: Invocation): Promise<number> {
   return start(invocation, {
     refreshImage: flags.bool('pull'),
     watch: !flags.bool('no-watch'),
+    profiles: [...flags.list('profile'), ...(invocation.env['HD_PROFILES'] ?? '').split(',').filter((name) => name !== '')],
     buildOnly: false,
     noCache: flags.bool('no-cache'),
     until: flags.bool('detach') || flags.bool('wait') || timeoutSeconds !== undefined ? 'up' : 'stopped',

@@ -105,12 +105,12 @@ function serviceLine({ name, status, lastRestart }: ServiceReply): string {
 }
 
 function serviceLines(service: ServiceReply, spec: EnvSpec): string[] {
-  const { watch = [], dependsOn = [] } = spec.services.find(({ name }) => name === service.name) ?? {};
+  const { watch = [], dependsOn = [], onChange = 'restart', reloadSignal = '' } = spec.services.find(({ name }) => name === service.name) ?? {};
   return [
     `${service.name}: ${service.status}, restarted ${service.restarts === 1 ? 'once' : `${service.restarts} times`}`,
     service.lastRestart === undefined ? '  it has run since the environment was started' : `  last: ${service.lastRestart.cause} (${formatAgo(Date.now() - service.lastRestart.atMs)})`,
-    watch.length === 0 ? '  no change of a file restarts it' : `  restarts when a file changes that matches ${watch.join(', ')}`,
-    ...(dependsOn.length === 0 ? [] : [`  restarts with ${dependsOn.join(', ')}`]),
+    watch.length === 0 || onChange === 'none' ? '  no change of a file restarts it' : `  ${onChange === 'signal' ? `gets ${reloadSignal}` : 'restarts'} when a file changes that matches ${watch.join(', ')}`,
+    ...(dependsOn.length === 0 ? [] : [`  starts after ${dependsOn.map(({ name, condition }) => `${name} (${condition})`).join(', ')}`]),
   ];
 }
 
