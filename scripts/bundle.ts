@@ -8,6 +8,7 @@ import { build, type Plugin } from 'esbuild';
 import { existsSync, globSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { directImports } from './direct-imports.ts';
 
 const STALE_MS = 24 * 60 * 60 * 1000;
 
@@ -36,7 +37,7 @@ async function bundle(root: string): Promise<void> {
     outExtension: { '.js': '.mjs' },
     chunkNames: '[name]-[hash]',
     external: ['koffi', '@napi-rs/blake-hash'],
-    plugins: [relocateUrls(entries, outdir)],
+    plugins: [rewriteImports(root, entries, outdir)],
     // CommonJS packages call `require` for Node's own modules, which ES modules do not have.
     banner: { js: "import { createRequire as hdCreateRequire } from 'node:module'; globalThis.require ??= hdCreateRequire(import.meta.url);" },
     sourcemap: true,
@@ -60,12 +61,14 @@ function entryPoints(root: string): Map<string, string> {
 
 /**
  * `new URL('./x-worker.ts', import.meta.url)` finds a file beside its module in the sources; in dist/ every module has
- * moved. Rewrites such literals: to the entry's name in dist/, or to the path from dist/ of any other file.
+ * moved. Rewrites such literals: to the entry's name in dist/, or to the path from dist/ of any other file. Imports of our own
+ * packages go to the modules that have what is imported.
  */
-function relocateUrls(entries: Map<string, string>, outdir: string): Plugin {
+function rewriteImports(root: string, entries: Map<string, string>, outdir: string): Plugin {
+  const direct = directImports(root);
   const literal = /new URL\(\s*(['"])(\.[^'"]*)\1\s*,\s*import\.meta\.url\s*\)/g;
   return {
-    name: 'relocate-urls',
+    name: 'rewrite-imports',
     setup(context) {
       context.onLoad({ filter: /\/packages\/[^/]+\/src\/.*\.ts$/ }, ({ path }) => {
         const contents = readFileSync(path, 'utf8').replace(literal, (_, quote: string, specifier: string) => {
@@ -75,10 +78,19 @@ function relocateUrls(entries: Map<string, string>, outdir: string): Plugin {
           if (name === undefined && target.endsWith('.ts')) throw new Error(`${path}: ${specifier} is no entry point: name it *-main.ts or *-worker.ts`);
           return `new URL(${quote}${name === undefined ? relative(outdir, target) : `./${name}.mjs`}${quote}, import.meta.url)`;
         });
-        return { contents, loader: 'ts' };
+        return { contents: `${direct(contents)}\n${companions(relative(join(root, 'packages/cli/src'), path))}`, loader: 'ts' };
       });
     },
   };
+}
+
+/**
+ * A file to load is a millisecond, and modules that are shared by some commands and not by others come in files of their own. So each command is said to need all of the
+ * command line, which is there already when it runs: that makes one file of it. `exec` is part of it, because people wait for nothing but the start of it.
+ */
+function companions(pathInCli: string): string {
+  if (pathInCli === 'cli.ts') return "import './commands/exec.ts';";
+  return pathInCli.startsWith('commands/') ? "import '../cli.ts';" : '';
 }
 
 /** A supervisor of an older build may still load its chunks by name: they stay for a day. */

@@ -25,6 +25,6 @@ export class ChrootRuntime extends OciRuntime {
       if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) process.kill(-child.pid, 'SIGKILL');
       return exit;
     };
-    return { id: spec.id, pid: child.pid ?? 0, exit, stdin: undefined, stop: kill, kill };
+    return { id: spec.id, pid: child.pid ?? 0, exit, stdin: undefined, started: async () => true, signal: async () => {}, stop: kill, kill };
   }
 }

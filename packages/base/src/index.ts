@@ -8,4 +8,5 @@ export * from './files.ts';
 export * from './gang.ts';
 export * from './process-id.ts';
 export * from './sys.ts';
+export * from './sha256.ts';
 export * from './suggest.ts';

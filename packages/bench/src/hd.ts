@@ -1,5 +1,5 @@
 import { HdError } from '@hyperdocker/base';
-import type { Emitted } from '@hyperdocker/environment';
+import type { Emitted, ExecReply } from '@hyperdocker/environment';
 import { connectOrFail, envPaths, findProject, openHome } from '@hyperdocker/environment';
 import { attempt, run } from './process.ts';
 
@@ -39,6 +39,12 @@ export class Hd {
 
   exec(...command: string[]): Promise<string> {
     return this.#hd('exec', '--no-tty', '--', ...command);
+  }
+
+  /** What `exec` would run, ready to be run by somebody else. */
+  async prepareExec(args: string[]): Promise<ExecReply> {
+    const client = await connectOrFail(envPaths(openHome(this.#env), findProject(this.#projectDir)));
+    return await client.exec({ args, terminal: false, env: {} });
   }
 
   /** Follows the events of the environment that is up, for `stepsRun`. */

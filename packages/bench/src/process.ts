@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -23,6 +24,12 @@ export async function attempt(command: string, args: readonly string[], options:
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text));
   const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('close', resolve));
   return { code, output };
+}
+
+/** The next to read a file reads it from the disk. */
+export async function emptyPageCache(): Promise<void> {
+  await run('sync', []);
+  writeFileSync('/proc/sys/vm/drop_caches', '3');
 }
 
 /** Resolves at the first answer that contains the text. @throws HdError BENCH_PAGE after a minute. */

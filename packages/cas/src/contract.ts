@@ -180,6 +180,8 @@ export interface StoreStats {
   /** Promoted copies, and their bytes. */
   looseFiles: number;
   looseBytes: number;
+  /** Is there an object that cannot be read? Then what hangs on it is not counted in shares; `fsck` names it. */
+  damaged: boolean;
   /** In the order of `StatsOptions.groups`. */
   groups?: GroupShare[];
   /** By profile name. */

@@ -12,7 +12,7 @@ import type { RecordKind } from './pack-format.ts';
 import { checkPack } from './pack-check.ts';
 import type { PackedRecord } from './pack-check.ts';
 import type { PromotedFiles } from './promoted-files.ts';
-import { keyOfRow, markReachable, objectKey } from './reach.ts';
+import { keyOfRow, lenient, markReachable, objectKey } from './reach.ts';
 import type { ObjectKey, Reachable } from './reach.ts';
 import type { Recipe } from './recipe.ts';
 import type { RefStore } from './ref-store.ts';
@@ -175,26 +175,7 @@ class Check {
   /** What refs need and the store does not have. What it has and cannot read was told before. */
   #lostFromRefs(): RefTarget[] {
     this.#space.dropCaches();
-    return markReachable(this.#lenient(), this.#roots().map(({ target }) => target), this.#space.nodeLinks, new Set()).missing;
-  }
-
-  /** Damaged objects refer to nothing. */
-  #lenient(): Reachable {
-    const { reachable } = this.#space;
-    const lenient = <T>(read: () => T | undefined, none: T): T | undefined => {
-      try {
-        return read();
-      } catch (error) {
-        if (error instanceof HdError && error.code === 'OBJECT_CORRUPT') return none;
-        if (error instanceof HdError && error.code === 'OBJECT_MISSING') return undefined;
-        throw error;
-      }
-    };
-    return {
-      chunks: (digest) => lenient(() => reachable.chunks(digest), []),
-      tree: (digest) => lenient(() => reachable.tree(digest), []),
-      node: (digest) => lenient(() => reachable.node(digest), undefined),
-    };
+    return markReachable(lenient(this.#space.reachable), this.#roots().map(({ target }) => target), this.#space.nodeLinks, new Set()).missing;
   }
 
   #tellNames(lost: readonly RefTarget[]): void {
@@ -204,7 +185,7 @@ class Check {
   }
 
   #namesOf(keys: readonly ObjectKey[]): Map<ObjectKey, ObjectName[]> {
-    return findNames(this.#lenient(), this.#roots(), this.#space.nodeLinks, new Set(keys));
+    return findNames(lenient(this.#space.reachable), this.#roots(), this.#space.nodeLinks, new Set(keys));
   }
 
   /** One problem for each ref and object. */

@@ -1,4 +1,4 @@
-import { hasher } from '@hyperdocker/base';
+import { HdError, hasher } from '@hyperdocker/base';
 import type { BlobDigest } from '@hyperdocker/base';
 import { BlobCutter } from './blob-writer.ts';
 import type { GroupShare, NodeLinks, ProfileCost, RefTarget, RootGroup, StatsOptions, StoreStats } from './contract.ts';
@@ -8,7 +8,7 @@ import type { ChunkingProfile } from './fastcdc.ts';
 import type { ObjectIndex } from './object-index.ts';
 import { encodeRecord } from './pack-format.ts';
 import type { PromotedFiles } from './promoted-files.ts';
-import { linksOf, objectKey, targetOfKey } from './reach.ts';
+import { lenient, linksOf, markReachable, objectKey, targetOfKey } from './reach.ts';
 import type { ObjectKey, Reachable } from './reach.ts';
 import type { RefStore } from './ref-store.ts';
 
@@ -19,21 +19,20 @@ interface StatsSpace {
   files: PromotedFiles;
   reachable: Reachable;
   nodeLinks: NodeLinks | undefined;
-  /** Adds all that the roots reach; `onMark` hears of each key that is new. */
-  mark(roots: Iterable<RefTarget>, marked: Set<ObjectKey>, onMark?: (key: ObjectKey) => void): void;
-  /** Of a blob that is stored as a recipe. */
-  chunks(digest: string): Iterable<{ digest: string; sizeBytes: number }>;
   stream(digest: string): Iterable<Buffer>;
   chunking: ChunkingProfile;
 }
 
 /** Counts what the store holds: objects from the index, bytes on the disk from the files themselves. */
-export function storeStats(space: StatsSpace, options: StatsOptions): StoreStats {
+export function storeStats(whole: StatsSpace, options: StatsOptions): StoreStats {
+  let damaged = false;
+  const onDamaged = (): void => void (damaged = true);
+  const space = { ...whole, reachable: lenient(whole.reachable, onDamaged) };
   const { dir, index, files } = space;
   const totals = index.totals();
   const promoted = [...files.list()];
   const chunkBytes = chunksOfRecipes(space);
-  return {
+  const stats = {
     chunks: totals.blobs,
     manifests: totals.others + totals.recipes,
     // A piece counts for the blobs that it is a part of.
@@ -45,13 +44,14 @@ export function storeStats(space: StatsSpace, options: StatsOptions): StoreStats
     looseFiles: promoted.length,
     looseBytes: sum(promoted.map(({ sizeBytes }) => sizeBytes)),
     ...(options.groups === undefined ? {} : { groups: groupShares(space, options.groups) }),
-    ...(options.explain === true ? { profiles: profileCosts(space, new Set(chunkBytes.keys())) } : {}),
+    ...(options.explain === true ? { profiles: profileCosts(space, new Set(chunkBytes.keys()), onDamaged) } : {}),
   };
+  return { ...stats, damaged };
 }
 
-function chunksOfRecipes({ index, chunks }: StatsSpace): Map<string, number> {
+function chunksOfRecipes({ index, reachable }: StatsSpace): Map<string, number> {
   const bytes = new Map<string, number>();
-  for (const { digest } of index.ofKind('recipe')) for (const chunk of chunks(digest)) bytes.set(chunk.digest, chunk.sizeBytes);
+  for (const { digest } of index.ofKind('recipe')) for (const chunk of reachable.chunks(digest) ?? []) bytes.set(chunk.digest, chunk.sizeBytes);
   return bytes;
 }
 
@@ -60,12 +60,12 @@ const SHARED = -2;
 const OTHERS = -1;
 
 function groupShares(space: StatsSpace, groups: readonly RootGroup[]): GroupShare[] {
-  const { index, refs, mark } = space;
+  const { index, refs, reachable, nodeLinks } = space;
   const rootsOf = (group: RootGroup): RefTarget[] => [...group.roots, ...(group.refs ?? []).flatMap((name) => refs.get(name)?.target ?? [])];
   const owners = new Map<ObjectKey, number>();
   const own = (roots: readonly RefTarget[], owner: number): Set<ObjectKey> => {
     const reached = new Set<ObjectKey>();
-    mark(roots, reached);
+    markReachable(reachable, roots, nodeLinks, reached);
     for (const key of reached) owners.set(key, owners.has(key) ? SHARED : owner);
     return reached;
   };
@@ -115,7 +115,7 @@ function fileBytes({ reachable, nodeLinks }: StatsSpace, roots: readonly RefTarg
 }
 
 /** Cuts and compresses all blobs as each profile would. */
-function profileCosts(space: StatsSpace, chunks: ReadonlySet<string>): ProfileCost[] {
+function profileCosts(space: StatsSpace, chunks: ReadonlySet<string>, onDamaged: () => void): ProfileCost[] {
   return (Object.keys(PROFILES) as ChunkingProfile[]).map((profile) => {
     const started = performance.now();
     const cost: ProfileCost = { profile, inUse: profile === space.chunking, chunks: 0, uniqueBytes: 0, packedBytes: 0, ms: 0 };
@@ -127,7 +127,14 @@ function profileCosts(space: StatsSpace, chunks: ReadonlySet<string>): ProfileCo
       cost.uniqueBytes += bytes.byteLength;
       cost.packedBytes += packedBytes(space, digest, bytes);
     };
-    for (const digest of logicalBlobs(space, chunks)) recut(space, digest, profile, put);
+    for (const digest of logicalBlobs(space, chunks)) {
+      try {
+        recut(space, digest, profile, put);
+      } catch (error) {
+        if (!(error instanceof HdError)) throw error;
+        onDamaged();
+      }
+    }
     return { ...cost, ms: performance.now() - started };
   });
 }

@@ -250,8 +250,6 @@ class DiskStore implements Store {
         files: this.#files,
         reachable: this.#reachable,
         nodeLinks: this.#nodeLinks,
-        mark: (roots, marked) => void markReachable(this.#reachable, roots, this.#nodeLinks, marked),
-        chunks: (digest) => this.#blobs.chunks(digest) ?? [],
         stream: (digest) => this.#blobs.stream(digest),
         chunking: this.#chunking,
       },

@@ -183,7 +183,7 @@ class MemoryStore implements Store {
   }
 
   stats(): StoreStats {
-    const stats: StoreStats = { chunks: 0, manifests: 0, logicalBytes: 0, uniqueBytes: 0, packedBytes: 0, storedBytes: 0, packs: 0, looseFiles: 0, looseBytes: 0 };
+    const stats: StoreStats = { chunks: 0, manifests: 0, logicalBytes: 0, uniqueBytes: 0, packedBytes: 0, storedBytes: 0, packs: 0, looseFiles: 0, looseBytes: 0, damaged: false };
     for (const { kind, bytes } of this.#objects.values()) {
       stats.storedBytes += bytes.length;
       if (kind === 'blob') {

@@ -1,4 +1,4 @@
-import { assert } from '@hyperdocker/base';
+import { HdError, assert } from '@hyperdocker/base';
 import type { NodeLinks, RefTarget, RootGroup, Tree } from './contract.ts';
 
 export type ObjectKind = RefTarget['kind'];
@@ -22,9 +22,28 @@ export function keyOfRow({ kind, digest }: { kind: ObjectKind | 'recipe'; digest
 /** What marking needs to see of a store. `undefined`: not there. */
 export interface Reachable {
   /** What a blob is stored as beside itself: nothing for one that is whole. */
-  chunks(digest: string): Iterable<{ digest: string }> | undefined;
+  chunks(digest: string): Iterable<{ digest: string; sizeBytes: number }> | undefined;
   tree(digest: string): Tree | undefined;
   node(digest: string): Uint8Array | undefined;
+}
+
+/** Damaged objects refer to nothing. @param onDamaged hears of each look at one */
+export function lenient(store: Reachable, onDamaged: () => void = () => {}): Reachable {
+  const read = <T>(look: () => T | undefined, none: T | undefined): T | undefined => {
+    try {
+      return look();
+    } catch (error) {
+      if (error instanceof HdError && error.code === 'OBJECT_MISSING') return undefined;
+      if (!(error instanceof HdError && error.code === 'OBJECT_CORRUPT')) throw error;
+      onDamaged();
+      return none;
+    }
+  };
+  return {
+    chunks: (digest) => read(() => store.chunks(digest), []),
+    tree: (digest) => read(() => store.tree(digest), []),
+    node: (digest) => read(() => store.node(digest), undefined),
+  };
 }
 
 /**

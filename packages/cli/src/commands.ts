@@ -1,7 +1,7 @@
 import type { CommandSpec } from './command.ts';
 
 const CHILD_EXITS: [string, string][] = [
-  ['125', 'the container could not be started'],
+  ['125', 'the command could not be started, for example for want of the user'],
   ['126', 'the command cannot be executed'],
   ['127', 'the command was not found'],
   ['other', "the command's own exit code"],
@@ -11,8 +11,11 @@ const EXEC_FLAGS: CommandSpec['flags'] = {
   env: { type: 'list', short: 'e', value: 'NAME=VALUE', help: 'set a variable; NAME alone passes on the one that is set here' },
   user: { type: 'text', short: 'u', value: 'USER', help: 'name or number of the user, as user or user:group' },
   workdir: { type: 'text', short: 'w', value: 'DIR', help: 'absolute path inside to start in' },
+  tty: { type: 'boolean', short: 't', help: 'a terminal (default: where input and output are one)' },
   'no-tty': { type: 'boolean', short: 'T', help: 'no terminal, even where there is one' },
+  interactive: { type: 'boolean', short: 'i', help: 'for those used to typing it: standard input is always passed on' },
 };
+const DETACH: CommandSpec['flags'] = { detach: { type: 'boolean', short: 'd', help: 'return at once; the command runs on without its output being kept, until the environment stops' } };
 
 /** The one list of commands: what they are called, take and say of themselves. Their code is loaded when they run. */
 export const COMMANDS: readonly CommandSpec[] = [
@@ -72,14 +75,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/logs.ts'),
   },
   {
-    name: 'exec', group: 'Common', summary: 'Run a command inside the running environment.', usage: '[--] <command> [args...]', takes: [1, Infinity], passThrough: true, flags: EXEC_FLAGS,
+    name: 'exec', group: 'Common', summary: 'Run a command inside the running environment.', usage: '[--] <command> [args...]', takes: [1, Infinity], passThrough: true, flags: { ...EXEC_FLAGS, ...DETACH },
     examples: [['hd exec npm test', ''], ['hd exec -e DEBUG=1 -- python3 -m pytest -x', 'with a variable'], ['hd exec sh -c "echo hello"', '']],
     exits: CHILD_EXITS,
     load: () => import('./commands/exec.ts'),
   },
   {
     name: 'shell', group: 'Common', summary: 'Open a shell inside the running environment.', usage: '', takes: [0, 0], flags: EXEC_FLAGS,
-    examples: [['hd shell', 'bash, or sh where there is no bash'], ['hd shell -u root -w /', '']],
+    examples: [['hd shell', 'the one that the image names for the user, else bash, else sh'], ['hd shell -u root -w /', '']],
     exits: CHILD_EXITS,
     load: () => import('./commands/shell.ts'),
   },
@@ -87,6 +90,18 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'restart', group: 'Common', summary: 'Restart services.', usage: '[service...]', takes: [0, Infinity], flags: {},
     examples: [['hd restart', 'all of them'], ['hd restart web', 'one']],
     load: () => import('./commands/restart.ts'),
+  },
+  {
+    name: 'export', group: 'Project', summary: 'Write the environment as an OCI image.', usage: '[dir]', takes: [0, 1], flags: {
+      oci: { type: 'text', value: 'DIR', help: 'as an OCI image layout; images that are in it stay' },
+      archive: { type: 'text', value: 'FILE', help: 'as one file, for `docker load`, podman and skopeo' },
+      push: { type: 'text', value: 'REF', help: 'to a registry, such as registry.example/app:1.0; sends only the layers that it lacks' },
+      tag: { type: 'text', short: 't', value: 'NAME', help: 'name of the image, with --oci and --archive' },
+      service: { type: 'text', value: 'NAME', help: 'whose command the image runs (default: the only service)' },
+      'no-build': { type: 'boolean', help: 'export what was built last' },
+    },
+    examples: [['hd export --archive app.tar -t app:1.0', 'then `docker load -i app.tar`'], ['hd export --push localhost:5000/app:1.0', ''], ['hd export --oci image', 'a directory']],
+    load: () => import('./commands/export.ts'),
   },
   {
     name: 'lock', group: 'Project', summary: 'Write hd.lock: the exact versions that the dependencies came to.', usage: '[dir]', takes: [0, 1],

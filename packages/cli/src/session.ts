@@ -5,8 +5,8 @@ import { connect, connectOrFail, ensureSystemPackages, findLeft, launch } from '
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Invocation } from './command.ts';
 import { EventRenderer } from './event-renderer.ts';
+import { loadSpec } from './load-spec.ts';
 import type { ProjectPlace } from './project.ts';
-import { loadSpec } from './project.ts';
 
 const JOIN_ATTEMPTS = 100;
 const JOIN_INTERVAL_MS = 50;

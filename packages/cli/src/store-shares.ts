@@ -3,10 +3,11 @@ import { formatAgo, formatBytes } from './format.ts';
 
 /** Lines for people, below those of `cas stats` and `cas gc`: ratios, and who has a share in the store. */
 export function reportLines(report: StoreReport, nowMs: number): string[] {
-  const { dedupRatio, compressionRatio, shares } = report;
+  const { dedupRatio, compressionRatio, shares, damaged } = report;
   return [
     `  Dedup: ${dedupRatio === undefined ? '-' : `${dedupRatio.toFixed(2)} (files of all environments, by what is stored of them once)`}`,
     `  Compression: ${compressionRatio === undefined ? '-' : compressionRatio.toFixed(2)}`,
+    ...(damaged ? ['  Damaged: yes; what hangs on damaged objects is in no share. `hd cas fsck` names them'] : []),
     ...(shares.length === 0 ? [] : ['  Shares:', ...table(shares.map((share) => shareRow(share, nowMs)))]),
   ];
 }

@@ -1,4 +1,4 @@
-import type { WriteStream } from 'node:tty';
+import { isatty, type WriteStream } from 'node:tty';
 import type { LiveOutput } from './live-region.ts';
 
 /** Where a command writes: data and progress to `out`, diagnostics to `err`. */
@@ -59,7 +59,7 @@ export function processTerminal(mode: ColorMode, env: NodeJS.ProcessEnv): Termin
     outPaint: makePaint(wantsColor(mode, process.stdout.isTTY, env)),
     errPaint: makePaint(wantsColor(mode, process.stderr.isTTY, env)),
     live: drawsOver(env) ? { write: (text) => write(process.stdout, text), columns: () => process.stdout.columns, rows: () => process.stdout.rows } : undefined,
-    isInteractive: process.stdin.isTTY && process.stdout.isTTY,
+    isInteractive: isatty(0) && isatty(1),
     closed: closed.signal,
   };
 }

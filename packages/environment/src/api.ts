@@ -1,5 +1,5 @@
 import type { HdErrorJson } from '@hyperdocker/base';
-import type { ContainerSpec } from '@hyperdocker/sandbox';
+import type { PreparedContainer } from '@hyperdocker/sandbox';
 import type { ServiceStatus } from './events.ts';
 
 /**
@@ -10,7 +10,7 @@ import type { ServiceStatus } from './events.ts';
  *   POST /v1/down                 → {} once everything is stopped; the supervisor then ends
  *   POST /v1/kill                 → {} the same, without grace
  *   POST /v1/restart {services}   → {}
- *   POST /v1/exec   ExecRequest   → ExecReply
+ *   POST /v1/exec   ExecRequest   → ExecReply, or DetachedReply
  */
 export interface StatusReply {
   pid: number;
@@ -40,19 +40,29 @@ export interface ServiceReply {
 }
 
 export interface ExecRequest {
+  /** Empty: the shell of the user. */
   args: string[];
   terminal: boolean;
   env: Record<string, string>;
   workdir?: string;
   user?: string;
+  /** The supervisor runs it itself, and answers once it runs. */
+  detach?: boolean;
 }
 /** How the client runs the command itself, with its own terminal: a container in the supervisor's mount namespace. */
 export interface ExecReply {
-  spec: ContainerSpec;
+  container: PreparedContainer;
   runtime: string;
   runtimeRoot: string;
   prefix: string[];
   /** The client removes it afterwards. */
   bundleDir: string;
+}
+/** Of a command that was to run by itself. */
+export interface DetachedReply {
+  id: string;
+  /** 0, or what the client exits with, beside the error. */
+  exitCode: number;
+  error?: HdErrorJson;
 }
 export interface ErrorReply { error: HdErrorJson }

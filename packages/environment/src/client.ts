@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import { request } from 'node:http';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { HdError } from '@hyperdocker/base';
-import type { ErrorReply, ExecReply, ExecRequest, StatusReply } from './api.ts';
+import type { DetachedReply, ErrorReply, ExecReply, ExecRequest, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
+import type { Answer, Question } from './exchange.ts';
+import { exchange } from './exchange.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
 import { servedRoot } from './live-record.ts';
 import { hasLeftovers, recover } from './recover.ts';
@@ -35,41 +35,64 @@ export class SupervisorClient {
     return this.#call<ExecReply>('POST', '/v1/exec', body);
   }
 
+  /** Runs it without a client. Resolves once it runs, or cannot. */
+  detach(body: ExecRequest): Promise<DetachedReply> {
+    return this.#call<DetachedReply>('POST', '/v1/exec', { ...body, detach: true });
+  }
+
   /** Events after `since`, as they come. Ends when the supervisor does, or when `signal` aborts. */
   async *events(since: number, signal?: AbortSignal): AsyncGenerator<Emitted> {
-    const response = await this.#open('GET', `/v1/events?since=${since}`, undefined, signal);
-    // Its reader sees the error too; this is for when there is none any more.
-    response.on('error', () => {});
+    const { body } = await this.#ask({ method: 'GET', path: `/v1/events?since=${since}`, signal });
     try {
-      for await (const line of createInterface({ input: response, crlfDelay: Infinity })) yield JSON.parse(line) as Emitted;
+      for await (const line of lines(body)) yield JSON.parse(line) as Emitted;
     } catch (error) {
       // The supervisor's death cuts the stream: for a reader that is its end.
-      if (signal?.aborted === true || (error instanceof Error && 'code' in error && error.code === 'ECONNRESET')) return;
+      if (signal?.aborted === true || (error instanceof Error && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'ERR_STREAM_PREMATURE_CLOSE'))) return;
       throw error;
-    } finally {
-      response.destroy();
     }
   }
 
-  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await this.#open(method, path, body);
-    let text = '';
-    for await (const chunk of response) text += String(chunk);
-    return JSON.parse(text) as T;
+  async #call<T>(method: Question['method'], path: string, body?: unknown): Promise<T> {
+    const answer = await this.#ask({ method, path, body });
+    try {
+      return JSON.parse(await textOf(answer)) as T;
+    } catch (cause) {
+      throw notRunning(cause);
+    }
   }
 
-  #open(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<import('node:http').IncomingMessage> {
-    return new Promise((resolve, reject) => {
-      const call = request({ socketPath: this.#socket, method, path, ...(signal === undefined ? {} : { signal }) }, (response) => {
-        if (response.statusCode === 200) return resolve(response);
-        let text = '';
-        response.on('data', (chunk: Buffer) => (text += chunk.toString()));
-        response.on('end', () => reject(HdError.fromJSON((JSON.parse(text) as ErrorReply).error)));
-      });
-      call.once('error', (cause) => reject(new HdError('NOT_RUNNING', 'the environment is not running', { cause, hint: 'start it with `hd up`' })));
-      if (body !== undefined) call.setHeader('content-type', 'application/json');
-      call.end(body === undefined ? undefined : JSON.stringify(body));
-    });
+  async #ask(question: Question): Promise<Answer> {
+    let answer: Answer;
+    let problem: ErrorReply;
+    try {
+      answer = await exchange(this.#socket, question);
+      if (answer.status === 200) return answer;
+      problem = JSON.parse(await textOf(answer)) as ErrorReply;
+    } catch (cause) {
+      throw notRunning(cause);
+    }
+    throw HdError.fromJSON(problem.error);
+  }
+}
+
+function notRunning(cause?: unknown): HdError {
+  return new HdError('NOT_RUNNING', 'the environment is not running', { cause, hint: 'start it with `hd up`' });
+}
+
+async function textOf({ body }: Answer): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
+
+/** Only whole ones: half a line is what a supervisor that was killed could not finish. */
+async function* lines(body: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const chunk of body) {
+    const parts = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+    rest = parts.pop() ?? '';
+    yield* parts;
   }
 }
 
@@ -98,7 +121,7 @@ export async function dropLeft(paths: EnvPaths): Promise<void> {
 /** @throws HdError NOT_RUNNING */
 export async function connectOrFail(paths: EnvPaths): Promise<SupervisorClient> {
   const client = await connect(paths);
-  if (client === undefined) throw new HdError('NOT_RUNNING', 'the environment is not running', { hint: 'start it with `hd up`' });
+  if (client === undefined) throw notRunning();
   return client;
 }
 

@@ -3,6 +3,7 @@ import type { GcOptions, GcResult, RefName, RootGroup } from '@hyperdocker/cas';
 import { openStore } from '@hyperdocker/cas';
 import { nodeLinks, openActionCache } from '@hyperdocker/engine';
 import type { Home } from './home.ts';
+import { sweepMaterialized } from './materialized.ts';
 import type { StoreRoot } from './store-roots.ts';
 import { byValue, groupOf, isRunning, resultsSinceMs, storeRoots } from './store-roots.ts';
 
@@ -27,6 +28,8 @@ export interface Collected extends Omit<GcResult, 'evicted'> {
   gaveUp: GivenUp[];
   /** Refs that were given up because a part of what they need is lost. */
   lostRefs: RefName[];
+  /** Of trees that were written out as files for machines without FUSE. */
+  copiesFreed: number;
 }
 
 /**
@@ -49,7 +52,7 @@ export function collect(home: Home, { maxBytes, dryRun = false, dropLost = false
   const { evicted, lostRefs, ...result } = collectWhole((dropRefs) => store.gc({ ...roots, dryRun, dropRefs }), dropLost);
   const gone = evicted.flatMap((name) => asked.get(name) ?? []);
   if (!dryRun) actions.forget(gone.flatMap((root) => (root.kind === 'result' ? [root.result] : [])));
-  return { ...result, gaveUp: gone.map(givenUp), lostRefs };
+  return { ...result, gaveUp: gone.map(givenUp), lostRefs, copiesFreed: sweepMaterialized(home, { dryRun }) };
 }
 
 /** One ref after the other is found not to be whole. */

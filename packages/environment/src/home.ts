@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { HdError } from '@hyperdocker/base';
+import { HdError, sha256Hex } from '@hyperdocker/base';
 
 /** Where everything lives. Two homes never meet. */
 export interface Home {
@@ -80,7 +79,7 @@ export interface EnvPaths {
 }
 
 export function envPaths(home: Home, project: Project): EnvPaths {
-  const hash = createHash('sha256').update(project.dir).digest('hex').slice(0, 10);
+  const hash = sha256Hex(project.dir).slice(0, 10);
   return pathsOf(home, `${basename(project.dir).toLowerCase().replace(/[^a-z0-9_.-]/g, '-').slice(0, 30)}-${hash}`);
 }
 
@@ -90,7 +89,7 @@ export function pathsOf(home: Home, id: string): EnvPaths {
   return {
     id,
     dir,
-    containerPrefix: `hd-${createHash('sha256').update(dir).digest('hex').slice(0, 10)}-`,
+    containerPrefix: `hd-${sha256Hex(dir).slice(0, 10)}-`,
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
     liveRecord: join(dir, 'live.json'),

@@ -5,8 +5,8 @@ import { HdError, assert, fromBuffer, hostPath, isAscii, isErrno, joinBytes, lst
 import type { Meta, Store, TreeEntry } from '@hyperdocker/cas';
 import { FIXED_MTIME_NS } from '@hyperdocker/mount';
 import type { Filter } from '@hyperdocker/watch';
-import type { DirTrees, Known, KnownDir, KnownFile, KnownLink, KnownStat, LeftOut } from './known-files.ts';
-import { UNREAD, newDir, outdate, setEntry } from './known-files.ts';
+import type { DirTrees, Glimpse, Known, KnownFile, KnownLink, KnownStat, LeftOut } from './known-files.ts';
+import { KnownDir, UNREAD, outdate, setEntry } from './known-files.ts';
 import type { FilePut } from './put-files.ts';
 import { putFiles } from './put-files.ts';
 import { StatCache } from './stat-cache.ts';
@@ -48,7 +48,7 @@ export class Ingest {
   readonly #options: IngestOptions;
   readonly #cache: StatCache;
   readonly #view: string;
-  #root: KnownDir = newDir(undefined, true);
+  #root: KnownDir = new KnownDir(undefined, true);
   /** The filter's decisions are not those of this filter, or the last pass has come to no end. */
   #redecide = false;
   #incomplete = true;
@@ -89,7 +89,7 @@ export class Ingest {
   }
 
   #run(look: (pass: Pass) => void): Ingested {
-    if (!this.#isKept(this.#root.trees)) this.#root = newDir(undefined, true);
+    if (!this.#isKept(this.#root.trees)) this.#root = new KnownDir(undefined, true);
     const pass = new Pass(this.#options, this.#redecide);
     this.#incomplete = true;
     look(pass);
@@ -139,24 +139,28 @@ class Pass {
   directory(dir: KnownDir, path: ByteString, host: string | Buffer): void {
     this.#walked.add(dir);
     const listed = this.#list(path, host);
-    const inOrder = sameNames(listed, dir.names);
+    const inOrder = dir.hasNames(listed);
     const present = inOrder ? undefined : new Map(dir.names.map((name, index) => [name, dir.nodes[index]]));
-    const names: ByteString[] = [];
-    const nodes: Known[] = [];
-    let same = inOrder;
+    // From the first difference on, both lists are made anew.
+    let changed: { names: ByteString[]; nodes: Known[] } | undefined = inOrder ? undefined : { names: [], nodes: [] };
     for (let index = 0; index < listed.length; index++) {
       const name = listed[index] as ByteString;
+      const here = joinHost(host, name);
+      const glimpse = present === undefined ? dir.glimpse(index) : present.get(name);
+      const still = this.#isStill(glimpse, here);
+      if (still && glimpse?.kind === 'dir') this.directory(glimpse, joinBytes(path, name), here);
+      if (still && changed === undefined) continue;
       const before = present === undefined ? dir.nodes[index] : present.get(name);
-      const found = this.#look({ dir, index: nodes.length, name, path: joinBytes(path, name), host: joinHost(host, name) }, before);
+      const found = still && before !== undefined ? before : this.#look({ dir, index: changed?.nodes.length ?? index, name, path: joinBytes(path, name), host: here }, before);
       const node = found === 'to read' ? (fileOf(before) ?? UNREAD) : found;
-      same &&= node === before;
+      if (changed === undefined && node === before) continue;
+      changed ??= { names: listed.slice(0, index), nodes: dir.nodes.slice(0, index) };
       if (node === 'gone') continue;
-      names.push(name);
-      nodes.push(node);
+      changed.names.push(name);
+      changed.nodes.push(node);
     }
-    if (same) return;
-    dir.names = names;
-    dir.nodes = nodes;
+    if (changed === undefined) return;
+    dir.set(changed.names, changed.nodes);
     this.#outdate(dir);
   }
 
@@ -190,15 +194,13 @@ class Pass {
     }
   }
 
+  #isStill(known: Glimpse | undefined, host: string | Buffer): boolean {
+    if (known === undefined || this.#redecide) return false;
+    const stats = lstatOrNothing(host);
+    return stats !== undefined && isStill(known, stats);
+  }
+
   #look(place: Place, before: Known | undefined): Found {
-    if (before !== undefined) {
-      const stats = lstatOrNothing(place.host);
-      if (stats === undefined) return 'gone';
-      if (!this.#redecide && isStill(before, stats)) {
-        if (before.kind === 'dir') this.directory(before, place.path, place.host);
-        return before;
-      }
-    }
     const stats = lstatIfAny(place.host);
     return stats === undefined ? 'gone' : this.#decide(place, before, stats);
   }
@@ -220,7 +222,7 @@ class Pass {
   }
 
   #enter({ dir, path, host }: Place, before: Known | undefined, included: boolean): KnownDir {
-    const child = before?.kind === 'dir' ? before : newDir(dir, included);
+    const child = before?.kind === 'dir' ? before : new KnownDir(dir, included);
     if (child !== before) this.changed.add(child);
     if (child.included !== included) {
       child.included = included;
@@ -245,7 +247,9 @@ class Pass {
   #replace(dir: KnownDir, name: ByteString, path: ByteString, host: string | Buffer, known: Known | undefined): void {
     const index = dir.names.indexOf(name);
     const place = { dir, index: index < 0 ? dir.names.length : index, name, path, host };
-    const found = this.#look(place, known);
+    const still = this.#isStill(known, host);
+    if (still && known?.kind === 'dir') return this.directory(known, path, host);
+    const found = still && known !== undefined ? known : this.#look(place, known);
     const node = found === 'to read' ? (fileOf(known) ?? UNREAD) : found;
     if (node === known || (node === 'gone' && known === undefined)) return;
     setEntry(dir, name, node === 'gone' ? undefined : node);
@@ -254,7 +258,7 @@ class Pass {
 
   #set(place: Place, node: Known | undefined): void {
     const { dir, index, name } = place;
-    if (node !== undefined && dir.names[index] === name) dir.nodes[index] = node;
+    if (node !== undefined && dir.names[index] === name) dir.replace(index, node);
     else setEntry(dir, name, node);
   }
 
@@ -332,7 +336,7 @@ class TreeMaker {
 
 const UNREADABLE_HINT = 'exclude it with [files] exclude, or fix its permissions';
 
-function isStill(known: Known, stats: Stats): boolean {
+function isStill(known: Glimpse, stats: Stats): boolean {
   const kind = stats.mode & KIND_BITS;
   switch (known.kind) {
     case 'file':
@@ -388,12 +392,6 @@ function sameEntry(a: KnownFile, b: KnownFile): boolean {
 
 function isOld({ youngestNs }: Seen, nowNs: bigint): boolean {
   return youngestNs + RACY_NS < nowNs;
-}
-
-function sameNames(a: readonly ByteString[], b: readonly ByteString[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
-  return true;
 }
 
 function forgetTrees(dir: KnownDir): void {

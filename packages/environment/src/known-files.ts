@@ -29,17 +29,74 @@ export interface LeftOut { kind: 'left-out'; what: 'directory' | 'file' | 'speci
 export interface Unread { kind: 'unread' }
 export const UNREAD: Unread = { kind: 'unread' };
 
-export interface KnownDir {
-  kind: 'dir';
-  parent: KnownDir | undefined;
+/** What tells whether something is still the same, without the rest. */
+export type Glimpse = Omit<KnownFile, 'digest' | 'shownMtimeNs'> | Omit<KnownLink, 'target'> | KnownDir | LeftOut | Unread;
+
+/** Entries as they were read from a disk: of 14,700 files of which none has changed, none is made into an object. */
+export interface PackedEntries {
+  readonly names: readonly ByteString[];
+  /** Without making an object of each. */
+  hasNames(names: readonly ByteString[]): boolean;
+  /** Good until the next call. */
+  glimpse(index: number): Glimpse;
+  unpack(): Known[];
+}
+
+export class KnownDir {
+  readonly kind = 'dir';
+  readonly parent: KnownDir | undefined;
   /** Counts by itself. Else it is there only for what it holds. */
   included: boolean;
-  /** In the order in which the host lists them: as long as that stays, comparing takes no look-up. */
-  names: readonly ByteString[];
-  /** Of the same length. */
-  nodes: Known[];
   /** Of the contents; undefined while the store does not have them as they are. Then nothing above has them either. */
   trees: DirTrees | undefined;
+  #names: readonly ByteString[] = [];
+  #nodes: Known[] = [];
+  #packed: PackedEntries | undefined;
+
+  constructor(parent: KnownDir | undefined, included: boolean) {
+    this.parent = parent;
+    this.included = included;
+  }
+
+  /** In the order in which the host lists them: as long as that stays, comparing takes no look-up. */
+  get names(): readonly ByteString[] {
+    this.#unpack();
+    return this.#names;
+  }
+
+  /** Of the same length. */
+  get nodes(): readonly Known[] {
+    this.#unpack();
+    return this.#nodes;
+  }
+
+  hasNames(names: readonly ByteString[]): boolean {
+    if (this.#packed !== undefined) return this.#packed.hasNames(names);
+    return names.length === this.#names.length && names.every((name, index) => name === this.#names[index]);
+  }
+
+  glimpse(index: number): Glimpse | undefined {
+    return this.#packed === undefined ? this.#nodes[index] : this.#packed.glimpse(index);
+  }
+
+  replace(index: number, node: Known): void {
+    this.#unpack();
+    this.#nodes[index] = node;
+  }
+
+  set(names: readonly ByteString[], nodes: Known[]): void {
+    this.#names = names;
+    this.#nodes = nodes;
+    this.#packed = undefined;
+  }
+
+  pack(entries: PackedEntries): void {
+    this.#packed = entries;
+  }
+
+  #unpack(): void {
+    if (this.#packed !== undefined) this.set(this.#packed.names, this.#packed.unpack());
+  }
 }
 
 export interface DirTrees {
@@ -52,10 +109,6 @@ export interface DirTrees {
   bytes: number;
 }
 
-export function newDir(parent: KnownDir | undefined, included: boolean): KnownDir {
-  return { kind: 'dir', parent, included, names: [], nodes: [], trees: undefined };
-}
-
 /** The contents of `dir` have changed. */
 export function outdate(dir: KnownDir): void {
   for (let at: KnownDir | undefined = dir; at !== undefined; at = at.parent) at.trees = undefined;
@@ -64,14 +117,9 @@ export function outdate(dir: KnownDir): void {
 /** Adds, replaces, or removes (`undefined`) an entry. */
 export function setEntry(dir: KnownDir, name: ByteString, node: Known | undefined): void {
   const index = dir.names.indexOf(name);
-  if (index >= 0 && node !== undefined) dir.nodes[index] = node;
-  else if (index >= 0) {
-    dir.names = dir.names.toSpliced(index, 1);
-    dir.nodes.splice(index, 1);
-  } else if (node !== undefined) {
-    dir.names = [...dir.names, name];
-    dir.nodes.push(node);
-  }
+  if (index >= 0 && node !== undefined) dir.replace(index, node);
+  else if (index >= 0) dir.set(dir.names.toSpliced(index, 1), dir.nodes.toSpliced(index, 1));
+  else if (node !== undefined) dir.set([...dir.names, name], [...dir.nodes, node]);
 }
 
 /** The path of a directory in its project, '' for the root; undefined for one that is no part of it any more. */

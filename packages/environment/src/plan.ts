@@ -14,12 +14,18 @@ import type { StepId } from './events.ts';
 /** A step with what is known of it before it runs. */
 export interface PlannedStep { id: StepId; definition: ActionDefinition }
 
+export interface PlanUser extends ContainerUser {
+  home: string;
+  /** '' where the image names none. */
+  shell: string;
+}
+
 export interface Plan {
   spec: EnvSpec;
   image: Image;
   /** Absolute, in the container. */
   workdir: string;
-  user: ContainerUser & { home: string };
+  user: PlanUser;
   steps: PlannedStep[];
   packages: Omit<PackageNode, 'kind'>[];
   /** Variables of every step and service. Part of the keys. */
@@ -67,14 +73,14 @@ function declared(spec: EnvSpec, step: BuildStepSpec, environmentDir: string): P
 }
 
 /** A user in numbers, by the passwd and group of a tree. '' is root. @throws HdError USER_NOT_FOUND */
-export function userOf(store: Store, tree: TreeDigest, name: string): ContainerUser & { home: string } {
+export function userOf(store: Store, tree: TreeDigest, name: string): PlanUser {
   const read = (path: string): string => {
     const entry = lookupPath(store, tree, toByteString(path));
     return entry?.kind === 'file' ? store.getBlob(entry.digest).toString('utf8') : '';
   };
   const user = resolveUser(name, read('etc/passwd'), read('etc/group'));
   // As Docker: the first group is among the others, or files that exclude "others" by groups would be open to it.
-  return { uid: user.uid, gid: user.gid, additionalGids: [...new Set([user.gid, ...user.additionalGids])], home: user.uid === 0 ? '/root' : user.home };
+  return { uid: user.uid, gid: user.gid, additionalGids: [...new Set([user.gid, ...user.additionalGids])], home: user.uid === 0 ? '/root' : user.home, shell: user.shell };
 }
 
 /** System packages are installed, and runtimes checked, by steps of their own: traced, cached and explained like the others. */

@@ -1,18 +1,18 @@
 import { closeSync, fstatSync, openSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { assert, joinBytes, toByteString, toText } from '@hyperdocker/base';
-import type { Known, KnownDir } from './known-files.ts';
-import { newDir, outdate, pathOf } from './known-files.ts';
+import { assert, joinBytes, toByteString, toText, unreachable } from '@hyperdocker/base';
+import type { DirTrees, Glimpse, Known, KnownFile, KnownLink, LeftOut, PackedEntries } from './known-files.ts';
+import { KnownDir, outdate, pathOf } from './known-files.ts';
 
 /**
  * What is known of a project's files, on disk: docs/format/state.md. A cache: what is not there, of another version or damaged counts as nothing known,
  * and it is never synced.
  *
  * One section holds everything, in the order of the walk; those appended to it hold the directories that changed since, each without what is below it, so
- * that an edit writes one directory.
+ * that an edit writes one directory. Of a directory, what an `lstat` is compared with lies in columns, and is compared there.
  */
-const MAGIC = Buffer.from('hd.stat/1\0\0\0\0\0\0\0', 'latin1');
+const MAGIC = Buffer.from('hd.stat/2\0\0\0\0\0\0\0', 'latin1');
 const SECTION_HEAD_BYTES = 12;
 /** Appended sections may grow to this part of the whole before it is written anew. */
 const MAX_APPENDED = 0.5;
@@ -29,6 +29,14 @@ const FLAG = 8;
 const EXECUTABLE = 16;
 const LEFT_OUT_FORMS = ['directory', 'file', 'special'] as const;
 const LEFT_OUT_SHIFT = 3;
+const COLUMNS = 4;
+const NO_COLUMNS = Array<number>(COLUMNS).fill(0);
+/** Count, bytes after the columns, bytes of the names. */
+const ENTRIES_HEAD_BYTES = 12;
+/** Empty or not, both digests, files, bytes. */
+const TREES_BYTES = 1 + 32 + 32 + 8 + 8;
+/** Time shown and digest. */
+const FILE_REST_BYTES = 8 + 32;
 
 export interface StoredFiles {
   root: KnownDir;
@@ -163,9 +171,21 @@ class SectionWriter {
     this.#digest(trees.projected);
     this.#double(trees.files);
     this.#double(trees.bytes);
-    this.#text(dir.names.join('/'));
-    for (const node of dir.nodes) this.#node(node);
-    this.#byte(END);
+    const names = dir.names.join('/');
+    this.#uint(dir.nodes.length);
+    this.#uint(restBytes(dir.nodes));
+    this.#uint(names.length);
+    this.#latin1(names);
+    for (const node of dir.nodes) this.#byte(headOf(node));
+    for (const node of dir.nodes) for (const value of columnsOf(node)) this.#double(value);
+    for (const node of dir.nodes) {
+      if (node.kind === 'link') this.#text(node.target);
+      else if (node.kind === 'file') {
+        this.#reserve(8);
+        this.#length = this.#buffer.writeBigInt64LE(node.shownMtimeNs, this.#length);
+        this.#digest(node.digest);
+      }
+    }
   }
 
   finish(): Buffer {
@@ -174,25 +194,6 @@ class SectionWriter {
     section.writeBigUInt64LE(BigInt(this.#length - SECTION_HEAD_BYTES), 0);
     section.writeUInt32LE(crc32(section.subarray(SECTION_HEAD_BYTES)), 8);
     return section;
-  }
-
-  #node(node: Known): void {
-    assert(node.kind !== 'unread', 'what is kept has been read');
-    if (node.kind === 'dir') this.#byte(DIR | (node.included ? FLAG : 0));
-    else if (node.kind === 'left-out') this.#byte(LEFT_OUT | (LEFT_OUT_FORMS.indexOf(node.what) << LEFT_OUT_SHIFT));
-    else {
-      this.#byte((node.kind === 'file' ? FILE | (node.executable ? EXECUTABLE : 0) : LINK) | (node.trusted ? FLAG : 0));
-      this.#double(node.ino);
-      this.#double(node.mtimeMs);
-      this.#double(node.ctimeMs);
-      if (node.kind === 'link') this.#text(node.target);
-      else {
-        this.#double(node.size);
-        this.#reserve(8);
-        this.#length = this.#buffer.writeBigInt64LE(node.shownMtimeNs, this.#length);
-        this.#digest(node.digest);
-      }
-    }
   }
 
   #byte(value: number): void {
@@ -210,9 +211,18 @@ class SectionWriter {
     this.#length += this.#buffer.write(hex, this.#length, 'hex');
   }
 
+  #uint(value: number): void {
+    this.#reserve(4);
+    this.#length = this.#buffer.writeUInt32LE(value, this.#length);
+  }
+
   #text(value: string): void {
-    this.#reserve(4 + value.length);
-    this.#length = this.#buffer.writeUInt32LE(value.length, this.#length);
+    this.#uint(value.length);
+    this.#latin1(value);
+  }
+
+  #latin1(value: string): void {
+    this.#reserve(value.length);
     this.#length += this.#buffer.write(value, this.#length, 'latin1');
   }
 
@@ -222,6 +232,33 @@ class SectionWriter {
     this.#buffer.copy(grown, 0, 0, this.#length);
     this.#buffer = grown;
   }
+}
+
+function headOf(node: Known): number {
+  switch (node.kind) {
+    case 'dir':
+      return DIR | (node.included ? FLAG : 0);
+    case 'left-out':
+      return LEFT_OUT | (LEFT_OUT_FORMS.indexOf(node.what) << LEFT_OUT_SHIFT);
+    case 'file':
+      return FILE | (node.executable ? EXECUTABLE : 0) | (node.trusted ? FLAG : 0);
+    case 'link':
+      return LINK | (node.trusted ? FLAG : 0);
+    default:
+      assert(node.kind !== 'unread', 'what is kept has been read');
+      return unreachable(node);
+  }
+}
+
+/** `ino`, `mtimeMs`, `ctimeMs` and size. */
+function columnsOf(node: Known): readonly number[] {
+  if (node.kind !== 'file' && node.kind !== 'link') return NO_COLUMNS;
+  return [node.ino, node.mtimeMs, node.ctimeMs, node.kind === 'file' ? node.size : 0];
+}
+
+/** Of what comes after the columns. */
+function restBytes(nodes: readonly Known[]): number {
+  return nodes.reduce((sum, node) => sum + (node.kind === 'file' ? FILE_REST_BYTES : node.kind === 'link' ? 4 + node.target.length : 0), 0);
 }
 
 /** Of a payload whose checksum is right: what is in it was written above. */
@@ -237,62 +274,47 @@ class SectionReader {
     const view = toText(this.#text());
     const source = this.#digest() as TreeDigest;
     const projected = this.#digest() as TreeDigest;
-    const dirs = new Map<ByteString, KnownDir>();
-    const root = before?.root ?? newDir(undefined, true);
-    for (let head = this.#byte(); head !== END; head = this.#byte()) {
-      const path = this.#text();
-      const dir = path === '' ? root : (dirs.get(path) ?? findDir(root, path));
-      assert(dir !== undefined, 'a directory comes after the one that it is in');
-      this.#directory(path, dir, dirs);
-      // What is above it is not told anew.
-      if (before !== undefined && dir.parent !== undefined) outdate(dir.parent);
-    }
+    const root = before?.root ?? new KnownDir(undefined, true);
+    if (before === undefined) this.#tree(root);
+    else this.#changes(root);
     return { root, view, source, projected };
   }
 
-  #directory(path: ByteString, dir: KnownDir, dirs: Map<ByteString, KnownDir>): void {
-    const empty = this.#byte() === 1;
-    dir.trees = { empty, source: this.#digest() as TreeDigest, projected: this.#digest() as TreeDigest, files: this.#double(), bytes: this.#double() };
-    const joined = this.#text();
-    const present = new Map(dir.names.map((name, index) => [name, dir.nodes[index]]));
-    dir.names = joined === '' ? [] : (joined.split('/') as ByteString[]);
-    dir.nodes = [];
-    for (let head = this.#byte(); head !== END; head = this.#byte()) {
-      const name = dir.names[dir.nodes.length];
-      assert(name !== undefined, 'a name for each node');
-      const node = this.#node(head, dir, present.get(name));
-      dir.nodes.push(node);
-      if (node.kind === 'dir') dirs.set(joinBytes(path, name), node);
-    }
-    assert(dir.nodes.length === dir.names.length, 'a node for each name');
+  /** As `save` has walked. */
+  #tree(dir: KnownDir): void {
+    assert((this.#byte() & KIND_MASK) === DIR, 'as many directories as there are in directories');
+    this.#offset += 4 + this.#buffer.readUInt32LE(this.#offset);
+    for (const child of this.#directory(dir, (included) => new KnownDir(dir, included))) this.#tree(child);
   }
 
-  #node(head: number, parent: KnownDir, present: Known | undefined): Known {
-    const kind = head & KIND_MASK;
-    const flag = (head & FLAG) !== 0;
-    if (kind === LEFT_OUT) return { kind: 'left-out', what: LEFT_OUT_FORMS[head >> LEFT_OUT_SHIFT] ?? 'special' };
-    if (kind === DIR) {
-      const dir = present?.kind === 'dir' ? present : newDir(parent, flag);
-      dir.included = flag;
-      return dir;
+  #changes(root: KnownDir): void {
+    for (let head = this.#byte(); head !== END; head = this.#byte()) {
+      const dir = findDir(root, this.#text());
+      assert(dir !== undefined, 'a directory comes after the one that it is in');
+      // What is above it is not told anew.
+      if (dir.parent !== undefined) outdate(dir.parent);
+      const present = new Map(dir.names.map((name, index) => [name, dir.glimpse(index)]));
+      this.#directory(dir, (included, name) => {
+        const child = present.get(name());
+        if (child?.kind !== 'dir') return new KnownDir(dir, included);
+        child.included = included;
+        return child;
+      });
     }
-    const ino = this.#double();
-    const mtimeMs = this.#double();
-    const ctimeMs = this.#double();
-    if (kind === LINK) return { kind: 'link', ino, mtimeMs, ctimeMs, trusted: flag, target: this.#text() };
-    const size = this.#double();
-    const shownMtimeNs = this.#buffer.readBigInt64LE(this.#offset);
-    this.#offset += 8;
-    return { kind: 'file', ino, mtimeMs, ctimeMs, executable: (head & EXECUTABLE) !== 0, size, digest: this.#digest() as BlobDigest, shownMtimeNs, trusted: flag };
+  }
+
+  /** Returns the directories in it. */
+  #directory(dir: KnownDir, child: ChildOf): Iterable<KnownDir> {
+    dir.trees = new StoredTrees(this.#buffer, this.#offset);
+    this.#offset += TREES_BYTES;
+    const entries = new PackedDirectory(this.#buffer, this.#offset, child);
+    dir.pack(entries);
+    this.#offset = entries.end;
+    return entries.dirs;
   }
 
   #byte(): number {
     return this.#buffer.readUInt8(this.#offset++);
-  }
-
-  #double(): number {
-    this.#offset += 8;
-    return this.#buffer.readDoubleLE(this.#offset - 8);
   }
 
   #digest(): string {
@@ -307,9 +329,142 @@ class SectionReader {
   }
 }
 
+/** Of most directories, nobody asks. */
+class StoredTrees implements DirTrees {
+  readonly #buffer: Buffer;
+  readonly #offset: number;
+
+  constructor(buffer: Buffer, offset: number) {
+    this.#buffer = buffer;
+    this.#offset = offset;
+  }
+
+  get empty(): boolean {
+    return this.#buffer[this.#offset] === 1;
+  }
+
+  get source(): TreeDigest {
+    return this.#buffer.toString('hex', this.#offset + 1, this.#offset + 33) as TreeDigest;
+  }
+
+  get projected(): TreeDigest {
+    return this.#buffer.toString('hex', this.#offset + 33, this.#offset + 65) as TreeDigest;
+  }
+
+  get files(): number {
+    return this.#buffer.readDoubleLE(this.#offset + 65);
+  }
+
+  get bytes(): number {
+    return this.#buffer.readDoubleLE(this.#offset + 73);
+  }
+}
+
+type ChildOf = (included: boolean, name: () => ByteString) => KnownDir;
+
+/** The entries of one directory, where they lie. */
+class PackedDirectory implements PackedEntries {
+  readonly end: number;
+  readonly #buffer: Buffer;
+  readonly #names: number;
+  readonly #heads: number;
+  readonly #columns: DataView;
+  readonly #rest: number;
+  /** By their indices. */
+  readonly #dirs = new Map<number, KnownDir>();
+
+  /** @param offset of the entries in `buffer` */
+  constructor(buffer: Buffer, offset: number, child: ChildOf) {
+    const length = buffer.readUInt32LE(offset);
+    const restBytes = buffer.readUInt32LE(offset + 4);
+    this.#buffer = buffer;
+    this.#names = offset + ENTRIES_HEAD_BYTES;
+    this.#heads = this.#names + buffer.readUInt32LE(offset + 8);
+    const columns = this.#heads + length;
+    this.#rest = columns + length * COLUMNS * 8;
+    this.#columns = new DataView(buffer.buffer, buffer.byteOffset + columns, this.#rest - columns);
+    this.end = this.#rest + restBytes;
+    let names: ByteString[] | undefined;
+    for (let index = 0; index < length; index++) {
+      const head = this.#head(index);
+      if ((head & KIND_MASK) === DIR) this.#dirs.set(index, child((head & FLAG) !== 0, () => (names ??= this.names)[index] ?? ('' as ByteString)));
+    }
+  }
+
+  get dirs(): Iterable<KnownDir> {
+    return this.#dirs.values();
+  }
+
+  get names(): ByteString[] {
+    const joined = this.#joinedNames();
+    return joined === '' ? [] : (joined.split('/') as ByteString[]);
+  }
+
+  hasNames(names: readonly ByteString[]): boolean {
+    return names.join('/') === this.#joinedNames();
+  }
+
+  glimpse(index: number): Glimpse {
+    const head = this.#head(index);
+    const kind = head & KIND_MASK;
+    if (kind !== FILE && kind !== LINK) return this.#other(index, head);
+    const glimpse = kind === FILE ? FILE_GLIMPSE : LINK_GLIMPSE;
+    glimpse.ino = this.#column(index, 0);
+    glimpse.mtimeMs = this.#column(index, 1);
+    glimpse.ctimeMs = this.#column(index, 2);
+    glimpse.trusted = (head & FLAG) !== 0;
+    if (glimpse.kind === 'file') {
+      glimpse.size = this.#column(index, 3);
+      glimpse.executable = (head & EXECUTABLE) !== 0;
+    }
+    return glimpse;
+  }
+
+  unpack(): Known[] {
+    let offset = this.#rest;
+    return this.names.map((_, index): Known => {
+      const head = this.#head(index);
+      const kind = head & KIND_MASK;
+      if (kind !== FILE && kind !== LINK) return this.#other(index, head);
+      const seen = { ino: this.#column(index, 0), mtimeMs: this.#column(index, 1), ctimeMs: this.#column(index, 2), trusted: (head & FLAG) !== 0 };
+      const start = offset;
+      if (kind === FILE) {
+        offset += FILE_REST_BYTES;
+        const digest = this.#buffer.toString('hex', start + 8, offset) as BlobDigest;
+        return { kind: 'file', ...seen, executable: (head & EXECUTABLE) !== 0, size: this.#column(index, 3), shownMtimeNs: this.#buffer.readBigInt64LE(start), digest };
+      }
+      offset += 4 + this.#buffer.readUInt32LE(start);
+      return { kind: 'link', ...seen, target: this.#buffer.toString('latin1', start + 4, offset) as ByteString };
+    });
+  }
+
+  #joinedNames(): string {
+    return this.#buffer.toString('latin1', this.#names, this.#heads);
+  }
+
+  #other(index: number, head: number): KnownDir | LeftOut {
+    if ((head & KIND_MASK) === LEFT_OUT) return { kind: 'left-out', what: LEFT_OUT_FORMS[head >> LEFT_OUT_SHIFT] ?? 'special' };
+    const dir = this.#dirs.get(index);
+    assert(dir !== undefined, 'the constructor has seen every directory');
+    return dir;
+  }
+
+  #head(index: number): number {
+    return this.#buffer[this.#heads + index] ?? END;
+  }
+
+  #column(index: number, column: number): number {
+    return this.#columns.getFloat64((index * COLUMNS + column) * 8, true);
+  }
+}
+
+/** For all: 14,700 objects a walk were a fifth of its time. */
+const FILE_GLIMPSE: Omit<KnownFile, 'digest' | 'shownMtimeNs'> = { kind: 'file', ino: 0, mtimeMs: 0, ctimeMs: 0, executable: false, size: 0, trusted: false };
+const LINK_GLIMPSE: Omit<KnownLink, 'target'> = { kind: 'link', ino: 0, mtimeMs: 0, ctimeMs: 0, trusted: false };
+
 function findDir(root: KnownDir, path: ByteString): KnownDir | undefined {
   let dir = root;
-  for (const name of path.split('/')) {
+  for (const name of path === '' ? [] : path.split('/')) {
     const node = dir.nodes[dir.names.indexOf(name as ByteString)];
     if (node?.kind !== 'dir') return undefined;
     dir = node;

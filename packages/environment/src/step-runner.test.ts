@@ -9,7 +9,7 @@ function untilKilled(): RunningContainer {
     resolve({ code: 137, signal: 'SIGKILL' });
     return promise;
   };
-  return { id: 'c', pid: 0, exit: promise, stdin: undefined, stop: kill, kill };
+  return { id: 'c', pid: 0, exit: promise, stdin: undefined, started: async () => true, signal: async () => {}, stop: kill, kill };
 }
 
 test('a container ends with its signal, whether that came while it ran or before', async () => {

@@ -36,10 +36,10 @@ export class StoreLimit {
     try {
       const limitBytes = storeLimit(home, env);
       if (limitBytes === Infinity) return;
-      const usedBytes = storeBytes(home.storeDir);
+      const usedBytes = storeBytes(home.storeDir) + storeBytes(home.materializedDir);
       if (usedBytes <= Math.max(limitBytes, this.#leastBytes)) return;
       const collected = await collectApart(home, Math.floor(limitBytes * TARGET_SHARE), signal);
-      this.#leastBytes = collected.storedBytes * GROWTH;
+      this.#leastBytes = (collected.storedBytes + storeBytes(home.materializedDir)) * GROWTH;
       emit({ type: 'warning', code: 'STORE_LIMIT', message: messageOf(usedBytes, limitBytes, collected) });
     } catch (error) {
       if (signal.aborted) return;
@@ -62,7 +62,7 @@ async function collectApart(home: Home, maxBytes: number, signal: AbortSignal): 
   return answer.collected;
 }
 
-function messageOf(usedBytes: number, limitBytes: number, { bytesFreed, storedBytes, gaveUp }: Collected): string {
+function messageOf(usedBytes: number, limitBytes: number, { bytesFreed, copiesFreed, storedBytes, gaveUp }: Collected): string {
   const environments = gaveUp.flatMap(({ kind, name, project }) => (kind === 'environment' ? [project ?? name] : []));
   const images = gaveUp.flatMap(({ kind, name }) => (kind === 'image' ? [name] : []));
   const parts = [
@@ -70,7 +70,7 @@ function messageOf(usedBytes: number, limitBytes: number, { bytesFreed, storedBy
     ...(images.length === 0 ? [] : [`images: ${images.join(', ')}`]),
   ];
   const over = storedBytes > limitBytes ? '; the rest is in use (HD_STORE_MAX raises the limit)' : '';
-  return `the store had ${inGb(usedBytes)}, over its limit of ${inGb(limitBytes)}: removed ${inGb(bytesFreed)}${over}${parts.length === 0 ? '' : `; gave up ${parts.join('; ')}`}`;
+  return `the store had ${inGb(usedBytes)}, over its limit of ${inGb(limitBytes)}: removed ${inGb(bytesFreed + copiesFreed)}${over}${parts.length === 0 ? '' : `; gave up ${parts.join('; ')}`}`;
 }
 
 function inGb(bytes: number): string {

@@ -77,7 +77,7 @@ async function route(supervisor: Supervisor, request: IncomingMessage, response:
       return void response.end('{}');
     case 'POST /v1/exec':
       await supervisor.mended();
-      return void response.end(JSON.stringify(supervisor.exec(await body<ExecRequest>(request))));
+      return void response.end(JSON.stringify(await supervisor.exec(await body<ExecRequest>(request))));
     default:
       throw new HdError('NO_SUCH_CALL', `${request.method} ${url.pathname} is not a call of this interface`);
   }

@@ -1,5 +1,4 @@
-import { lstatSync, mkdirSync, rmSync } from 'node:fs';
-import { join, posix } from 'node:path';
+import { mkdirSync, rmSync } from 'node:fs';
 import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
@@ -9,11 +8,11 @@ import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
 import type { FuseHostOptions } from '@hyperdocker/mount';
 import { FuseHost, detachBelow, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
-import { OciRuntime, findRuntime, writeBundle } from '@hyperdocker/sandbox';
+import { OciRuntime, findRuntime } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { createMatcher, watchTree } from '@hyperdocker/watch';
-import type { ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
+import type { DetachedReply, ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
 import { build } from './build.ts';
 import type { LaunchOptions } from './client.ts';
 import type { Build, BuildOptions } from './build.ts';
@@ -21,6 +20,8 @@ import type { StepRecord } from './build-record.ts';
 import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts';
 import { applyEdits } from './edits.ts';
 import { EventLog } from './event-log.ts';
+import type { ExecSurroundings } from './execs.ts';
+import { EXEC, Execs } from './execs.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
 import { envRef } from './home.ts';
 import { imageRefOf, resolveImage } from './images.ts';
@@ -49,8 +50,6 @@ import { StoreLimit } from './store-limit.ts';
 import { TreePin } from './tree-pin.ts';
 import { WriteLease } from './write-lease.ts';
 
-/** In the names of containers of `hd exec`: these end with their commands, not with a supervisor. */
-const EXEC = 'exec';
 /** A process that serves files and dies so often will do so again. */
 const MAX_DEATHS = 3;
 const DEATHS_WITHIN_MS = 60_000;
@@ -98,6 +97,7 @@ export class Supervisor {
   readonly #passthrough: Passthrough;
   readonly #abort = new AbortController();
   readonly #limit: StoreLimit;
+  readonly #execs: Execs;
   readonly #keeper: RootKeeper;
   /** Files of a supervisor before, until they are adopted or given up. */
   #left: LiveRecord | undefined;
@@ -111,7 +111,6 @@ export class Supervisor {
   #watcher: TreeWatcher | undefined;
   #queue: Promise<void> = Promise.resolve();
   #ending: Promise<void> | undefined;
-  #execs = 0;
 
   /** @throws HdError RUNTIME_NOT_FOUND, and those of opening the store */
   constructor(options: SupervisorOptions) {
@@ -126,6 +125,7 @@ export class Supervisor {
     [this.#imagePin, this.#livePin, this.#shownPin] = ['the image of', 'the root of', 'edits in'].map((what) => new TreePin(this.#store, `${what} ${paths.id}`)) as [TreePin, TreePin, TreePin];
     this.#actions = openActionCache(home.actionsFile, this.#store);
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
+    this.#execs = new Execs({ runtime: this.#runtime, runtimePath: this.#runtimePath, runtimeRoot: paths.runtimeRoot, bundlesDir: paths.bundlesDir, containerId: (what) => this.#containerId(what) });
     this.#passthrough = hostPassthrough(options.hostEnv);
     this.#keeper = new RootKeeper({ store: this.#store, home, paths, env: options.hostEnv });
     this.#limit = new StoreLimit({ home, env: options.hostEnv, emit: (event) => this.#emit(event), signal: this.#abort.signal });
@@ -194,25 +194,9 @@ export class Supervisor {
   }
 
   /** A container for a command of the client's, on the environment's root. */
-  exec(request: ExecRequest, what = EXEC): ExecReply {
-    const { session } = this.#live();
-    const { plan } = session;
-    const id = this.#containerId(`${what}${++this.#execs}`);
-    const user = request.user === undefined ? plan.user : userOf(this.#store, session.build.tree, request.user);
-    const container = this.#baseContainer(id, plan);
-    const hasShell = lstatSync(join(container.rootfs, 'bin/sh'), { throwIfNoEntry: false }) !== undefined;
-    const spec: ContainerSpec = {
-      ...container,
-      args: request.args,
-      env: { ...plan.env, ...(request.user === undefined ? {} : { HOME: user.home }), ...this.#passthrough.env, ...request.env },
-      cwd: posix.resolve(plan.workdir, request.workdir ?? '.'),
-      user,
-      terminal: request.terminal,
-      init: hasShell && !request.terminal,
-    };
-    const bundleDir = join(this.#options.paths.bundlesDir, id);
-    writeBundle(bundleDir, spec);
-    return { spec, runtime: this.#runtimePath, runtimeRoot: this.#options.paths.runtimeRoot, prefix: ['nsenter', '--target', String(process.pid), '--mount', '--root', '--'], bundleDir };
+  async exec(request: ExecRequest): Promise<ExecReply | DetachedReply> {
+    const surroundings = this.#surroundings(request.user);
+    return request.detach === true ? await this.#execs.detach(request, surroundings) : this.#execs.prepare(request, surroundings);
   }
 
   /**
@@ -311,7 +295,8 @@ export class Supervisor {
     const session = this.#session;
     await session?.services?.stop();
     if (session?.live !== undefined) {
-      // Commands of `exec`, and what another supervisor's guard has not ended: who is in there keeps the mounts.
+      // A command of a client's that runs on would hold the root, and so would what another supervisor's guard has not ended.
+      await this.#execs.end();
       await this.#endContainers();
       await this.#keeper.release(this.#fuse);
       await session.live.unmount();
@@ -419,10 +404,9 @@ export class Supervisor {
 
   /** A readiness command, in a container of its own on the live root. */
   async #runCommand(command: string, signal: AbortSignal): Promise<boolean> {
-    const { spec, bundleDir } = this.exec({ args: ['/bin/sh', '-c', command], terminal: false, env: {} }, 'ready');
-    const container = this.#runtime.run(spec, { bundleDir, stdio: 'capture' });
+    const { container, done } = this.#execs.run(['/bin/sh', '-c', command], this.#surroundings());
     const exit = await exitUnlessAborted(container, signal);
-    rmSync(bundleDir, { recursive: true, force: true });
+    done();
     return exit.code === 0;
   }
 
@@ -629,6 +613,12 @@ export class Supervisor {
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
     return { id, rootfs: this.#live().session.live?.merged ?? '', hostname: plan.spec.environment.name, mounts: this.#passthrough.mounts, network: 'host' };
+  }
+
+  /** @throws HdError NOT_READY, USER_NOT_FOUND */
+  #surroundings(user?: string): ExecSurroundings {
+    const { plan, build: built } = this.#live().session;
+    return { container: this.#baseContainer('', plan), user: user === undefined ? plan.user : userOf(this.#store, built.tree, user), env: { ...plan.env, ...this.#passthrough.env }, workdir: plan.workdir };
   }
 
   #containerId(what: string): string {

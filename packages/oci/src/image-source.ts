@@ -111,7 +111,7 @@ function findInLayout(find: FindFile, ref: string | undefined, platform: Platfor
   throw invalidImage(image, 'its indexes nest too deep');
 }
 
-const REF_NAME = 'org.opencontainers.image.ref.name';
+export const REF_NAME = 'org.opencontainers.image.ref.name';
 
 /** The manifests with a name. Without one, all of them are one image for several platforms, or the choice is the user's. */
 function named(manifests: Descriptor[], ref: string | undefined, image: string): Descriptor[] {
@@ -131,8 +131,9 @@ function readBlob(find: FindFile, descriptor: Descriptor, image: string): Buffer
   return bytes;
 }
 
-function blobPath(descriptor: Descriptor): string {
-  return `blobs/${descriptor.digest.replace(':', '/')}`;
+/** In a layout. */
+export function blobPath({ digest }: Pick<Descriptor, 'digest'>): string {
+  return `blobs/${digest.replace(':', '/')}`;
 }
 
 function needFile(find: FindFile, path: string, image: string): string {

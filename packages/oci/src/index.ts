@@ -14,3 +14,8 @@ export { EMPTY_CONFIG } from './image-config.ts';
 export type { ImageConfig } from './image-config.ts';
 export { translateDockerfile } from './dockerfile.ts';
 export type { IngestNote } from './dockerfile.ts';
+export { planLayers } from './layer-plan.ts';
+export type { LayerBlob } from './layer-blob.ts';
+export { exportImage } from './image-export.ts';
+export type { ExportedImage, ExportedLayer, ImageTarget, LayerMemory } from './image-export.ts';
+export { ArchiveTarget, LayoutTarget, RegistryTarget } from './image-targets.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, ftruncateSync, openAsBlob, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HdError, describeError } from '@hyperdocker/base';
 import { writeAll } from './blob-spool.ts';
@@ -35,11 +35,16 @@ interface Endpoint { base: string; host: string; plainHttp: boolean; credentials
 const ATTEMPTS = 4;
 const RETRY_AFTER_MS_MAX = 10_000;
 const DOCUMENT_BYTES_MAX = 8 << 20;
+/** What may be otherwise the next time. */
+const MAY_PASS = new Set(['REGISTRY_FAILED', 'REGISTRY_UNREACHABLE']);
 /** Trying again at once would meet the same. */
 const PERMANENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH', 'EACCES', 'UND_ERR_CONNECT_TIMEOUT']);
 
+/** What is asked of a registry. A body is made anew for each try. */
+interface Ask { method?: 'GET' | 'HEAD' | 'POST' | 'PUT'; headers?: Record<string, string>; body?: () => Promise<Blob> | Uint8Array<ArrayBuffer> }
+
 /**
- * Reads images from registries (OCI distribution API, anonymous, bearer and basic login). Mirrors are asked before the registry.
+ * Reads and writes images in registries (OCI distribution API, anonymous, bearer and basic login). For reading, mirrors are asked before the registry.
  * Every byte is compared with its digest. Failures that may pass (429, 5xx, cut connections) are tried again a few times.
  * All methods throw HdError REGISTRY_UNREACHABLE, REGISTRY_AUTH, REGISTRY_FAILED, IMAGE_NOT_FOUND or DIGEST_MISMATCH.
  */
@@ -89,6 +94,45 @@ export class RegistryClient {
     return this.#fromAny(reference, (endpoint) => this.#download(endpoint, reference, descriptor, path, onBytes));
   }
 
+  /** Does the repository itself have this blob? */
+  async hasBlob(reference: Reference, digest: string): Promise<boolean> {
+    const endpoint = this.#origin(reference.registry);
+    try {
+      await this.#request(endpoint, reference, repositoryUrl(endpoint, reference, `blobs/${digest}`), { method: 'HEAD' });
+      return true;
+    } catch (error) {
+      if (error instanceof HdError && error.code === 'IMAGE_NOT_FOUND') return false;
+      throw error;
+    }
+  }
+
+  /** Puts a blob into the repository. One that was cut is sent again, from the beginning. */
+  async upload(reference: Reference, digest: string, from: { path: string } | { bytes: Buffer }): Promise<void> {
+    const endpoint = this.#origin(reference.registry);
+    for (let attempt = 1; ; attempt++) {
+      const begun = await this.#request(endpoint, reference, repositoryUrl(endpoint, reference, 'blobs/uploads/'), { method: 'POST', body: () => new Uint8Array() });
+      await begun.body?.cancel();
+      const location = new URL(begun.headers.get('location') ?? '', endpoint.base);
+      location.searchParams.set('digest', digest);
+      const body = 'path' in from ? () => openAsBlob(from.path) : () => new Uint8Array(from.bytes);
+      try {
+        // Of an upload that was cut, the registry may have taken a part: a new one is begun.
+        await (await this.#request(endpoint, reference, location.href, { method: 'PUT', headers: { 'content-type': 'application/octet-stream' }, body }, ATTEMPTS)).body?.cancel();
+        return;
+      } catch (error) {
+        if (!(error instanceof HdError) || !MAY_PASS.has(error.code) || attempt >= ATTEMPTS) throw error;
+        await this.#pause(attempt);
+      }
+    }
+  }
+
+  /** Names an image whose blobs are all there: by its tag. */
+  async putManifest(reference: Reference, bytes: Buffer, mediaType: string): Promise<void> {
+    const endpoint = this.#origin(reference.registry);
+    const url = repositoryUrl(endpoint, reference, `manifests/${reference.tag ?? 'latest'}`);
+    await (await this.#request(endpoint, reference, url, { method: 'PUT', headers: { 'content-type': mediaType }, body: () => new Uint8Array(bytes) })).body?.cancel();
+  }
+
   /** Mirrors, then the registry: the first that can. The error is the most telling one. */
   async #fromAny<T>(reference: Reference, operation: (endpoint: Endpoint) => Promise<T>): Promise<T> {
     const failures: unknown[] = [];
@@ -112,9 +156,13 @@ export class RegistryClient {
       const { host, protocol } = new URL(url);
       return { base: url.replace(/\/+$/, ''), host, plainHttp: protocol === 'http:', credentials: this.#credentials(host) };
     });
+    return [...mirrors, this.#origin(registry)];
+  }
+
+  #origin(registry: string): Endpoint {
     const host = registryHost(registry);
     const plainHttp = isLoopback(host) || this.#insecure.includes(registry) || this.#insecure.includes(withoutPort(registry));
-    return [...mirrors, { base: `${plainHttp ? 'http' : 'https'}://${host}`, host, plainHttp, credentials: this.#credentials(registry) }];
+    return { base: `${plainHttp ? 'http' : 'https'}://${host}`, host, plainHttp, credentials: this.#credentials(registry) };
   }
 
   async #download(endpoint: Endpoint, reference: Reference, descriptor: Descriptor, path: string, onBytes?: (receivedBytes: number) => void): Promise<void> {
@@ -145,29 +193,35 @@ export class RegistryClient {
     }
   }
 
-  async #get(endpoint: Endpoint, reference: Reference, path: string, headers: Record<string, string>): Promise<Response> {
-    const url = `${endpoint.base}/v2/${reference.repository}/${path}`;
-    const key = `${endpoint.base} ${reference.repository}`;
+  #get(endpoint: Endpoint, reference: Reference, path: string, headers: Record<string, string>): Promise<Response> {
+    return this.#request(endpoint, reference, repositoryUrl(endpoint, reference, path), { headers });
+  }
+
+  /** @param attempt of which the first is: the last one is not tried again */
+  async #request(endpoint: Endpoint, reference: Reference, url: string, ask: Ask, attempt = 1): Promise<Response> {
+    const key = `${endpoint.base} ${reference.repository} ${isWrite(ask) ? 'write' : 'read'}`;
     let challenged = false;
-    for (let attempt = 1; ; attempt++) {
+    for (; ; attempt++) {
       const authorization = this.#authorization.get(key);
-      const response = await this.#send(endpoint, reference, url, { 'accept-encoding': 'identity', ...headers, ...(authorization === undefined ? {} : { authorization }) }, attempt);
+      const headers = { 'accept-encoding': 'identity', ...ask.headers, ...(authorization === undefined ? {} : { authorization }) };
+      const response = await this.#send(endpoint, reference, url, { ...ask, headers }, attempt);
       if (response === undefined) continue;
       if (response.ok) return response;
       await response.body?.cancel();
       if (response.status === 401 && !challenged) {
         challenged = true;
-        this.#authorization.set(key, await this.#authorize(endpoint, reference, response.headers.get('www-authenticate') ?? ''));
+        this.#authorization.set(key, await this.#authorize(endpoint, reference, response.headers.get('www-authenticate') ?? '', isWrite(ask)));
       } else if (response.status === 429 || response.status >= 500) {
         await this.#beforeRetry(attempt, endpoint, reference, response);
-      } else throw refused(endpoint, reference, response.status);
+      } else throw refused(endpoint, reference, response.status, isWrite(ask));
     }
   }
 
   /** One request. `undefined`: it failed in a way that may pass, and the pause before the next is over. */
-  async #send(endpoint: Endpoint, reference: Reference, url: string, headers: Record<string, string>, attempt: number): Promise<Response | undefined> {
+  async #send(endpoint: Endpoint, reference: Reference, url: string, { method, headers, body }: Ask, attempt: number): Promise<Response | undefined> {
     try {
-      return await this.#fetch(url, { headers, ...(this.#signal === undefined ? {} : { signal: this.#signal }) });
+      const init = { method: method ?? 'GET', ...(headers === undefined ? {} : { headers }), ...(body === undefined ? {} : { body: await body() }) };
+      return await this.#fetch(url, { ...init, ...(this.#signal === undefined ? {} : { signal: this.#signal }) });
     } catch (error) {
       this.#signal?.throwIfAborted();
       if (PERMANENT.has(networkCode(error))) throw unreachable(endpoint, reference, error);
@@ -179,12 +233,15 @@ export class RegistryClient {
   async #beforeRetry(attempt: number, endpoint: Endpoint, reference: Reference, failure: unknown): Promise<void> {
     if (attempt >= ATTEMPTS) throw failure instanceof Response ? refused(endpoint, reference, failure.status) : unreachable(endpoint, reference, failure);
     const asked = failure instanceof Response ? Number(failure.headers.get('retry-after') ?? Number.NaN) * 1000 : Number.NaN;
-    const backOffMs = this.#retryDelayMs * 2 ** (attempt - 1);
-    await delay(asked >= 0 ? Math.min(asked, RETRY_AFTER_MS_MAX) : backOffMs, undefined, this.#signal === undefined ? {} : { signal: this.#signal });
+    await this.#pause(attempt, asked >= 0 ? Math.min(asked, RETRY_AFTER_MS_MAX) : undefined);
+  }
+
+  async #pause(attempt: number, askedMs?: number): Promise<void> {
+    await delay(askedMs ?? this.#retryDelayMs * 2 ** (attempt - 1), undefined, this.#signal === undefined ? {} : { signal: this.#signal });
   }
 
   /** Answers a challenge: the `Authorization` for the next try. */
-  async #authorize(endpoint: Endpoint, reference: Reference, challenge: string): Promise<string> {
+  async #authorize(endpoint: Endpoint, reference: Reference, challenge: string, write: boolean): Promise<string> {
     const login = endpoint.credentials;
     const basic = login === undefined ? undefined : `Basic ${Buffer.from(`${login.username}:${login.password}`).toString('base64')}`;
     if (/^basic\b/i.test(challenge)) {
@@ -199,13 +256,15 @@ export class RegistryClient {
       throw new HdError('REGISTRY_AUTH', `${endpoint.host} wants a login sent without encryption, to ${url.origin}`, { hint: 'add the registry to the insecure ones if you trust the network' });
     }
     url.searchParams.set('service', parameters.get('service') ?? endpoint.host);
-    url.searchParams.set('scope', parameters.get('scope') ?? `repository:${reference.repository}:pull`);
+    // A registry that is asked whether it has a blob offers to let us pull. Whoever writes needs both.
+    const scope = `repository:${reference.repository}:pull${write ? ',push' : ''}`;
+    url.searchParams.set('scope', write ? scope : (parameters.get('scope') ?? scope));
     return `Bearer ${await this.#token({ ...endpoint, host: url.host }, reference, url.href, basic)}`;
   }
 
   async #token(endpoint: Endpoint, reference: Reference, url: string, basic: string | undefined): Promise<string> {
     for (let attempt = 1; ; attempt++) {
-      const response = await this.#send(endpoint, reference, url, basic === undefined ? {} : { authorization: basic }, attempt);
+      const response = await this.#send(endpoint, reference, url, { headers: basic === undefined ? {} : { authorization: basic } }, attempt);
       if (response === undefined) continue;
       if (response.ok) {
         const body = parseObject(await readBounded(response, reference));
@@ -260,8 +319,19 @@ function parseObject(bytes: Buffer): Record<string, unknown> {
   }
 }
 
-function refused(endpoint: Endpoint, reference: Reference, status: number): HdError {
+function repositoryUrl(endpoint: Endpoint, reference: Reference, path: string): string {
+  return `${endpoint.base}/v2/${reference.repository}/${path}`;
+}
+
+function isWrite({ method }: Ask): boolean {
+  return method === 'POST' || method === 'PUT';
+}
+
+function refused(endpoint: Endpoint, reference: Reference, status: number, write = false): HdError {
   const image = formatReference(reference);
+  if (write && (status === 401 || status === 403 || status === 404)) {
+    return new HdError('REGISTRY_AUTH', `${endpoint.host} does not let us write ${image}`, { hint: endpoint.credentials === undefined ? 'log in so that the login is in ~/.docker/config.json' : 'check that the login in ~/.docker/config.json may push' });
+  }
   if (status === 404) return new HdError('IMAGE_NOT_FOUND', `${endpoint.host} has no ${image}`, { hint: 'check the name and the tag' });
   if (status === 401 || status === 403) {
     const hint = endpoint.credentials === undefined ? 'check the name; if the image is private, log in so that the login is in ~/.docker/config.json (credential helpers are not read)' : 'check the name and the login in ~/.docker/config.json';

@@ -13,7 +13,7 @@ const NO_META: Meta = { uid: 0, gid: 0, mtimeNs: 0n, xattrs: [], linkGroup: 0, l
  */
 export function* writeLayer(store: Store, tree: TreeDigest): Generator<Uint8Array> {
   yield* directoryMembers(store, tree, '' as ByteString, new Map());
-  yield Buffer.alloc(2 * BLOCK);
+  yield fileEnd();
 }
 
 function* directoryMembers(store: Store, tree: TreeDigest, parent: ByteString, linked: Map<number, ByteString>): Generator<Uint8Array> {
@@ -41,6 +41,16 @@ function* content(store: Store, entry: Extract<TreeEntry, { kind: 'file' }>): Ge
   }
   const padding = (BLOCK - (entry.size % BLOCK)) % BLOCK;
   if (padding > 0) yield Buffer.alloc(padding);
+}
+
+/** Of an ordinary file in an archive that is no tree. Its content follows, in blocks of 512 bytes. */
+export function fileHeader(path: ByteString, size: number): Uint8Array {
+  return header({ ...emptyFile(path), mode: 0o644, size });
+}
+
+/** What an archive ends with. */
+export function fileEnd(): Uint8Array {
+  return Buffer.alloc(2 * BLOCK);
 }
 
 interface Member { path: ByteString; type: string; mode: number; size: number; link: ByteString; major: number; minor: number; meta: Meta }

@@ -9,7 +9,7 @@ import { buildProcess, hostFacts, writeBundle } from './bundle.ts';
 import type { ContainerExit, ContainerSpec, ContainerStatus, ExecSpec, OutputStream } from './contract.ts';
 import { Guard } from './guard.ts';
 import { withInit, withLingeringInit } from './init.ts';
-import { processesBeside, readPidFile, signalEach } from './process-tree.ts';
+import { parentOf, processesBeside, readPidFile, signalEach } from './process-tree.ts';
 
 export interface OciRuntimeOptions {
   /** The runtime's binary, from `findRuntime`. */
@@ -37,9 +37,21 @@ export interface RunningContainer {
   /** Never rejects. Resolves when the container is gone and all of its output has been delivered. */
   readonly exit: Promise<ContainerExit>;
   readonly stdin: Writable | undefined;
+  /** Resolves with true once its process runs, with false when it has ended without. */
+  started(): Promise<boolean>;
+  /** Sends a signal, once its process runs: to the command alone, as if it were a process of this machine, or to every process inside. */
+  signal(signal: NodeJS.Signals, to: 'command' | 'all'): Promise<void>;
   /** Sends `signal` to every process inside, and SIGKILL after `graceMs`. Calling it again can shorten the grace. */
   stop(options?: { signal?: NodeJS.Signals; graceMs?: number }): Promise<ContainerExit>;
   kill(): Promise<ContainerExit>;
+}
+
+/** Of a bundle that is written. */
+export type PreparedContainer = Required<Pick<ContainerSpec, 'id' | 'terminal' | 'init'>>;
+
+/** Writes the bundle of a container that `runPrepared` is going to run. Throws `CONTAINER_SPEC_INVALID`. */
+export function prepareBundle(bundleDir: string, spec: ContainerSpec): void {
+  writeBundle(bundleDir, { ...spec, args: spec.init === true && spec.args.length > 0 ? withInit(spec.args) : spec.args });
 }
 
 /**
@@ -60,9 +72,14 @@ export class OciRuntime {
     }
     mkdirSync(this.#options.root, { recursive: true, mode: 0o700 });
     const lingers = spec.init === true && options.stdio === 'capture' && options.stdin !== 'pipe';
-    const args = spec.args.length === 0 || spec.init !== true ? spec.args : lingers ? withLingeringInit(spec.args) : withInit(spec.args);
-    writeBundle(options.bundleDir, { ...spec, args });
-    return this.#start({ id: spec.id, lingers, terminal: spec.terminal, command: ['run', '--bundle', options.bundleDir], trailing: [spec.id], container: spec.id, options });
+    if (lingers && spec.args.length > 0) writeBundle(options.bundleDir, { ...spec, args: withLingeringInit(spec.args) });
+    else prepareBundle(options.bundleDir, spec);
+    return this.#start({ id: spec.id, init: spec.init === true, lingers, terminal: spec.terminal, command: ['run', '--bundle', options.bundleDir], trailing: [spec.id], container: spec.id, options });
+  }
+
+  /** Runs what `prepareBundle` has written, perhaps in another process. */
+  runPrepared(container: PreparedContainer, options: RunOptions): RunningContainer {
+    return this.#start({ ...container, lingers: false, command: ['run', '--bundle', options.bundleDir], trailing: [container.id], container: container.id, options });
   }
 
   /** Runs a command inside a container that runs. Its processes die with this one. `bundleDir` has to be one of its own. */
@@ -70,7 +87,7 @@ export class OciRuntime {
     mkdirSync(options.bundleDir, { recursive: true, mode: 0o700 });
     const processFile = join(options.bundleDir, 'process.json');
     writeFileSync(processFile, JSON.stringify(buildProcess(spec, hostFacts())), { mode: 0o600 });
-    return this.#start({ id, lingers: false, terminal: spec.terminal, command: ['exec', '--process', processFile], trailing: [id], container: undefined, options });
+    return this.#start({ id, init: false, lingers: false, terminal: spec.terminal, command: ['exec', '--process', processFile], trailing: [id], container: undefined, options });
   }
 
   /** Signals process 1 of a container, or with `all` every process in it. A container that is gone is no error. */
@@ -155,6 +172,11 @@ export class OciRuntime {
       pid: pid ?? 0,
       exit,
       stdin: job.lingers ? undefined : (child.stdin ?? undefined),
+      started: () => hasStarted(files, () => running),
+      signal: async (signal, to) => {
+        if (!(await hasStarted(files, () => running))) return;
+        signalCommand(job, files, signal, to);
+      },
       stop: ({ signal = 'SIGTERM', graceMs = 5_000 } = {}) => stop(signal, graceMs),
       kill,
     };
@@ -184,6 +206,8 @@ export class OciRuntime {
 
 interface Job {
   readonly id: string;
+  /** Process 1 is not the command but its parent. */
+  readonly init: boolean;
   readonly terminal: boolean;
   /** Process 1 waits for its standard input to close before it ends. */
   readonly lingers: boolean;
@@ -250,6 +274,14 @@ function signalInside(job: Job, files: RunFiles, signal: NodeJS.Signals): void {
   const inside = processesBeside(pid);
   if (job.container !== undefined) signalEach(inside, signal);
   else if (inside.includes(pid)) signalEach([-pid], signal);
+}
+
+/** Process 1 gets nothing where it is only the parent: it would tell of the signal instead of what the command makes of it. */
+function signalCommand(job: Job, files: RunFiles, signal: NodeJS.Signals, to: 'command' | 'all'): void {
+  const pid = readPidFile(files.pid);
+  if (pid === undefined) return;
+  const inside = processesBeside(pid).filter((other) => !job.init || other !== pid);
+  signalEach(inside.filter((other) => to === 'all' || (job.init ? parentOf(other) === pid : other === pid)), signal);
 }
 
 /** The end of process 1 is the end of its PID namespace: the kernel kills all of it. Before the process is there, the runtime itself is what to kill. */

@@ -1,9 +1,10 @@
 /**
  * The command as the child of a shell that is process 1. The kernel keeps signals without a handler from process 1 alone, so the shell outlives a signal while
- * the command gets it like any process; `exit $?` keeps shells from replacing themselves by their last command.
+ * the command gets it like any process; `exit $?` keeps shells from replacing themselves by their last command, and `exec` is what makes `echo` the program of that name
+ and not the shell's own.
  */
 export function withInit(args: readonly string[]): readonly string[] {
-  return ['/bin/sh', '-c', '"$@"; exit $?', 'init', ...args];
+  return ['/bin/sh', '-c', '(exec "$@"); exit $?', 'hd', ...args];
 }
 
 /**

@@ -34,13 +34,23 @@ export function readPidFile(path: string): number | undefined {
   }
 }
 
+/** `undefined` for a process that is gone. */
+export function parentOf(pid: number): number | undefined {
+  const parent = stateOf(pid)?.[1];
+  return parent === undefined ? undefined : Number(parent);
+}
+
 function isZombie(pid: number): boolean {
+  return /^[ZX]/.test(stateOf(pid)?.[0] ?? 'X');
+}
+
+/** State and parent, which come after the name: that stands in parentheses and may hold some itself. */
+function stateOf(pid: number): string[] | undefined {
   try {
-    // The state comes after the name, which stands in parentheses and may hold some itself.
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return /^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   } catch {
-    return true;
+    return undefined;
   }
 }
 

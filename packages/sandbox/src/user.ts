@@ -8,6 +8,8 @@ export interface ResolvedUser {
   /** `/` for an id that is not in the password file. */
   readonly home: string;
   readonly name: string | undefined;
+  /** The program to log in with, '' where none is named. */
+  readonly shell: string;
 }
 
 /**
@@ -16,14 +18,14 @@ export interface ResolvedUser {
  */
 export function resolveUser(text: string, passwd: string, group: string): ResolvedUser {
   const [userText = '', groupText] = text.split(':', 2);
-  const users = parseLines(passwd, 6).map(([name = '', , uid, gid, , home = '/']) => ({ name, uid: Number(uid), gid: Number(gid), home }));
+  const users = parseLines(passwd, 6).map(([name = '', , uid, gid, , home = '/', shell = '']) => ({ name, uid: Number(uid), gid: Number(gid), home, shell }));
   const groups = parseLines(group, 3).map(([name = '', , gid, members = '']) => ({ name, gid: Number(gid), members: members.split(',') }));
   const wanted = userText === '' ? '0' : userText;
   const known = users.find((user) => user.name === wanted) ?? users.find((user) => String(user.uid) === wanted);
   if (known === undefined && !isId(wanted)) {
     throw new HdError('USER_NOT_FOUND', `The image has no user named ${wanted}.`, { hint: 'Create it in a build step (useradd), or give its number.' });
   }
-  const user = known ?? { name: undefined, uid: Number(wanted), gid: 0, home: '/' };
+  const user = known ?? { name: undefined, uid: Number(wanted), gid: 0, home: '/', shell: '' };
   if (groupText === undefined || groupText === '') {
     const gids = groups.filter((entry) => user.name !== undefined && entry.members.includes(user.name)).map((entry) => entry.gid);
     return { ...user, home: user.home || '/', additionalGids: [...new Set(gids)].filter((gid) => gid !== user.gid).sort((a, b) => a - b) };

@@ -6,7 +6,7 @@ import { Ingest } from '@hyperdocker/environment';
 import { createFilter } from '@hyperdocker/watch';
 import type { Peer } from '../peers.ts';
 import { findPeers } from '../peers.ts';
-import { run } from '../process.ts';
+import { emptyPageCache, run } from '../process.ts';
 import type { Race, Sample, Scenario, Side } from '../scenario.ts';
 import type { ChildResult } from '../store-child.ts';
 import type { Workshop } from '../workshop.ts';
@@ -22,6 +22,7 @@ const TIMED = 'hd and floors in a process of their own, timed without its start;
 
 export const storeScenarios: Scenario[] = [
   { name: 'store.ingest', rounds: 5, what: `${PROJECT} into an empty store, repository, to the disk; floor: one thread walks, reads and hashes it. ${TIMED}`, open: ingest },
+  { name: 'store.ingest-unread', rounds: 3, what: `as store.ingest, after the system has forgotten what it had read of the disk`, open: ingestUnread },
   { name: 'store.warm', rounds: 9, what: `the same once more, nothing changed; floor: readdir and lstat of everything. ${TIMED}`, open: warm },
   { name: 'store.restore', rounds: 5, what: `the same tree from the store into a new directory, with owners, modes and times (git: without). ${TIMED}`, open: restore },
   { name: 'store.one-in-50k', rounds: 9, what: `one changed file among ${MANY_FILES} stored, to the disk`, open: oneInMany },
@@ -40,6 +41,26 @@ async function ingest(workshop: Workshop): Promise<Race> {
       floorSide('floor: read and hash', 'read-and-hash', tree),
       ...peers.map((peer): Side => ({ name: `${peer.name} (${peer.note})`, run: (round) => peerStore(peer, tree, join(dir, `${peer.name}-${round}`), round) })),
     ],
+    [Symbol.asyncDispose]: async () => rmSync(dir, { recursive: true }),
+  };
+}
+
+async function ingestUnread(workshop: Workshop): Promise<Race> {
+  const tree = await projectTree(workshop);
+  const dir = workshop.tempDir('ingest');
+  const empty = join(dir, 'empty');
+  mkdirSync(empty, { recursive: true });
+  const forgetful = (side: Side): Side => ({
+    ...side,
+    run: async (round) => {
+      await emptyPageCache();
+      await childRun('lstat', empty); // the program itself is read before
+      return side.run(round);
+    },
+  });
+  const hd: Side = { name: 'hd', run: (round) => hdIngest(tree, join(dir, `hd-${round}`), 'remove') };
+  return {
+    sides: [forgetful(hd), forgetful(floorSide('floor: read and hash', 'read-and-hash', tree))],
     [Symbol.asyncDispose]: async () => rmSync(dir, { recursive: true }),
   };
 }

@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
 import type { Hd } from '../hd.ts';
-import { run } from '../process.ts';
+import { emptyPageCache, run } from '../process.ts';
 import type { Race, Sample, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 import { BASE } from '../workshop.ts';
@@ -84,11 +84,6 @@ function duration(events: Events): Sample {
 function microseconds(events: Events): Sample {
   const output = events.map((event) => (event.type === 'step-output' ? event.text : '')).join('');
   return { ms: Number(/microseconds ([\d.]+)/.exec(output)?.[1]) / 1e3, work: duration(events).work };
-}
-
-async function emptyPageCache(): Promise<void> {
-  await run('sync', []);
-  writeFileSync('/proc/sys/vm/drop_caches', '3');
 }
 
 async function wheels(workshop: Workshop, dir: string): Promise<void> {

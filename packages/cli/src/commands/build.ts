@@ -3,7 +3,8 @@ import { dryRun, reasonText } from '@hyperdocker/environment';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatDuration, oneLine, plural } from '../format.ts';
-import { loadSpec, locateProject } from '../project.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
 import { printable } from '../terminal.ts';
 import { start } from './up.ts';
 

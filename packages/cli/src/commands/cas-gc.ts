@@ -41,6 +41,7 @@ function collectedLines(result: Collected, { dryRun, limitBytes, nowMs }: { dryR
     `  Chunks removed: ${formatCount(result.chunksRemoved)}`,
     `  Bytes freed: ${formatBytes(result.bytesFreed)}`,
     ...(result.demoted === 0 ? [] : [`  Copies removed: ${formatCount(result.demoted)}`]),
+    ...(result.copiesFreed === 0 ? [] : [`  Trees written out as files: ${formatBytes(result.copiesFreed)} freed`]),
     ...gaveUp.filter(({ kind }) => kind !== 'result').map((root) => `  Given up: ${describe(root, nowMs)}`),
     ...givenUpResults(gaveUp.filter(({ kind }) => kind === 'result').length),
     ...lostRefs.map((ref) => `  Given up, as a part of it is lost: ${ref}`),

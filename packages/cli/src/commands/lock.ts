@@ -6,7 +6,8 @@ import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { plural } from '../format.ts';
 import { lockDifference } from '../lock-difference.ts';
-import { loadSpec, locateProject } from '../project.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { args, flags, json, quiet, terminal } = invocation;

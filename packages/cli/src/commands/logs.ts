@@ -8,7 +8,8 @@ import { Interrupts } from '../interrupts.ts';
 import type { LogEntry } from '../log-file.ts';
 import { LogFile } from '../log-file.ts';
 import { LogPrefix } from '../log-prefix.ts';
-import { loadSpec, locateProject } from '../project.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
 import { FROM_NOW } from '../session.ts';
 
 export async function run(invocation: Invocation): Promise<number> {

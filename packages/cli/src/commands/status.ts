@@ -8,7 +8,8 @@ import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatDuration, plural } from '../format.ts';
 import type { ProjectPlace } from '../project.ts';
-import { loadSpec, locateProject } from '../project.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
 import type { Paint } from '../terminal.ts';
 
 /** What `hd status --json` prints. */

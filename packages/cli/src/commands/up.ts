@@ -9,7 +9,8 @@ import { Interrupts } from '../interrupts.ts';
 import type { LiveRegion } from '../live-region.ts';
 import { openLiveRegion } from '../live-region.ts';
 import { LogPrefix } from '../log-prefix.ts';
-import { loadSpec, locateProject } from '../project.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
 import type { Session, StartOptions } from '../session.ts';
 import { attachOrLaunch } from '../session.ts';
 

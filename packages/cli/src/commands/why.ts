@@ -8,7 +8,8 @@ import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatAgo, formatCount, formatDuration, oneLine, plural, shorten } from '../format.ts';
 import type { ProjectPlace } from '../project.ts';
-import { loadSpec, locateProject } from '../project.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
 import { printable } from '../terminal.ts';
 
 /** Says of a step, a service or a file what it had to do with the last build and restarts; without an argument, of all steps. */
