@@ -52,7 +52,7 @@ import { WriteLease } from './write-lease.ts';
 
 /** A process that serves files and dies so often will do so again. */
 const MAX_DEATHS = 3;
-const DEATHS_WITHIN_MS = 60_000;
+const DEATHS_WITHIN_MS = 300_000;
 
 export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
