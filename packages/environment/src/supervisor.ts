@@ -54,7 +54,7 @@ import { WriteLease } from './write-lease.ts';
 
 /** A process that serves files and dies so often will do so again. */
 const MAX_DEATHS = 3;
-const DEATHS_WITHIN_MS = 60_000;
+const DEATHS_WITHIN_MS = 300_000;
 
 export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
@@ -351,8 +351,8 @@ export class Supervisor {
   }
 
   async #dropRoot(session: Session): Promise<void> {
+    if (session.live === undefined) return await session.services?.stop();
     await this.#halt(session);
-    if (session.live === undefined) return;
     // What another supervisor's guard has not ended.
     await this.#endContainers();
     await this.#keeper.release(this.#fuse);

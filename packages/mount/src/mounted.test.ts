@@ -166,10 +166,12 @@ if (inMountNamespace(import.meta.filename)) {
   });
 
   test('where the server cannot start, files are an error and nobody hangs', async () => {
-    const [dir, host] = [newDir('no-store'), newHost()];
+    const broken: [string, string][] = [];
+    const [dir, host] = [newDir('no-store'), newHost({ onBroken: (id, { code }) => broken.push([id, code]) })];
     await host.mount('x', { tree: strangeTree(store), mountpoint: dir, storeDir: join(root, 'no-such-store'), tracing: false });
     assert.throws(() => readdirSync(dir), (error: NodeJS.ErrnoException) => ['ENOTCONN', 'ECONNABORTED'].includes(error.code ?? ''));
     await assert.rejects(host.unmount('x'), { code: 'FUSE_MOUNT' });
+    assert.deepEqual(broken, [['x', 'STORE_FORMAT']]);
     await assert.rejects(host.mount('y', { tree: strangeTree(store), mountpoint: join(root, 'no-such-directory'), storeDir, tracing: false }), { code: 'FUSE_MOUNT' });
   });
 
