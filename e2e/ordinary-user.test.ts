@@ -97,7 +97,7 @@ describe('an ordinary user', { skip: cannot }, () => {
 
   test('after SIGKILL of the supervisor all is cleaned up, also what belongs to subordinate ids', async () => {
     await asUser('hd up -d --wait');
-    await asUser('hd exec -u dev sh -c "mkdir -m 700 /tmp/mine && echo 1 > /tmp/mine/f"');
+    await asUser('hd exec -u dev sh -c "cd /tmp && mkdir -m 700 mine && echo 1 > mine/f"');
     const { stdout } = await asUser('hd status --json');
     process.kill((JSON.parse(stdout) as { pid: number }).pid, 'SIGKILL');
     await nothingLeft(project);

@@ -108,6 +108,11 @@ export class ProjectRig {
     return new BuildReport(lines.join('\n'));
   }
 
+  /** What `hd` calls the environment. */
+  get id(): string {
+    return envPaths(openHome(this.#world.env), findProject(this.dir)).id;
+  }
+
   client(): Promise<SupervisorClient> {
     return connectOrFail(envPaths(openHome(this.#world.env), findProject(this.dir)));
   }

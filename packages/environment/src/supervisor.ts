@@ -1,14 +1,14 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import { HdError, describeError, toText } from '@hyperdocker/base';
+import { HdError, describeError, inUserNamespace, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
 import { diffTrees, lookupPath, openStore } from '@hyperdocker/cas';
 import type { ActionCache } from '@hyperdocker/engine';
 import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
 import { FuseHost, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
-import { OciRuntime, findRuntime, mountTargets } from '@hyperdocker/sandbox';
-import type { EnvSpec } from '@hyperdocker/spec';
+import { OciRuntime, cgroupMode, findRuntime, limitsWithoutEffect, mountTargets } from '@hyperdocker/sandbox';
+import type { EnvSpec, ServiceSpec } from '@hyperdocker/spec';
 import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { createMatcher, watchTree } from '@hyperdocker/watch';
 import type { ChangedPath, DetachedReply, ExecReply, ExecRequest, Phase, ResetReply, StatusReply } from './api.ts';
@@ -235,9 +235,10 @@ export class Supervisor {
     this.#imagePin.hold(image.tree);
     noteUse(paths, { project: project.dir, image: imageRefOf(spec.environment.base, { projectDir: project.dir, platform: HOST_PLATFORM }) });
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base: spec.environment.base });
+    this.#warnOfLimits(spec);
     const ingest = new Ingest({
       store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter: this.#filter(spec), statCacheFile: paths.statCache,
-      owner: { uid: plan.user.uid, gid: plan.user.gid },
+      owner: plan.owner,
     });
     const ingested = this.#ingest(ingest, 'rescan');
     const built = await this.#build(plan, ingested, lease, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
@@ -251,7 +252,7 @@ export class Supervisor {
   /** Mounts the root and makes the services, not yet started. */
   async #prepare(session: Session): Promise<void> {
     const { paths } = this.#options;
-    const { plan, spec } = session;
+    const { spec } = session;
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
     this.#livePin.hold(session.build.tree);
     session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay });
@@ -262,7 +263,7 @@ export class Supervisor {
       logsDir: paths.logsDir,
       bundlesDir: paths.bundlesDir,
       restartGraceMs: spec.options.restartGraceMs,
-      container: (name, generation) => ({ ...this.#baseContainer(this.#containerId(`${name}-${generation}`), plan), env: { ...plan.env, ...this.#passthrough.env }, cwd: plan.workdir, user: plan.user, terminal: false }),
+      container: (service, generation) => this.#serviceContainer(session, service, generation),
       emit: (event) => this.#emit(event),
     });
   }
@@ -492,11 +493,26 @@ export class Supervisor {
   }
 
   #stepContext(plan: Plan): StepContext {
-    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, signal: this.#abort.signal };
+    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, limits: plan.spec.build.limits, signal: this.#abort.signal };
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
     return { id, rootfs: this.#live().session.live?.merged ?? '', hostname: plan.spec.environment.name, mounts: this.#passthrough.mounts, network: 'host' };
+  }
+
+  /** @throws HdError USER_NOT_FOUND */
+  #serviceContainer({ plan, build: built }: Session, { name, user: named, limits, privileged }: ServiceSpec, generation: number): Omit<ContainerSpec, 'args'> {
+    const user = named === undefined ? plan.user : userOf(this.#store, built.tree, named);
+    const base = this.#baseContainer(this.#containerId(`${name}-${generation}`), plan);
+    return { ...base, env: { ...plan.env, ...(named === undefined ? {} : { HOME: user.home }), ...this.#passthrough.env }, cwd: plan.workdir, user, terminal: false, limits, privileged };
+  }
+
+  /** Nobody shall believe in a limit that nothing enforces. */
+  #warnOfLimits({ build: { limits: ofSteps }, services }: EnvSpec): void {
+    const without = [ofSteps, ...services.map(({ limits }) => limits)].flatMap((limits) => limitsWithoutEffect(limits, cgroupMode()));
+    if (without.length > 0) this.#emit({ type: 'warning', code: 'LIMITS_WITHOUT_EFFECT', message: `${[...new Set(without)].join(', ')} in hd.toml: this machine gives hd no control groups to enforce them (see \`hd doctor\`)` });
+    const privileged = services.filter((service) => service.privileged).map(({ name }) => name);
+    if (privileged.length > 0 && inUserNamespace()) this.#emit({ type: 'warning', code: 'NOT_PRIVILEGED', message: `${privileged.join(', ')}: only root can run privileged services; without it they are like the others` });
   }
 
   /** @throws HdError NOT_READY, USER_NOT_FOUND */

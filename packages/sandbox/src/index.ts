@@ -3,6 +3,7 @@ export * from './cgroups.ts';
 export * from './container.ts';
 export * from './contract.ts';
 export * from './group.ts';
+export * from './limits.ts';
 export * from './readiness.ts';
 export * from './runtime.ts';
 export * from './service-state.ts';

@@ -1,5 +1,6 @@
 import { assert } from '@hyperdocker/base';
 import { durationMs } from './duration.ts';
+import { lowerLimits } from './limits.ts';
 import type { Place } from './locate.ts';
 import type { restartPolicies, SpecInput } from './schema.ts';
 import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, Readiness, RestartPolicy, SecretSpec, ServiceSpec, StepSecretSpec } from './spec.ts';
@@ -41,13 +42,14 @@ function lowerDependency(provider: string, value: DependencyInput): Dependency {
   return { provider, kind: 'file', file: value.file };
 }
 
-function lowerBuild({ steps, cache, network, jobs }: SpecInput['build'], root: Place): BuildSpec {
+function lowerBuild({ steps, cache, network, jobs, ...limits }: SpecInput['build'], root: Place): BuildSpec {
   const places = root.children.get('build')?.children.get('steps')?.children;
   return {
     steps: steps.map((step, index) => lowerStep(step, lineOf(places?.get(String(index))), network)),
     cache,
     network,
     ...(jobs === undefined ? {} : { jobs }),
+    limits: lowerLimits(limits),
   };
 }
 
@@ -105,6 +107,9 @@ function lowerService(name: string, input: ServiceInput, line: number): ServiceS
     env: input.env,
     ...(input.cwd === undefined ? {} : { cwd: input.cwd }),
     ready: lowerReady(input),
+    ...(input.user === undefined ? {} : { user: input.user }),
+    limits: lowerLimits(input),
+    privileged: input.privileged,
     line,
   };
 }

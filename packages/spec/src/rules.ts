@@ -49,6 +49,16 @@ export const rules = {
   },
   httpPath: { pattern: /^\/[^\s\u0000]*$/, code: 'INVALID_VALUE', must: 'be a path that starts with "/"' },
   digest: { pattern: /^[0-9a-f]{64}$/, code: 'INVALID_VALUE', must: 'be a digest of 64 lower-case hex digits' },
+  size: {
+    pattern: /^[0-9]{1,9}(?:\.[0-9]{1,3})? ?(?:[KMGTkmgt]i?)?[Bb]?$/,
+    code: 'INVALID_VALUE',
+    must: 'be a size, such as "512MB" or "1.5GB"',
+  },
+  user: {
+    pattern: /^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?$/,
+    code: 'INVALID_VALUE',
+    must: 'be a user or user:group, by name or number',
+  },
   duration: {
     pattern: /^[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m)$/,
     code: 'INVALID_VALUE',
