@@ -24,6 +24,20 @@ export interface Sys {
   unmount(target: string): void;
   /** bpf(2): a descriptor, or 0. The addresses of `pointers` are written into the attributes first, each at its offset. */
   bpf(command: number, attributes: Buffer, pointers?: readonly (readonly [at: number, to: Buffer])[]): number;
+  /** unshare(CLONE_NEWNET): the calling thread, and no other one, is in a network namespace of its own from now on, with nothing in it. */
+  unshareNetwork(): void;
+  /** setns(2): the calling thread, and no other one, goes over into the network namespace of a descriptor. */
+  joinNetwork(fd: number): void;
+  /** socket(2), of the calling thread's network namespace; closed on exec. The caller closes it. */
+  socket(domain: number, type: number, protocol: number): number;
+  /** bind(2). `address` is a sockaddr. */
+  bind(fd: number, address: Buffer): void;
+  /** listen(2). */
+  listen(fd: number, backlog: number): void;
+  /** setsockopt(2). */
+  setSocketOption(fd: number, level: number, name: number, value: Buffer): void;
+  /** getsockopt(2): as many bytes as there are. */
+  getSocketOption(fd: number, level: number, name: number, maxBytes: number): Buffer;
 }
 
 interface Call {
@@ -44,6 +58,8 @@ const ERANGE = 34;
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const UMOUNT_NOFOLLOW = 8;
+const CLONE_NEWNET = 0x40000000;
+const SOCK_CLOEXEC = 0o2000000;
 /** The C libraries have no function for it. */
 const BPF_CALL: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
 
@@ -105,6 +121,13 @@ function makeSys({ name, bind, errno, address }: Backend): Sys {
   const mount = bind('mount', ['pointer', 'pointer', 'pointer', 'ulong', 'pointer'], 'int');
   const umount2 = bind('umount2', ['pointer', 'int'], 'int');
   const syscall = bind('syscall', ['ulong', 'ulong', 'pointer', 'ulong'], 'long');
+  const unshare = bind('unshare', ['int'], 'int');
+  const setns = bind('setns', ['int', 'int'], 'int');
+  const socket = bind('socket', ['int', 'int', 'int'], 'int');
+  const bindSocket = bind('bind', ['int', 'pointer', 'uint'], 'int');
+  const listen = bind('listen', ['int', 'int'], 'int');
+  const setsockopt = bind('setsockopt', ['int', 'int', 'int', 'pointer', 'uint'], 'int');
+  const getsockopt = bind('getsockopt', ['int', 'int', 'int', 'pointer', 'pointer'], 'int');
 
   /** Calls with a growing buffer until the answer fits. */
   function sized(what: string, path: string | Buffer, call: (buffer: Buffer) => number): Buffer | undefined {
@@ -162,6 +185,33 @@ function makeSys({ name, bind, errno, address }: Backend): Sys {
       const result = Number(syscall(call, command, attributes, attributes.length));
       if (result < 0) throw failed('bpf', `command ${command}`, errno());
       return result;
+    },
+    unshareNetwork() {
+      if (unshare(CLONE_NEWNET) !== 0) throw failed('unshare', 'the network', errno());
+    },
+    joinNetwork(fd) {
+      if (setns(fd, CLONE_NEWNET) !== 0) throw failed('setns', `descriptor ${fd}`, errno());
+    },
+    socket(domain, type, protocol) {
+      const fd = socket(domain, type | SOCK_CLOEXEC, protocol);
+      if (fd < 0) throw failed('socket', `domain ${domain}`, errno());
+      return fd;
+    },
+    bind(fd, to) {
+      if (bindSocket(fd, to, to.length) !== 0) throw failed('bind', `descriptor ${fd}`, errno());
+    },
+    listen(fd, backlog) {
+      if (listen(fd, backlog) !== 0) throw failed('listen', `descriptor ${fd}`, errno());
+    },
+    setSocketOption(fd, level, option, value) {
+      if (setsockopt(fd, level, option, value, value.length) !== 0) throw failed('setsockopt', `descriptor ${fd}`, errno());
+    },
+    getSocketOption(fd, level, option, maxBytes) {
+      const value = Buffer.alloc(maxBytes);
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(maxBytes);
+      if (getsockopt(fd, level, option, value, length) !== 0) throw failed('getsockopt', `descriptor ${fd}`, errno());
+      return value.subarray(0, length.readUInt32LE());
     },
   };
 }

@@ -61,8 +61,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/down.ts'),
   },
   {
-    name: 'status', aliases: ['ps'], group: 'Common', summary: 'Show the configuration of the environment and the state of its services.', usage: '[dir]', takes: [0, 1], flags: {},
-    examples: [['hd status', 'of this project'], ['hd status --json', 'for programs']],
+    name: 'status', aliases: ['ps'], group: 'Common', summary: 'Show the configuration of the environment and the state of its services.', usage: '[dir]', takes: [0, 1],
+    flags: { all: { type: 'boolean', short: 'a', help: 'a line for every environment: its name, state, ports and directory' } },
+    examples: [['hd status', 'of this project'], ['hd ps --all', 'every environment'], ['hd status --json', 'for programs']],
     load: () => import('./commands/status.ts'),
   },
   {

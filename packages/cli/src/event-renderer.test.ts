@@ -162,7 +162,7 @@ test('a step of [dependencies] has no line to show', () => {
 test('services say what happened to them and why', () => {
   const { out } = render([
     { type: 'service', name: 'web', status: 'starting', port: 5000 },
-    { type: 'service', name: 'web', status: 'ready', port: 5000, ms: 412 },
+    { type: 'service', name: 'web', status: 'ready', port: 5000, url: 'http://localhost:5000', ms: 412 },
     { type: 'up', ms: 1500, failed: [] },
     { type: 'service', name: 'web', status: 'restarting', port: 5000, cause: 'app.py changed' },
     { type: 'service', name: 'web', status: 'starting', port: 5000, cause: 'app.py changed' },

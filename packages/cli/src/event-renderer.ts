@@ -101,6 +101,8 @@ export class EventRenderer {
         return this.#service(event);
       case 'log':
         return this.#log(event);
+      case 'adopted':
+        return [stderr(`${this.#options.errPaint('yellow', 'warning:')} its supervisor had ended unexpectedly: what was written inside is still there${event.services.length === 0 ? '' : `; starting again: ${event.services.join(', ')}`}`)];
       case 'up':
         return this.#up(event);
       case 'failed':
@@ -281,13 +283,13 @@ export class EventRenderer {
     }
   }
 
-  #readyText({ name, cause, ms, port }: ServiceEvent): string {
+  #readyText({ name, cause, ms, url }: ServiceEvent): string {
     const { outPaint } = this.#options;
     const why = this.#restarts.get(name) ?? cause;
     this.#restarts.delete(name);
     const took = ms === undefined ? [] : [formatDuration(ms, ' ')];
     if (why !== undefined) return `${outPaint('green', 'restarted')} (${[why, ...took].join(', ')})`;
-    const where = port === undefined ? '' : ` on http://localhost:${port}`;
+    const where = url === undefined ? '' : ` on ${url}`;
     return `${outPaint('green', 'ready')}${where}${took.length === 0 ? '' : ` (${took.join()})`}`;
   }
 

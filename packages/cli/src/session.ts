@@ -1,9 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { HdError } from '@hyperdocker/base';
 import type { Emitted, LaunchOptions, SupervisorClient } from '@hyperdocker/environment';
-import { connect, ensureSystemPackages, launch } from '@hyperdocker/environment';
+import { connect, connectOrFail, ensureSystemPackages, findLeft, launch } from '@hyperdocker/environment';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Invocation } from './command.ts';
+import { EventRenderer } from './event-renderer.ts';
+import { loadSpec } from './load-spec.ts';
 import type { ProjectPlace } from './project.ts';
 
 const JOIN_ATTEMPTS = 100;
@@ -37,6 +39,27 @@ export async function attachOrLaunch(place: ProjectPlace, spec: EnvSpec, options
     if (error instanceof HdError && error.code === 'ALREADY_RUNNING') return await joinFaster(place, error);
     throw error;
   }
+}
+
+/**
+ * The supervisor of an environment that is up. Where it has been killed and has left its files, one that goes on with them: resolves once its services have come to something.
+ * @throws HdError NOT_RUNNING, and those of starting
+ */
+export async function reach(place: ProjectPlace, invocation: Invocation): Promise<SupervisorClient> {
+  const client = await connect(place.paths);
+  const left = client === undefined ? findLeft(place.paths) : undefined;
+  if (left === undefined) return client ?? (await connectOrFail(place.paths));
+  const { terminal } = invocation;
+  const { text, spec } = loadSpec(place.project, terminal);
+  const renderer = new EventRenderer({ services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.errPaint, errPaint: terminal.errPaint, quiet: true });
+  const session = await attachOrLaunch(place, spec, { refreshImage: false, watch: left.watch, buildOnly: false, noCache: false }, invocation);
+  for await (const event of session.client.events(0)) {
+    // Standard output is the command's own.
+    if (event.type !== 'log') for (const line of renderer.render(event)) terminal.err(`${line.text}\n`);
+    if (event.type === 'failed') throw HdError.fromJSON(event.error);
+    if (event.type === 'up') break;
+  }
+  return session.client;
 }
 
 /** Somebody else's `hd up` was faster: its supervisor can be reached a moment after it has taken the environment. */

@@ -1,5 +1,5 @@
 import type { HdErrorJson } from '@hyperdocker/base';
-import type { PreparedContainer } from '@hyperdocker/sandbox';
+import type { PreparedContainer, WayOut } from '@hyperdocker/sandbox';
 import type { ServiceStatus } from './events.ts';
 
 /**
@@ -23,6 +23,8 @@ export interface StatusReply {
   root: string | undefined;
   phase: Phase;
   tracing: boolean;
+  /** How services reach what is outside of their network; null where they are in that of the host, or are not made yet. */
+  wayOut: WayOut | null;
   services: ServiceReply[];
   /** The number of the latest event. */
   last: number;
@@ -34,7 +36,13 @@ export interface ServiceReply {
   command: string;
   watch: string[];
   status: ServiceStatus;
+  /** The one that it listens on. */
   port?: number;
+  /** Where on the host it can be reached: `loopback` is 127.0.0.1 and ::1. */
+  published?: { address: string; port: number };
+  url?: string;
+  /** The same by a name of its own, for browsers. */
+  alias?: string;
   restarts: number;
   /** Why it was last started again, or why it is not running. */
   lastRestart?: { cause: string; atMs: number };

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { HdError } from '@hyperdocker/base';
 import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, ResetReply, StatusReply } from './api.ts';
@@ -7,9 +7,10 @@ import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
 import { exchange } from './exchange.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
-import { recover } from './recover.ts';
+import { servedRoot } from './live-record.ts';
+import { hasLeftovers, recover } from './recover.ts';
 import { isAlive, readState } from './state-file.ts';
-import { unshareOptions } from './user-namespace.ts';
+import { isOrdinaryUser, unshareOptions } from './user-namespace.ts';
 
 /** The other end of a supervisor's socket. */
 export class SupervisorClient {
@@ -106,13 +107,26 @@ async function* lines(body: AsyncIterable<Buffer>): AsyncGenerator<string> {
   }
 }
 
-/** The supervisor of an environment, if one is alive. Cleans up after one that was killed. */
+/** The supervisor of an environment, if one is alive. Cleans up after one that was killed, unless it has left files that can be adopted: `findLeft` tells. */
 export async function connect(paths: EnvPaths): Promise<SupervisorClient | undefined> {
   const state = readState(paths.stateFile);
-  if (state === undefined) return undefined;
-  if (isAlive(state) && existsSync(paths.socket)) return new SupervisorClient(paths.socket);
-  if (!isAlive(state)) await recover(paths, state);
+  if (state !== undefined && isAlive(state)) return existsSync(paths.socket) ? new SupervisorClient(paths.socket) : undefined;
+  if (hasLeftovers(paths)) await recover(paths, { evenServed: false });
   return undefined;
+}
+
+/** What a supervisor that was killed has left to be adopted. */
+export interface Left { watch: boolean }
+
+/** Undefined also where a supervisor lives. */
+export function findLeft(paths: EnvPaths): Left | undefined {
+  const state = readState(paths.stateFile);
+  return state !== undefined && isAlive(state) ? undefined : servedRoot(paths);
+}
+
+/** Takes away what `findLeft` has found. */
+export async function dropLeft(paths: EnvPaths): Promise<void> {
+  await recover(paths, { evenServed: true });
 }
 
 /** @throws HdError NOT_RUNNING */
@@ -135,15 +149,34 @@ export interface LaunchOptions {
 }
 
 /**
- * Starts a supervisor, in a mount namespace of its own: whatever it mounts is seen by nobody else and gone with its processes.
+ * Starts a supervisor, in a mount namespace of its own: whatever it mounts is seen by nobody else and gone with its processes. Or in that of files that were left by one
+ * before, to go on with them.
  * Resolves when it listens. @throws HdError SUPERVISOR_START
  */
 export async function launch(options: LaunchOptions): Promise<SupervisorClient> {
+  const { paths, buildOnly } = options;
+  const served = buildOnly ? undefined : servedRoot(paths);
+  if (served === undefined) return await start(options, ['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave']);
+  try {
+    return await start(options, [NSENTER, '--target', String(served.host.pid), ...(isOrdinaryUser() ? ['--user'] : []), '--mount']);
+  } catch (error) {
+    if (servedRoot(paths) !== undefined) throw error;
+    // Its time was up just now.
+    await recover(paths, { evenServed: false });
+    return await launch(options);
+  }
+}
+
+const NSENTER = 'nsenter';
+
+async function start(options: LaunchOptions, [namespace = '', ...namespaceArgs]: string[]): Promise<SupervisorClient> {
   const { paths } = options;
   mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
-  const log = openSync(paths.supervisorLog, 'w', 0o600);
+  const { O_WRONLY, O_CREAT, O_APPEND, O_TRUNC } = constants;
+  // A host that was left goes on writing there, and each puts its lines at the end.
+  const log = openSync(paths.supervisorLog, O_WRONLY | O_CREAT | O_APPEND | (namespace === NSENTER ? 0 : O_TRUNC), 0o600);
   const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
-  const child = spawn('unshare', [...unshareOptions(), '--mount', '--propagation', 'slave', process.execPath, '--disable-warning=ExperimentalWarning', main], {
+  const child = spawn(namespace, [...namespaceArgs, process.execPath, '--disable-warning=ExperimentalWarning', main], {
     stdio: ['ignore', log, log, 'ipc'],
     detached: true,
     cwd: options.project.dir,

@@ -4,7 +4,9 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { describeError } from '@hyperdocker/base';
 import { fuseProblem } from '@hyperdocker/mount';
-import { cgroupMode, probeRuntimes } from '@hyperdocker/sandbox';
+import type { WayOut } from '@hyperdocker/sandbox';
+import { PrivateNetwork, cgroupMode, probeRuntimes } from '@hyperdocker/sandbox';
+import { configuredWays } from './environment-network.ts';
 import type { Home } from './home.ts';
 import { hostPassthrough } from './passthrough.ts';
 import { findProgram, findPrograms } from './programs-on-path.ts';
@@ -25,7 +27,7 @@ export interface DoctorReport { checks: DoctorCheck[] }
 type Finding = Omit<DoctorCheck, 'id' | 'title'>;
 interface Machine { home: Home; env: NodeJS.ProcessEnv }
 
-const CHECKS: [id: string, title: string, check: (machine: Machine) => Finding][] = [
+const CHECKS: [id: string, title: string, check: (machine: Machine) => Finding | Promise<Finding>][] = [
   ['kernel', 'Kernel', kernel],
   ['node', 'Node.js', node],
   ['user', 'User', user],
@@ -38,6 +40,7 @@ const CHECKS: [id: string, title: string, check: (machine: Machine) => Finding][
   ['apt-get', 'apt-get', aptGet],
   ['disk', 'Disk space', disk],
   ['inotify', 'File watching', inotify],
+  ['private-network', 'Private networks', privateNetwork],
   ['network', 'Proxies and certificates', network],
   ['name', 'The name hd', shadowedName],
 ];
@@ -45,13 +48,16 @@ const CHECKS: [id: string, title: string, check: (machine: Machine) => Finding][
 /** Looks at what this machine offers, by trying it where that leaves no trace. */
 export async function doctor(home: Home, options: { env?: NodeJS.ProcessEnv } = {}): Promise<DoctorReport> {
   const machine = { home, env: options.env ?? process.env };
-  return { checks: CHECKS.map(([id, title, check]) => ({ id, title, ...attempt(() => check(machine)) })) };
+  const checks: DoctorCheck[] = [];
+  // One after the other: some of them make for a moment what another one would come across.
+  for (const [id, title, check] of CHECKS) checks.push({ id, title, ...(await attempt(() => check(machine))) });
+  return { checks };
 }
 
 /** A check that cannot be made is a finding as well. */
-function attempt(check: () => Finding): Finding {
+async function attempt(check: () => Finding | Promise<Finding>): Promise<Finding> {
   try {
-    return check();
+    return await check();
   } catch (error) {
     return { status: 'warn', detail: `cannot tell: ${describeError(error)}` };
   }
@@ -161,6 +167,23 @@ function inotify(): Finding {
   const [watches, instances] = [read('max_user_watches'), read('max_user_instances')];
   const detail = `${watches} watches, ${instances} instances`;
   return watches >= ENOUGH_WATCHES ? { status: 'ok', detail } : { status: 'warn', detail: `${detail}: too few for a large project`, fix: 'sysctl fs.inotify.max_user_watches=524288' };
+}
+
+/** Makes one with each way out. */
+async function privateNetwork({ env }: Machine): Promise<Finding> {
+  const works: WayOut[] = [];
+  const refused: string[] = [];
+  for (const way of configuredWays(env)) {
+    if (way === 'none') continue;
+    await using trial = await PrivateNetwork.open({ ways: [way], searchPath: env['PATH'] ?? '' });
+    if (trial.way === way) works.push(way);
+    else refused.push(...trial.refused.map(({ reason }) => `${way}: ${reason}`));
+  }
+  const why = refused.length === 0 ? '' : `; not ${refused.join('; ')}`;
+  const [first, ...others] = works;
+  if (first === undefined) return { status: 'warn', detail: `without a way out: services reach nothing but each other${why}`, fix: 'apt-get install passt, or `network = "host"` in hd.toml' };
+  const limits = first === 'relay' ? ', which carries TCP over IPv4 and names' : '';
+  return { status: 'ok', detail: `out through ${first}${limits}${others.length === 0 ? '' : `; ${others.join(', ')} would work, too`}${why}` };
 }
 
 function network({ env }: Machine): Finding {

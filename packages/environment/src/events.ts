@@ -16,8 +16,11 @@ export type HdEvent =
   | BuiltEvent
   | { type: 'change'; changes: FileChange[]; summary: ChangeSummary; ms: number; ran: number }
   | { type: 'clash'; path: string; keptAt: string }
-  | { type: 'service'; name: string; status: ServiceStatus; cause?: string; ms?: number; port?: number; exitCode?: number; retryMs?: number }
+  /** `port` and `url`: where it can be reached on the host. */
+  | { type: 'service'; name: string; status: ServiceStatus; cause?: string; ms?: number; port?: number; url?: string; exitCode?: number; retryMs?: number }
   | { type: 'log'; service: string; stream: 'stdout' | 'stderr'; text: string }
+  /** The files of a supervisor that had ended unexpectedly are mounted as they were, with what was written inside; `services` ended with it and start again. */
+  | { type: 'adopted'; services: string[] }
   /** Every service has come to something; `failed` names those that are not running. The environment goes on: an edit may mend them. */
   | { type: 'up'; ms: number; failed: string[] }
   /** The environment could not be built or started. What runs it ends next. */

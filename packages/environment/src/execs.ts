@@ -7,6 +7,9 @@ import type { DetachedReply, ExecReply, ExecRequest } from './api.ts';
 import type { PlanUser } from './plan.ts';
 import { enterMounts } from './user-namespace.ts';
 
+/** In the names of containers of `hd exec`: these end with their commands, not with a supervisor. */
+export const EXEC = 'exec';
+
 export interface ExecsOptions {
   runtime: OciRuntime;
   runtimePath: string;
@@ -41,7 +44,7 @@ export class Execs {
   /** For a client to run. @throws HdError CONTAINER_SPEC_INVALID */
   prepare(request: ExecRequest, surroundings: ExecSurroundings): ExecReply {
     const { runtimePath, runtimeRoot } = this.#options;
-    const { spec, bundleDir } = this.#spec(request, surroundings, { init: true });
+    const { spec, bundleDir } = this.#spec(EXEC, request, surroundings, { init: true });
     prepareBundle(bundleDir, spec);
     this.#prepared.add(bundleDir);
     const prefix = enterMounts(process.pid, { ordinary: inUserNamespace() });
@@ -50,7 +53,7 @@ export class Execs {
 
   /** Runs a command of the environment's own, such as one that tells whether a service is ready. */
   run(args: string[], surroundings: ExecSurroundings): { container: RunningContainer; done: () => void } {
-    const { spec, bundleDir } = this.#spec({ args, terminal: false, env: {} }, surroundings, { init: true });
+    const { spec, bundleDir } = this.#spec('own', { args, terminal: false, env: {} }, surroundings, { init: true });
     const container = this.#options.runtime.run(spec, { bundleDir, stdio: 'capture' });
     return { container, done: () => rmSync(bundleDir, { recursive: true, force: true }) };
   }
@@ -58,7 +61,7 @@ export class Execs {
   /** Runs a command for nobody, without its output being kept. Resolves once it runs, or cannot. */
   async detach(request: ExecRequest, surroundings: ExecSurroundings): Promise<DetachedReply> {
     // As process 1 the command is looked up by the runtime, which tells at once when it is not there.
-    const { spec, bundleDir } = this.#spec({ ...request, terminal: false }, surroundings, { init: false });
+    const { spec, bundleDir } = this.#spec(EXEC, { ...request, terminal: false }, surroundings, { init: false });
     const container = this.#options.runtime.run(spec, { bundleDir, stdio: 'capture' });
     void container.exit.then(() => rmSync(bundleDir, { recursive: true, force: true }));
     if (await container.started()) return { id: spec.id, exitCode: 0 };
@@ -76,8 +79,8 @@ export class Execs {
     for (const { id } of await this.#options.runtime.list()) await this.#options.runtime.delete(id, { force: true });
   }
 
-  #spec(request: ExecRequest, { container, user, env, workdir }: ExecSurroundings, { init }: { init: boolean }): { spec: ContainerSpec; bundleDir: string } {
-    const id = this.#options.containerId(`exec${++this.#count}`);
+  #spec(what: string, request: ExecRequest, { container, user, env, workdir }: ExecSurroundings, { init }: { init: boolean }): { spec: ContainerSpec; bundleDir: string } {
+    const id = this.#options.containerId(`${what}${++this.#count}`);
     const hasShell = lstatSync(join(container.rootfs, 'bin/sh'), { throwIfNoEntry: false }) !== undefined;
     const home = request.user === undefined ? {} : { HOME: user.home };
     const spec: ContainerSpec = {

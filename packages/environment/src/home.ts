@@ -52,9 +52,15 @@ export function findProject(start: string): Project {
 export interface EnvPaths {
   id: string;
   dir: string;
+  /** The names of this environment's containers begin with it, and nobody else's on this machine. */
+  containerPrefix: string;
   socket: string;
   /** What a later process needs to find or clean up the supervisor. */
   stateFile: string;
+  /** What is mounted, for a supervisor that comes after one that was killed. */
+  liveRecord: string;
+  /** Where the process that serves the files can be reached by it. */
+  hostSocket: string;
   /** Whose it is and when it was last used: stays when it is down. */
   note: string;
   supervisorLog: string;
@@ -68,6 +74,10 @@ export interface EnvPaths {
   liveDir: string;
   stepsDir: string;
   bundlesDir: string;
+  /** Lists of names and resolvers that containers have in the place of the host's. Gone when down. */
+  networkDir: string;
+  /** Which ports its services had on the host. */
+  ports: string;
   /** Versions of files that lost a clash between host and environment. */
   clashesDir: string;
 }
@@ -83,8 +93,11 @@ export function pathsOf(home: Home, id: string): EnvPaths {
   return {
     id,
     dir,
+    containerPrefix: `hd-${sha256Hex(dir).slice(0, 10)}-`,
     socket: join(dir, 's'),
     stateFile: join(dir, 'state.json'),
+    liveRecord: join(dir, 'live.json'),
+    hostSocket: join(dir, 'f'),
     note: join(dir, 'project.json'),
     supervisorLog: join(dir, 'supervisor.log'),
     buildRecord: join(dir, 'build.json'),
@@ -94,9 +107,11 @@ export function pathsOf(home: Home, id: string): EnvPaths {
     liveDir: join(dir, 'live'),
     stepsDir: join(dir, 'steps'),
     bundlesDir: join(dir, 'bundles'),
+    networkDir: join(dir, 'network'),
+    ports: join(dir, 'ports.json'),
     clashesDir: join(dir, 'clashes'),
   };
 }
 
 /** GC roots of an environment. */
-export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'source' | 'scanned' | 'projected'): string => `env/${id}/${what}`;
+export const envRef = (id: string, what: 'root' | 'previous' | 'tree' | 'source' | 'scanned' | 'projected' | 'live' | 'shown'): string => `env/${id}/${what}`;

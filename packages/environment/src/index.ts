@@ -1,6 +1,6 @@
 export type * from './api.ts';
-export { SupervisorClient, connect, connectOrFail, launch } from './client.ts';
-export type { LaunchOptions } from './client.ts';
+export { SupervisorClient, connect, connectOrFail, dropLeft, findLeft, launch } from './client.ts';
+export type { LaunchOptions, Left } from './client.ts';
 export { checkStore } from './check-store.ts';
 export type { CheckOptions, StoreCheck } from './check-store.ts';
 export { collect } from './collect.ts';
@@ -9,6 +9,7 @@ export { reasonText } from './build-record.ts';
 export type { RunReason } from './build-record.ts';
 export * from './doctor.ts';
 export * from './dry-run.ts';
+export * from './environment-list.ts';
 export type * from './events.ts';
 export { envPaths, envRef, findProject, openHome } from './home.ts';
 export type { EnvPaths, Home, Project } from './home.ts';

@@ -4,6 +4,7 @@ import { readBuildRecord } from './build-record.ts';
 import type { EnvPaths, Home } from './home.ts';
 import { pathsOf } from './home.ts';
 import { readJson, writeJson } from './json-file.ts';
+import { servedRoot } from './live-record.ts';
 import { isAlive, readState } from './state-file.ts';
 
 /** What is kept of an environment while it is down, beside its refs: docs/format/state.md. */
@@ -37,6 +38,16 @@ export function noteUse({ dir, note }: EnvPaths, { project, image }: { project: 
   writeJson(note, content);
 }
 
+/** The directory of an environment's project, as far as it is known. */
+export function projectOf(paths: EnvPaths): string | undefined {
+  return readNote(paths.note)?.project ?? readState(paths.stateFile)?.project;
+}
+
+/** When it was last used, as far as its note tells; 0 where there is none. */
+export function usedMsOf(paths: EnvPaths): number {
+  return readNote(paths.note)?.usedMs ?? 0;
+}
+
 /** All environments with refs, by their ids. */
 export function knownEnvironments(home: Home, store: Store): KnownEnvironment[] {
   const byId = Map.groupBy(store.listRefs('env/'), ({ name }) => name.split('/')[1] ?? '');
@@ -44,8 +55,9 @@ export function knownEnvironments(home: Home, store: Store): KnownEnvironment[] 
     const paths = pathsOf(home, id);
     const note = readNote(paths.note);
     const state = readState(paths.stateFile);
-    const project = note?.project ?? state?.project;
-    const isRunning = state !== undefined && isAlive(state);
+    const project = projectOf(paths);
+    // One that could be adopted is in use.
+    const isRunning = (state !== undefined && isAlive(state)) || servedRoot(paths) !== undefined;
     return {
       id, project, image: note?.image, refs: refs.map(({ name }) => name),
       definitions: readBuildRecord(paths.buildRecord)?.steps.map(({ key }) => key) ?? [],

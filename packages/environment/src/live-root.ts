@@ -4,14 +4,31 @@ import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { fromBuffer, hasher, hostPath, isErrno, joinBytes, toText } from '@hyperdocker/base';
 import type { FileEntry, Store, TreeChange, TreeEntry } from '@hyperdocker/cas';
 import { diffTrees } from '@hyperdocker/cas';
-import { materializeEntry, mountMemory, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
+import type { FuseHost } from '@hyperdocker/mount';
+import { detachBelow, materializeEntry, mountMemory, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
 import type { LiveChange } from './live-changes.ts';
 import { liveChanges } from './live-changes.ts';
 import type { Lower, Projector } from './step-runner.ts';
-import { mountLower } from './step-runner.ts';
+import { fuseLower, mountLower } from './step-runner.ts';
 
 /** A change from outside met one from inside. The outside's version is in place; the inside's is kept in a file. */
 export interface Clash { path: ByteString; keptAt: string }
+
+export interface LiveRootOptions {
+  /** What it is mounted with. */
+  tree: TreeDigest;
+  dir: string;
+  clashesDir: string;
+  overlay: 'disk' | 'memory';
+  /** Told before and after the root is brought to another tree. */
+  onApply?: (state: AppliedTree) => void;
+}
+
+/** `applying`: what it is being brought to, in whatever part that is done. */
+export interface AppliedTree { applied: TreeDigest; applying?: TreeDigest }
+
+/** The id of the FUSE host's mount. */
+export const LIVE_MOUNT = 'live';
 
 /**
  * The running environment's root file system: a frozen tree with a writable layer. Later versions of the tree are written
@@ -20,39 +37,44 @@ export interface Clash { path: ByteString; keptAt: string }
 export class LiveRoot {
   readonly merged: string;
   readonly #store: Store;
-  readonly #lower: Lower;
-  readonly #dir: string;
-  readonly #clashesDir: string;
-  readonly #memory: boolean;
+  readonly #options: LiveRootOptions;
+  #lower: Lower;
   /** What has been put in place so far, leaving aside what processes inside wrote. */
   #applied: TreeDigest;
 
-  private constructor(store: Store, lower: Lower, dir: string, clashesDir: string, memory: boolean, tree: TreeDigest) {
+  private constructor(store: Store, lower: Lower, options: LiveRootOptions, applied = options.tree) {
     this.#store = store;
     this.#lower = lower;
-    this.#dir = dir;
-    this.#clashesDir = clashesDir;
-    this.#memory = memory;
-    this.#applied = tree;
-    this.merged = join(dir, 'merged');
+    this.#options = options;
+    this.#applied = applied;
+    this.merged = join(options.dir, 'merged');
   }
 
-  static async mount(projector: Projector, options: { tree: TreeDigest; dir: string; clashesDir: string; overlay: 'disk' | 'memory' }): Promise<LiveRoot> {
-    const { dir, tree } = options;
+  static async mount(projector: Projector, options: LiveRootOptions): Promise<LiveRoot> {
+    const { dir } = options;
+    // Of a supervisor that died while it mounted, when this process is in its mount namespace.
+    if (existsSync(dir)) detachBelow(dir);
     rmSync(dir, { recursive: true, force: true });
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
-    projector.store.flush();
-    const writable = join(dir, 'writable');
-    mkdirSync(writable);
-    if (options.overlay === 'memory') mountMemory(writable);
-    const lower = await mountLower(projector, 'live', tree, join(dir, 'lower'));
-    try {
-      mountOverlay({ lower: lower.path, upper: join(writable, 'upper'), work: join(writable, 'work'), merged: join(dir, 'merged') });
-    } catch (error) {
-      await lower.release();
-      throw error;
-    }
-    return new LiveRoot(projector.store, lower, dir, options.clashesDir, options.overlay === 'memory', tree);
+    mkdirSync(join(dir, 'writable'), { recursive: true, mode: 0o700 });
+    if (options.overlay === 'memory') mountMemory(join(dir, 'writable'));
+    return new LiveRoot(projector.store, await mountLayers(projector, options), options);
+  }
+
+  /** One that is mounted already, by a supervisor before. Finishes what that one had begun to write. */
+  static adopt(projector: Projector & { fuse: FuseHost }, options: LiveRootOptions, { applied, applying }: AppliedTree, isSource: (path: ByteString) => boolean): { live: LiveRoot; clashes: Clash[] } {
+    const live = new LiveRoot(projector.store, fuseLower(projector.fuse, LIVE_MOUNT, join(options.dir, 'lower')), options, applied);
+    return { live, clashes: applying === undefined ? [] : live.apply(applying, isSource).clashes };
+  }
+
+  /** Mounts the same tree at the same place once more, where its server has died. What was written over it is still there. Nothing may run on it. */
+  async mountAnew(projector: Projector): Promise<void> {
+    detachBelow(this.merged);
+    detachBelow(join(this.#options.dir, 'lower'));
+    this.#lower = await mountLayers(projector, this.#options);
+  }
+
+  get mountedTree(): TreeDigest {
+    return this.#options.tree;
   }
 
   get applied(): TreeDigest {
@@ -68,6 +90,7 @@ export class LiveRoot {
   apply(next: TreeDigest, isSource: (path: ByteString) => boolean): { changes: TreeChange[]; clashes: Clash[] } {
     const changes = [...diffTrees(this.#store, this.#applied, next)];
     const clashes: Clash[] = [];
+    if (changes.length > 0) this.#options.onApply?.({ applied: this.#applied, applying: next });
     // Removals first, deepest first: a directory may make room for a file of its name.
     for (const change of changes.toReversed()) {
       if (change.change === 'removed' || (change.change === 'changed' && change.before.kind !== change.after.kind)) this.#remove(change.path, change.before, clashes);
@@ -77,19 +100,22 @@ export class LiveRoot {
       else if (change.change === 'changed') this.#change(change.path, change.before, change.after, isSource, clashes);
     }
     this.#applied = next;
+    if (changes.length > 0) this.#options.onApply?.({ applied: next });
     return { changes, clashes };
   }
 
   /** What processes inside have written. @param skip paths that the container runtime makes for its own mounts */
   changes(skip: ReadonlySet<ByteString>): LiveChange[] {
-    return liveChanges({ store: this.#store, applied: this.#applied, upper: join(this.#dir, 'writable/upper'), merged: this.merged, skip });
+    return liveChanges({ store: this.#store, applied: this.#applied, upper: join(this.#options.dir, 'writable/upper'), merged: this.merged, skip });
   }
 
   async unmount(): Promise<void> {
+    const { dir, overlay } = this.#options;
     await unmount(this.merged);
-    await this.#lower.release();
-    if (this.#memory) await unmount(join(this.#dir, 'writable'));
-    rmSync(this.#dir, { recursive: true, force: true });
+    // Of a server that has died there is nothing to hear, and its mount is gone all the same.
+    await this.#lower.release().catch(() => {});
+    if (overlay === 'memory') await unmount(join(dir, 'writable'));
+    rmSync(dir, { recursive: true, force: true });
   }
 
   #remove(path: ByteString, before: TreeEntry, clashes: Clash[]): void {
@@ -178,8 +204,8 @@ export class LiveRoot {
   #keepForeign(host: string | Buffer, path: ByteString, expected: BlobDigest[], clashes: Clash[]): void {
     const { digest } = this.#store.putFile(host);
     if (expected.includes(digest)) return;
-    const keptAt = join(this.#clashesDir, `${hasher.hash(Buffer.from(path, 'latin1')).slice(0, 8)}-${digest.slice(0, 12)}-${[...toText(path).split('/').at(-1) ?? ''].slice(-40).join('')}`);
-    mkdirSync(this.#clashesDir, { recursive: true });
+    const keptAt = join(this.#options.clashesDir, `${hasher.hash(Buffer.from(path, 'latin1')).slice(0, 8)}-${digest.slice(0, 12)}-${[...toText(path).split('/').at(-1) ?? ''].slice(-40).join('')}`);
+    mkdirSync(this.#options.clashesDir, { recursive: true });
     if (!existsSync(keptAt)) copyFileSync(host, keptAt);
     clashes.push({ path, keptAt });
   }
@@ -196,4 +222,17 @@ export class LiveRoot {
     }
     return hostPath(this.merged, path);
   }
+}
+
+/** The frozen tree, and the writable layer that may hold something already. */
+async function mountLayers(projector: Projector, { tree, dir }: LiveRootOptions): Promise<Lower> {
+  projector.store.flush();
+  const lower = await mountLower(projector, LIVE_MOUNT, tree, join(dir, 'lower'));
+  try {
+    mountOverlay({ lower: lower.path, upper: join(dir, 'writable/upper'), work: join(dir, 'writable/work'), merged: join(dir, 'merged') });
+  } catch (error) {
+    await lower.release();
+    throw error;
+  }
+  return lower;
 }

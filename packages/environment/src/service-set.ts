@@ -1,21 +1,25 @@
 import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join, posix } from 'node:path';
-import { HdError } from '@hyperdocker/base';
 import type { ContainerSpec, Launched, OciRuntime, OutputStream, ReadinessProbe, RestartCause, RunningContainer, ServiceState } from '@hyperdocker/sandbox';
-import { LineMatcher, Service, ServiceGroup, waitUntilReady } from '@hyperdocker/sandbox';
+import { LineMatcher, Service, ServiceGroup } from '@hyperdocker/sandbox';
 import type { ServiceSpec } from '@hyperdocker/spec';
 import type { ServiceReply } from './api.ts';
+import type { EnvironmentNetwork } from './environment-network.ts';
 import type { Emit, ServiceStatus } from './events.ts';
+import { aliasOf, urlOf } from './published-ports.ts';
 
 export interface ServiceSetOptions {
   runtime: OciRuntime;
   specs: readonly ServiceSpec[];
   logsDir: string;
+  /** Go on with the logs of the services before. */
+  keepLogs: boolean;
   bundlesDir: string;
   restartGraceMs: number;
   /** A container for one generation of a service, all but its command and its own variables. */
   container: (spec: ServiceSpec, generation: number) => Omit<ContainerSpec, 'args'>;
+  network: EnvironmentNetwork;
+  projectDir: string;
   runCommand: (command: string, signal: AbortSignal) => Promise<boolean>;
   emit: Emit;
 }
@@ -43,7 +47,7 @@ export class ServiceSet {
     this.#options = options;
     mkdirSync(options.logsDir, { recursive: true });
     for (const spec of options.specs) {
-      writeFileSync(join(options.logsDir, `${spec.name}.log`), '');
+      if (!options.keepLogs) writeFileSync(join(options.logsDir, `${spec.name}.log`), '');
       const service = new Service({ name: spec.name, launcher: { launch: (generation) => this.#launch(spec, generation) }, policy: { restart: spec.restartPolicy } });
       const member: Member = { spec, service, running: undefined, restarts: 0, lastRestart: undefined, sinceMs: Date.now(), began: performance.now(), cause: undefined };
       service.subscribe((state, before) => this.#onState(member, state, before));
@@ -58,7 +62,7 @@ export class ServiceSet {
 
   /** Starts all. Resolves when each has come to something, with the names of those that do not run. */
   async start(signal: AbortSignal): Promise<string[]> {
-    await this.#checkPorts();
+    await this.#options.network.checkPorts();
     const outcomes = await this.#group.start({ signal });
     for (const [name, outcome] of outcomes) {
       if (outcome.kind === 'blocked') this.#options.emit({ type: 'service', name, status: 'waiting', cause: `${outcome.by} is not ready` });
@@ -84,8 +88,16 @@ export class ServiceSet {
     return [...this.#members.values()].map(({ spec, service, restarts, lastRestart, sinceMs }) => ({
       name: spec.name, command: spec.command, watch: spec.watch, status: statusOf(service.state), restarts, sinceMs,
       ...(spec.port === undefined ? {} : { port: spec.port }),
+      ...this.#reachedAt(spec.name),
       ...(lastRestart === undefined ? {} : { lastRestart }),
     }));
+  }
+
+  #reachedAt(service: string): Pick<ServiceReply, 'published' | 'url' | 'alias'> {
+    const published = this.#options.network.published(service);
+    if (published === undefined) return {};
+    const alias = aliasOf(published, this.#options.projectDir);
+    return { published: { address: published.address, port: published.port }, url: urlOf(published), ...(alias === undefined ? {} : { alias }) };
   }
 
   #launch(spec: ServiceSpec, generation: number): Launched {
@@ -107,7 +119,7 @@ export class ServiceSet {
     return {
       exit,
       stop: () => void (this.#killing ? container.kill() : container.stop({ graceMs: this.#options.restartGraceMs })),
-      ready: (signal) => waitUntilReady(probe, signal),
+      ready: (signal) => this.#options.network.waitUntilReady(probe, signal),
     };
   }
 
@@ -156,32 +168,17 @@ export class ServiceSet {
       member.cause = undefined;
       member.lastRestart = { cause: endText(state), atMs: member.sinceMs };
     }
+    const published = this.#options.network.published(spec.name);
+    this.#options.network.expect(spec.name, state.kind === 'starting' || state.kind === 'restarting');
     this.#options.emit({
       type: 'service', name: spec.name, status: statusOf(state),
-      ...(spec.port === undefined ? {} : { port: spec.port }),
+      ...(published === undefined ? {} : { port: published.port, url: urlOf(published) }),
       ...(member.cause === undefined ? {} : { cause: member.cause }),
       ...(state.kind === 'ready' ? { ms: performance.now() - member.began } : {}),
       ...endOf(state),
     });
     if (state.kind === 'ready') member.cause = undefined;
   }
-
-  /** A port that something else holds would look like a ready service. @throws HdError PORT_TAKEN */
-  async #checkPorts(): Promise<void> {
-    for (const { spec } of this.#members.values()) {
-      if (spec.port !== undefined && !(await isFree(spec.port))) {
-        throw new HdError('PORT_TAKEN', `port ${spec.port} of service ${spec.name} is taken by another process`, { hint: `stop that process, or give ${spec.name} another port in hd.toml` });
-      }
-    }
-  }
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => server.close(() => resolve(true)));
-  });
 }
 
 function statusOf(state: ServiceState): ServiceStatus {

@@ -34,6 +34,8 @@ export interface StepContext extends Projector {
   runtime: OciRuntime;
   /** Scratch space of this environment's steps. Removed after each. */
   stepsDir: string;
+  /** What the names of its containers begin with. */
+  containerPrefix?: string;
   passthrough: Passthrough;
   user: ContainerUser;
   limits: ContainerLimits;
@@ -73,7 +75,7 @@ let runs = 0;
 export async function runStep(context: StepContext, run: StepRun): Promise<StepOutcome> {
   const { definition, caches } = run;
   const started = performance.now();
-  const id = `step-${process.pid}-${++runs}`;
+  const id = `${context.containerPrefix ?? ''}${process.pid}-step${++runs}`;
   const dir = join(context.stepsDir, id);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const { store } = context;
@@ -212,6 +214,11 @@ export async function mountLower(projector: Projector, id: string, tree: TreeDig
   }
   mkdirSync(mountpoint, { recursive: true });
   await fuse.mount(id, { tree, mountpoint, storeDir: projector.storeDir, tracing: tracing !== undefined, ...(tracing?.onAsked === undefined ? {} : { onAsked: tracing.onAsked }) });
+  return fuseLower(fuse, id, mountpoint);
+}
+
+/** What a FUSE host serves at `mountpoint` under this id. */
+export function fuseLower(fuse: FuseHost, id: string, mountpoint: string): Lower {
   let released = false;
   const release = async (): Promise<Trace> => {
     released = true;

@@ -1,12 +1,9 @@
-import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
-import { createServer as createLock } from 'node:net';
 import { HdError, describeError, processStartTime } from '@hyperdocker/base';
 import type { ErrorReply, ExecRequest } from './api.ts';
-import type { EnvPaths } from './home.ts';
+import { claim } from './claim.ts';
 import { envPaths, findProject, openHome } from './home.ts';
 import { removeState, writeState } from './state-file.ts';
 import { Supervisor } from './supervisor.ts';
@@ -21,6 +18,8 @@ async function main(start: Start): Promise<void> {
   const home = openHome();
   const project = findProject(start.projectDir);
   const paths = envPaths(home, project);
+  // A supervisor that goes on with another's files was started from their mount namespace.
+  process.chdir(project.dir);
   await claim(paths);
   const supervisor = new Supervisor({ home, project, paths, hostEnv: process.env, ...start });
   const end = (code: number): void => {
@@ -47,7 +46,7 @@ async function main(start: Start): Promise<void> {
   process.on('SIGHUP', () => {});
   process.once('uncaughtException', (error) => {
     supervisor.fail(error);
-    void down(true).finally(() => setTimeout(() => end(1), LINGER_MS));
+    void supervisor.abandon().finally(() => setTimeout(() => end(1), LINGER_MS));
   });
   process.send?.({ ok: true });
   try {
@@ -81,6 +80,7 @@ async function route(supervisor: Supervisor, request: IncomingMessage, response:
     case 'POST /v1/reset':
       return void response.end(JSON.stringify(await supervisor.reset()));
     case 'POST /v1/exec':
+      await supervisor.mended();
       return void response.end(JSON.stringify(await supervisor.exec(await body<ExecRequest>(request))));
     default:
       throw new HdError('NO_SUCH_CALL', `${request.method} ${url.pathname} is not a call of this interface`);
@@ -107,21 +107,6 @@ async function body<T>(request: IncomingMessage): Promise<T> {
 function sendError(response: ServerResponse, error: unknown): void {
   const json = error instanceof HdError ? error.toJSON() : { code: 'INTERNAL', message: describeError(error) };
   response.writeHead(error instanceof HdError ? 400 : 500).end(JSON.stringify({ error: json } satisfies ErrorReply));
-}
-
-/**
- * There is one supervisor at most: who holds a name in the kernel that no two can hold, and that is free again when its holder ends, however it ends.
- * @throws HdError ALREADY_RUNNING
- */
-async function claim(paths: EnvPaths): Promise<void> {
-  const name = `\0hyperdocker-${createHash('sha256').update(paths.socket).digest('hex').slice(0, 32)}`;
-  const lock = createLock();
-  try {
-    await once(lock.listen(name), 'listening');
-  } catch (cause) {
-    throw new HdError('ALREADY_RUNNING', 'another supervisor has this environment', { cause });
-  }
-  lock.unref();
 }
 
 /** A file of that name can only be left from a supervisor that was killed. */

@@ -5,7 +5,8 @@ import type { Store, TreeChange } from '@hyperdocker/cas';
 import { diffTrees, lookupPath, openStore } from '@hyperdocker/cas';
 import type { ActionCache } from '@hyperdocker/engine';
 import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
-import { FuseHost, fuseProblem } from '@hyperdocker/mount';
+import type { FuseHostOptions } from '@hyperdocker/mount';
+import { FuseHost, detachBelow, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
 import { OciRuntime, cgroupMode, findRuntime, limitsWithoutEffect, mountTargets } from '@hyperdocker/sandbox';
 import type { EnvSpec, ServiceSpec } from '@hyperdocker/spec';
@@ -18,21 +19,28 @@ import type { Build, BuildOptions } from './build.ts';
 import type { StepRecord } from './build-record.ts';
 import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts';
 import { applyEdits } from './edits.ts';
+import type { EnvironmentNetwork } from './environment-network.ts';
+import { openNetwork } from './environment-network.ts';
 import { EventLog } from './event-log.ts';
 import type { ExecSurroundings } from './execs.ts';
-import { Execs } from './execs.ts';
+import { EXEC, Execs } from './execs.ts';
 import type { ChangeSummary, FileChange, HdEvent } from './events.ts';
 import { envRef } from './home.ts';
 import { imageRefOf, resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
 import { Ingest } from './ingest.ts';
 import { noteUse } from './known-environments.ts';
-import { LiveRoot } from './live-root.ts';
+import { RootKeeper, leftToUs } from './left-root.ts';
+import type { LiveRecord } from './live-record.ts';
+import { specDigest } from './live-record.ts';
+import type { Clash, LiveRootOptions } from './live-root.ts';
+import { LIVE_MOUNT, LiveRoot } from './live-root.ts';
 import type { Passthrough } from './passthrough.ts';
 import { hostPassthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
 import { HOST_PLATFORM, makePlan, userOf } from './plan.ts';
 import { projectFilter } from './project-filter.ts';
+import { endContainers } from './recover.ts';
 import { registryConfig } from './registries.ts';
 import type { SecretHost } from './secrets.ts';
 import { readSecrets } from './secrets.ts';
@@ -43,6 +51,10 @@ import { exitUnlessAborted, inTree } from './step-runner.ts';
 import { StoreLimit } from './store-limit.ts';
 import { TreePin } from './tree-pin.ts';
 import { WriteLease } from './write-lease.ts';
+
+/** A process that serves files and dies so often will do so again. */
+const MAX_DEATHS = 3;
+const DEATHS_WITHIN_MS = 60_000;
 
 export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
@@ -57,6 +69,7 @@ interface Session {
   ingested: Ingested;
   build: Build;
   root: NodeDigest;
+  network?: EnvironmentNetwork;
   live?: LiveRoot;
   services?: ServiceSet;
 }
@@ -88,7 +101,14 @@ export class Supervisor {
   readonly #abort = new AbortController();
   readonly #limit: StoreLimit;
   readonly #execs: Execs;
+  readonly #keeper: RootKeeper;
+  /** Files of a supervisor before, until they are adopted or given up. */
+  #left: LiveRecord | undefined;
   #fuse: FuseHost | undefined;
+  /** Ends what runs on files that nobody serves any more. */
+  #files = new AbortController();
+  readonly #hostDeathsMs: number[] = [];
+  #mending: Promise<void> | undefined;
   #phase: Phase = 'building';
   #session: Session | undefined;
   #watcher: TreeWatcher | undefined;
@@ -100,8 +120,9 @@ export class Supervisor {
     this.#options = options;
     const { home, paths } = options;
     for (const dir of [paths.stepsDir, paths.logsDir, paths.runtimeRoot, paths.bundlesDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+    this.#left = options.buildOnly ? undefined : leftToUs(paths);
     // Its process takes as long to start as everything up to a build that has nothing to do: both at once.
-    this.#startFuse();
+    if (this.#left === undefined) this.#startFuse();
     this.#runtimePath = findRuntime({ configured: options.hostEnv['HD_RUNTIME'] });
     this.#store = openStore(home.storeDir, { nodeLinks });
     [this.#imagePin, this.#livePin, this.#shownPin] = ['the image of', 'the root of', 'edits in'].map((what) => new TreePin(this.#store, `${what} ${paths.id}`)) as [TreePin, TreePin, TreePin];
@@ -109,6 +130,7 @@ export class Supervisor {
     this.#runtime = new OciRuntime({ path: this.#runtimePath, root: paths.runtimeRoot });
     this.#execs = new Execs({ runtime: this.#runtime, runtimePath: this.#runtimePath, runtimeRoot: paths.runtimeRoot, bundlesDir: paths.bundlesDir, containerId: (what) => this.#containerId(what) });
     this.#passthrough = hostPassthrough(options.hostEnv);
+    this.#keeper = new RootKeeper({ store: this.#store, home, paths, env: options.hostEnv });
     this.#limit = new StoreLimit({ home, env: options.hostEnv, emit: (event) => this.#emit(event), signal: this.#abort.signal });
   }
 
@@ -120,10 +142,16 @@ export class Supervisor {
   async up(): Promise<void> {
     const started = performance.now();
     await this.#enqueue(async () => {
+      let network: Promise<EnvironmentNetwork> | undefined;
       try {
-        this.#session = await this.#makeSession(specOrThrow(this.#options.project));
-        if (!this.#options.buildOnly) await this.#prepare(this.#session);
+        await this.#adoptHost();
+        const file = specOrThrow(this.#options.project);
+        // It takes a while to come up, and the build does not need it.
+        if (!this.#options.buildOnly) network = this.#openNetwork(file.spec);
+        this.#session = await this.#makeSession(file);
+        if (network !== undefined) await this.#prepare(this.#session, network);
       } catch (error) {
+        if (this.#session?.network === undefined) await network?.then((opened) => opened[Symbol.asyncDispose](), () => {});
         this.fail(error);
         throw error;
       }
@@ -153,6 +181,7 @@ export class Supervisor {
       root: session?.root,
       phase: this.#phase,
       tracing: this.#fuse !== undefined,
+      wayOut: session?.network?.way ?? null,
       services: session?.services?.status() ?? [],
       last: this.log.last,
     };
@@ -166,6 +195,11 @@ export class Supervisor {
       }
       services.restart(names.length === 0 ? services.names : names, { kind: 'request' });
     });
+  }
+
+  /** Resolves once files that were lost are there again. */
+  async mended(): Promise<void> {
+    await this.#mending;
   }
 
   /** A container for a command of the client's, on the environment's root. */
@@ -187,8 +221,8 @@ export class Supervisor {
       await this.#halt(session);
       const lost = this.#changes(session);
       try {
-        await session.live?.unmount();
-        await this.#prepare(session);
+        await this.#dropRoot(session);
+        await this.#prepare(session, session.network ?? this.#openNetwork(session.spec));
       } catch (error) {
         this.fail(error);
         throw error;
@@ -212,14 +246,30 @@ export class Supervisor {
     return this.#ending;
   }
 
+  /** After an error of its own: what runs is ended, and the files are left to the next supervisor. */
+  abandon(): Promise<void> {
+    if (this.#session?.live === undefined || this.#fuse === undefined) return this.down({ kill: true });
+    this.#abort.abort(new HdError('STOPPED', 'it has failed'));
+    this.#watcher?.close();
+    this.#ending ??= (async () => {
+      this.#session?.services?.kill();
+      await this.#session?.services?.stop();
+      this.#fuse?.release();
+    })();
+    return this.#ending;
+  }
+
   async #end(): Promise<void> {
     await this.#stop();
     noteUse(this.#options.paths, { project: this.#options.project.dir });
-    await this.#fuse?.close();
+    // Files that were left, and could not be adopted, are left once more.
+    if (this.#left === undefined) await this.#fuse?.close();
+    else this.#fuse?.release();
     this.#runtime.close();
     this.#actions[Symbol.dispose]();
     this.#store[Symbol.dispose]();
-    rmSync(this.#options.paths.stepsDir, { recursive: true, force: true });
+    for (const dir of [this.#options.paths.stepsDir, this.#options.paths.networkDir]) rmSync(dir, { recursive: true, force: true });
+    if (!this.#options.buildOnly && this.#left === undefined) rmSync(this.#options.paths.bundlesDir, { recursive: true, force: true });
     this.#emit({ type: 'stopped' });
   }
 
@@ -250,15 +300,27 @@ export class Supervisor {
   }
 
   /** Mounts the root and makes the services, not yet started. */
-  async #prepare(session: Session): Promise<void> {
-    const { paths } = this.#options;
+  async #prepare(session: Session, opening: EnvironmentNetwork | Promise<EnvironmentNetwork>): Promise<void> {
     const { spec } = session;
+    const network = (session.network = await opening);
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
     this.#livePin.hold(session.build.tree);
-    session.live = await LiveRoot.mount(this.#projector(), { tree: session.build.tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay });
-    session.services = new ServiceSet({
+    const adopted = await this.#adoptRoot(session);
+    session.live = adopted ?? (await LiveRoot.mount(this.#projector(), this.#liveOptions(session.build.tree, spec)));
+    await this.#keepRoot(session);
+    session.services = this.#makeServices(session, network, { keepLogs: adopted !== undefined });
+    if (adopted !== undefined) this.#emit({ type: 'adopted', services: session.services.names });
+  }
+
+  #makeServices(session: Session, network: EnvironmentNetwork, { keepLogs }: { keepLogs: boolean }): ServiceSet {
+    const { paths, project } = this.#options;
+    const { spec } = session;
+    return new ServiceSet({
+      keepLogs,
       runtime: this.#runtime,
       specs: spec.services,
+      network,
+      projectDir: project.dir,
       runCommand: (command, signal) => this.#runCommand(command, signal),
       logsDir: paths.logsDir,
       bundlesDir: paths.bundlesDir,
@@ -270,11 +332,20 @@ export class Supervisor {
 
   async #stop(): Promise<void> {
     const session = this.#session;
-    if (session !== undefined) await this.#halt(session);
-    await session?.live?.unmount();
+    if (session !== undefined) await this.#dropRoot(session);
+    await session?.network?.[Symbol.asyncDispose]();
     this.#session = undefined;
     this.#livePin[Symbol.dispose]();
     this.#shownPin[Symbol.dispose]();
+  }
+
+  async #dropRoot(session: Session): Promise<void> {
+    await this.#halt(session);
+    if (session.live === undefined) return;
+    // What another supervisor's guard has not ended.
+    await this.#endContainers();
+    await this.#keeper.release(this.#fuse);
+    await session.live.unmount();
   }
 
   /** Afterwards nothing uses the root. */
@@ -403,14 +474,19 @@ export class Supervisor {
     if (session.live === undefined) return;
     const tree = applyEdits(this.#store, session.live.applied, inTree(session.plan.workdir), edits);
     this.#show(session, session.live, tree);
-    // No ref is going to name it.
+    // No other ref is going to name it.
     this.#shownPin.hold(tree);
+    this.#keeper.shows(tree);
   }
 
   #show(session: Session, live: LiveRoot, tree: TreeDigest): TreeChange[] {
     const { changes, clashes } = live.apply(tree, (path) => this.#isSource(session, path));
-    for (const clash of clashes) this.#emit({ type: 'clash', path: toText(clash.path), keptAt: clash.keptAt });
+    for (const clash of clashes) this.#emitClash(clash);
     return changes;
+  }
+
+  #emitClash({ path, keptAt }: Clash): void {
+    this.#emit({ type: 'clash', path: toText(path), keptAt });
   }
 
   /** @param paths the edits first: the first that a service watches is named as the cause. */
@@ -446,7 +522,7 @@ export class Supervisor {
     await this.#stop();
     this.#session = next;
     try {
-      await this.#prepare(next);
+      await this.#prepare(next, this.#openNetwork(next.spec));
       this.#phase = 'up';
       this.#watch();
       next.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
@@ -466,20 +542,124 @@ export class Supervisor {
     });
   }
 
+  #openNetwork(spec: EnvSpec): Promise<EnvironmentNetwork> {
+    const { home, paths, hostEnv } = this.#options;
+    const opening = openNetwork({
+      spec, home, paths, hostEnv, passthrough: this.#passthrough, emit: (event) => this.#emit(event),
+      onDeath: (cause) => this.#failForGood(new HdError('NETWORK_DIED', `the environment has no network any more: ${describeError(cause)}`, { cause, hint: 'start again with `hd up`' })),
+    });
+    // Whoever awaits it sees the error; until then it is nobody's.
+    opening.catch(() => {});
+    return opening;
+  }
+
   #startFuse(): void {
     const problem = fuseProblem();
     if (problem !== undefined) {
       this.#emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
       return;
     }
-    this.#fuse = new FuseHost({
+    this.#fuse = new FuseHost(this.#hostOptions());
+  }
+
+  #hostOptions(): FuseHostOptions {
+    return {
       logFd: 2, attributeFreeFile: this.#options.home.attributeFreeFile,
-      onDeath: () => this.#failForGood(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })),
-    });
+      onDeath: () => this.#filesLost(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })),
+      // A step tells by itself that its trace is lost.
+      onBroken: (id, error) => void (id === LIVE_MOUNT && this.#filesLost(error)),
+    };
+  }
+
+  /** The process that serves the files which were left, or, where that is gone by now, a new one. */
+  async #adoptHost(): Promise<void> {
+    if (this.#left === undefined) return;
+    try {
+      this.#fuse = await FuseHost.adopt(this.#options.paths.hostSocket, this.#left.host.pid, this.#hostOptions());
+    } catch (error) {
+      this.#warn(error, 'the environment begins anew');
+      this.#left = undefined;
+      this.#startFuse();
+    }
+  }
+
+  /** The root that was left, showing what was built now. Undefined: there is none that could be gone on with. */
+  async #adoptRoot(session: Session): Promise<LiveRoot | undefined> {
+    const left = this.#left;
+    if (left === undefined || this.#fuse === undefined) return undefined;
+    // Until here it could be left once more.
+    this.#left = undefined;
+    const { paths } = this.#options;
+    await this.#endContainers((id) => !id.includes(`-${EXEC}`));
+    detachBelow(paths.stepsDir);
+    try {
+      if (left.spec !== specDigest(session.spec)) throw new HdError('SPEC_CHANGED', 'hd.toml has changed since the environment was made');
+      const options = this.#liveOptions(left.tree, session.spec);
+      this.#keeper.resume(left);
+      const { live, clashes } = LiveRoot.adopt({ ...this.#projector(), fuse: this.#fuse }, options, left, (path) => this.#isSource(session, path));
+      for (const clash of clashes) this.#emitClash(clash);
+      this.#show(session, live, session.build.tree);
+      this.#livePin.hold(left.tree);
+      return live;
+    } catch (error) {
+      this.#warn(error, 'what was written inside is given up, and the root is made anew');
+      await this.#endContainers();
+      await this.#fuse.close();
+      this.#keeper.forget();
+      this.#startFuse();
+      return undefined;
+    }
+  }
+
+  async #keepRoot({ live, spec }: Session): Promise<void> {
+    if (this.#fuse === undefined || live === undefined) return;
+    const { overlay } = spec.options;
+    const { watch } = this.#options;
+    await this.#keeper.keep(this.#fuse, { tree: live.mountedTree, applied: live.applied, overlay, spec: specDigest(spec), runtime: this.#runtimePath, watch });
+  }
+
+  #liveOptions(tree: TreeDigest, spec: EnvSpec): LiveRootOptions {
+    const { paths } = this.#options;
+    return { tree, dir: paths.liveDir, clashesDir: paths.clashesDir, overlay: spec.options.overlay, onApply: (state) => this.#keeper.applied(state) };
+  }
+
+  /** The process that serves the files has died. What runs on them is of no use any more. */
+  #filesLost(error: HdError): void {
+    const nowMs = Date.now();
+    this.#hostDeathsMs.push(nowMs);
+    if (this.#phase !== 'up' || this.#hostDeathsMs.filter((atMs) => nowMs - atMs < DEATHS_WITHIN_MS).length >= MAX_DEATHS) return this.#failForGood(error);
+    this.#files.abort(error);
+    this.#warn(error, 'files are mounted anew, with what was written inside, and services start again');
+    this.#mending = this.#enqueue(() => this.#mountAnew()).catch((cause: unknown) => this.#failForGood(cause));
+  }
+
+  async #mountAnew(): Promise<void> {
+    const session = this.#session;
+    if (this.#phase !== 'up' || session?.live === undefined || session.network === undefined) return;
+    session.services?.kill();
+    await session.services?.stop();
+    await this.#endContainers();
+    await this.#fuse?.close();
+    this.#files = new AbortController();
+    this.#startFuse();
+    await session.live.mountAnew(this.#projector());
+    await this.#keepRoot(session);
+    // An edit that was under way may have been lost.
+    using lease = new WriteLease(this.#store, `hd up ${this.#options.paths.id}`);
+    session.build = await this.#build(session.plan, session.ingested, lease);
+    this.#show(session, session.live, session.build.tree);
+    session.root = this.#commit(session.plan, session.ingested, session.build);
+    session.services = this.#makeServices(session, session.network, { keepLogs: true });
+    session.services.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
+  }
+
+  /** Of this environment, whoever made them. */
+  #endContainers(which?: (id: string) => boolean): Promise<void> {
+    return endContainers(this.#options.paths, this.#runtimePath, which);
   }
 
   /** A step that runs on files that nobody serves any more is not waited for. */
-  #failForGood(error: HdError): void {
+  #failForGood(error: unknown): void {
     this.fail(error);
     this.#abort.abort(error);
   }
@@ -493,18 +673,19 @@ export class Supervisor {
   }
 
   #stepContext(plan: Plan): StepContext {
-    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, passthrough: this.#passthrough, user: plan.user, limits: plan.spec.build.limits, signal: this.#abort.signal };
+    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, containerPrefix: this.#options.paths.containerPrefix, passthrough: this.#passthrough, user: plan.user, limits: plan.spec.build.limits, signal: AbortSignal.any([this.#abort.signal, this.#files.signal]) };
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
-    return { id, rootfs: this.#live().session.live?.merged ?? '', hostname: plan.spec.environment.name, mounts: this.#passthrough.mounts, network: 'host' };
+    const { live, network } = this.#live().session;
+    return { id, rootfs: live?.merged ?? '', hostname: plan.spec.environment.name, ...(network?.container ?? { mounts: [], network: 'none' }) };
   }
 
   /** @throws HdError USER_NOT_FOUND */
-  #serviceContainer({ plan, build: built }: Session, { name, user: named, limits, privileged }: ServiceSpec, generation: number): Omit<ContainerSpec, 'args'> {
+  #serviceContainer({ plan, network, build: built }: Session, { name, user: named, limits, privileged }: ServiceSpec, generation: number): Omit<ContainerSpec, 'args'> {
     const user = named === undefined ? plan.user : userOf(this.#store, built.tree, named);
     const base = this.#baseContainer(this.#containerId(`${name}-${generation}`), plan);
-    return { ...base, env: { ...plan.env, ...(named === undefined ? {} : { HOME: user.home }), ...this.#passthrough.env }, cwd: plan.workdir, user, terminal: false, limits, privileged };
+    return { ...base, env: { ...plan.env, ...(named === undefined ? {} : { HOME: user.home }), ...network?.env }, cwd: plan.workdir, user, terminal: false, limits, privileged };
   }
 
   /** Nobody shall believe in a limit that nothing enforces. */
@@ -517,12 +698,12 @@ export class Supervisor {
 
   /** @throws HdError NOT_READY, USER_NOT_FOUND */
   #surroundings(user?: string): ExecSurroundings {
-    const { plan, build: built } = this.#live().session;
-    return { container: this.#baseContainer('', plan), user: user === undefined ? plan.user : userOf(this.#store, built.tree, user), env: { ...plan.env, ...this.#passthrough.env }, workdir: plan.workdir };
+    const { plan, build: built, network } = this.#live().session;
+    return { container: this.#baseContainer('', plan), user: user === undefined ? plan.user : userOf(this.#store, built.tree, user), env: { ...plan.env, ...network?.env }, workdir: plan.workdir };
   }
 
   #containerId(what: string): string {
-    return `hd-${this.#options.paths.id.slice(-10)}-${process.pid}-${what}`;
+    return `${this.#options.paths.containerPrefix}${process.pid}-${what}`;
   }
 
   #live(): { session: Session; services: ServiceSet } {

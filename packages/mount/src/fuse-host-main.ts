@@ -2,25 +2,31 @@ import { spawnSync } from 'node:child_process';
 import { openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { HdError, assert, describeError } from '@hyperdocker/base';
-import type { TreeDigest } from '@hyperdocker/base';
+import type { HdErrorJson, TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import { AttributeFree } from './attribute-free.ts';
 import { MAX_READ_BYTES } from './fuse-protocol.ts';
 import { MountFlag, mountAt, unmountAt } from './mount-at.ts';
 import type { FuseWorkerData, FuseWorkerMessage, FuseWorkerResult } from './fuse-worker.ts';
+import type { Keep } from './host-owner.ts';
+import { Owner } from './host-owner.ts';
 import { ArgumentsExchange } from './programs.ts';
 
 /**
- * The process that serves the FUSE mounts of one environment, one thread a mount. It ends with its parent: the supervisor may
- * be killed at any moment, and nothing that it started may outlive it.
+ * The process that serves the FUSE mounts of one environment, one thread a mount. It ends with its owner, which may be killed at any moment, unless it has been told to
+ * keep something: then it waits for another owner.
  */
 export type HostRequest =
   | { kind: 'mount'; id: string; tree: TreeDigest; mountpoint: string; storeDir: string; tracing: boolean; reporting: boolean }
   | { kind: 'unmount'; id: string }
+  | ({ kind: 'keep'; id: string } & Keep)
   | { kind: 'exit' };
 export type HostReply =
   | { kind: 'mounted'; id: string }
   | { kind: 'unmounted'; id: string; paths: string; askers: string; requests: number }
+  | { kind: 'kept'; id: string }
+  /** Not an answer: nobody serves this mount any more. */
+  | { kind: 'broken'; id: string; error: HdErrorJson }
   /** Not an answer: what a mount that reports was asked since it reported last. Pairs of a path, as latin1, and a mask. */
   | { kind: 'asked'; id: string; paths: [path: string, asked: number][] }
   | { kind: 'failed'; id: string; message: string };
@@ -54,6 +60,10 @@ async function handle(request: HostRequest): Promise<void> {
       reply({ kind: 'unmounted', id: request.id, paths: Buffer.from(paths).toString('base64'), askers: Buffer.from(askers).toString('base64'), requests });
       return;
     }
+    case 'keep':
+      await owner.keep(request);
+      reply({ kind: 'kept', id: request.id });
+      return;
     case 'exit':
       leave();
       return;
@@ -92,8 +102,15 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
     process.stderr.write(`fuse worker: ${describeError(error)}\n`);
     // Nobody reads requests any more. Without the descriptor the kernel answers them with an error; else they would hang.
     closeSync(fd);
+    reply({ kind: 'broken', id, error: asJson(error) });
   });
   return { fd, mountpoint, result };
+}
+
+/** An error that comes out of a thread has kept its fields, not its class. */
+function asJson(error: unknown): HdErrorJson {
+  const { code, hint } = error as Partial<HdErrorJson>;
+  return { code: code ?? 'FUSE_MOUNT', message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }
 
 function release(worker: Worker): void {
@@ -128,7 +145,17 @@ async function findAttributes(storeDir: string, tree: TreeDigest, free: SharedAr
 }
 
 function reply(message: HostReply): void {
-  process.send?.(message);
+  owner.reply(message);
+}
+
+/** Of mounts that nobody will ask for again: those who use them are on their way out, and the kernel waits for the last of them. */
+function detach(kept: readonly string[]): void {
+  for (const [id, { fd, mountpoint, result }] of mounts) {
+    if (kept.includes(id)) continue;
+    spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
+    mounts.delete(id);
+    result.then(() => closeSync(fd), () => {});
+  }
 }
 
 /** A thread that sleeps in `read` cannot be ended from here, so this process ends by a signal to itself. */
@@ -137,10 +164,10 @@ function leave(): void {
   process.kill(process.pid, 'SIGKILL');
 }
 
-process.on('message', (message) => {
-  const request = message as HostRequest;
-  handle(request).catch((error: unknown) => reply({ kind: 'failed', id: 'id' in request ? request.id : '', message: describeError(error) }));
+const owner = new Owner({
+  request: (request) => void handle(request).catch((error: unknown) => reply({ kind: 'failed', id: 'id' in request ? request.id : '', message: describeError(error) })),
+  left: detach,
+  end: leave,
 });
-process.on('disconnect', leave);
 // Ctrl-C in a terminal reaches the whole process group; the parent decides what it means.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});

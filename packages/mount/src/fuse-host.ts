@@ -1,57 +1,74 @@
-import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
+import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError } from '@hyperdocker/base';
 import type { PathSet, Trace } from '@hyperdocker/engine';
 import { decodeAskers, decodePathSet } from '@hyperdocker/engine';
 import type { HostReply, HostRequest } from './fuse-host-main.ts';
+import type { HostLink } from './host-link.ts';
+import { childLink, socketLink } from './host-link.ts';
+import type { Keep } from './host-owner.ts';
 
 /** Why FUSE cannot be used here, or undefined when it can. */
 export function fuseProblem(): string | undefined {
   if (process.env['HD_FUSE'] === 'off') return 'switched off by HD_FUSE=off';
   try {
     accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
-    return undefined;
+    return kernelProblem(release());
   } catch (error) {
     return `/dev/fuse cannot be opened (${describeError(error)})`;
   }
 }
 
+/** FUSE 7.31, without which the server refuses the kernel anyway: but then there is an environment already. */
+export function kernelProblem(version: string): string | undefined {
+  const [major = 0, minor = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
+  return major > 5 || (major === 5 && minor >= 4) ? undefined : `Linux ${version} is too old for it: 5.4 or later is needed`;
+}
+
 /** The threads make much short-lived garbage while somebody waits: collecting it less often saves some of their time (docs/perf/ledger.md). MiB. */
 const YOUNG_HEAP = ['--min-semi-space-size=16', '--max-semi-space-size=32'];
 
+export interface FuseHostOptions {
+  logFd?: number;
+  /** Where it remembers which trees have no extended attributes. */
+  attributeFreeFile?: string;
+  /** The host has ended without having been asked to. */
+  onDeath?: () => void;
+  /** Nobody serves this mount any more, though the host lives. */
+  onBroken?: (id: string, why: HdError) => void;
+}
+
 /** The supervisor's end of the process that serves FUSE mounts. */
 export class FuseHost {
-  readonly #child: ChildProcess;
+  readonly #link: HostLink;
   #closing = false;
   readonly #reports = new Map<string, (paths: PathSet) => void>();
   readonly #waiting = new Map<string, { resolve: (reply: HostReply) => void; reject: (error: Error) => void }>();
 
-  /**
-   * @param options.onDeath called when the host ends without having been asked to.
-   * @param options.attributeFreeFile where it remembers which trees have no extended attributes
-   */
-  constructor(options: { logFd?: number; onDeath?: () => void; attributeFreeFile?: string } = {}) {
-    const log = options.logFd ?? 'ignore';
-    const args = ['--disable-warning=ExperimentalWarning', ...YOUNG_HEAP, fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url)), ...(options.attributeFreeFile === undefined ? [] : [options.attributeFreeFile])];
-    this.#child = spawn(process.execPath, args, {
-      stdio: ['ignore', log, log, 'ipc'],
-      detached: true,
-    });
-    this.#child.on('message', (message) => this.#settle(message as HostReply));
-    this.#child.once('exit', () => {
+  /** @param link of one that runs; without it, one is started */
+  constructor(options: FuseHostOptions = {}, link = startHost(options)) {
+    this.#link = link;
+    link.onReply((reply) => (reply.kind === 'broken' ? options.onBroken?.(reply.id, HdError.fromJSON(reply.error)) : this.#settle(reply)));
+    link.onGone(() => {
       for (const { reject } of this.#waiting.values()) reject(hostDied());
       this.#waiting.clear();
       if (!this.#closing) options.onDeath?.();
     });
-    this.#child.unref();
-    this.#child.channel?.unref();
+  }
+
+  /**
+   * A host that waits at `socket`, with the mounts that it was told to keep, by their ids.
+   * @throws HdError FUSE_HOST_DIED
+   */
+  static async adopt(socket: string, pid: number, options: FuseHostOptions = {}): Promise<FuseHost> {
+    return new FuseHost(options, await socketLink(socket, pid));
   }
 
   get pid(): number {
-    return this.#child.pid ?? -1;
+    return this.#link.pid;
   }
 
   /**
@@ -72,36 +89,52 @@ export class FuseHost {
     return { paths, askers: decodeAskers(Buffer.from(reply.askers, 'base64'), paths), requests: reply.requests };
   }
 
+  /** From now on it outlives this process and waits for another owner; with no mounts, no longer. @throws HdError FUSE_HOST_DIED */
+  async keep(keep: Keep): Promise<void> {
+    await this.#ask({ kind: 'keep', id: 'keep', ...keep });
+  }
+
+  /** Leaves it to itself: without anything to keep, it ends. */
+  release(): void {
+    this.#closing = true;
+    if (this.#link.isOpen) this.#link.close();
+  }
+
   /** Resolves when the host is gone, with all mounts that it still had. */
   async close(): Promise<void> {
     this.#closing = true;
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = new Promise<void>((resolve) => this.#child.once('exit', () => resolve()));
-    this.#child.ref();
-    this.#child.send({ kind: 'exit' } satisfies HostRequest);
+    const gone = new Promise<void>((resolve) => this.#link.onGone(resolve));
+    this.#link.ref(true);
+    if (this.#link.isOpen) this.#link.send({ kind: 'exit' });
     await gone;
   }
 
   #ask(request: Extract<HostRequest, { id: string }>): Promise<HostReply> {
     return new Promise((resolve, reject) => {
-      if (!this.#child.connected) return reject(hostDied());
-      this.#child.channel?.ref();
+      if (!this.#link.isOpen) return reject(hostDied());
+      this.#link.ref(true);
       this.#waiting.set(request.id, { resolve, reject });
-      this.#child.send(request);
+      this.#link.send(request);
     });
   }
 
-  #settle(reply: HostReply): void {
+  #settle(reply: Exclude<HostReply, { kind: 'broken' }>): void {
     if (reply.kind === 'asked') {
       this.#reports.get(reply.id)?.(new Map(reply.paths.map(([path, asked]) => [path as ByteString, asked])));
       return;
     }
     const waiting = this.#waiting.get(reply.id);
     this.#waiting.delete(reply.id);
-    if (this.#waiting.size === 0) this.#child.channel?.unref();
+    if (this.#waiting.size === 0) this.#link.ref(false);
     if (reply.kind === 'failed') waiting?.reject(new HdError('FUSE_MOUNT', `FUSE: ${reply.message}`, { hint: 'see `hd doctor`' }));
     else waiting?.resolve(reply);
   }
+}
+
+function startHost({ logFd, attributeFreeFile }: FuseHostOptions): HostLink {
+  const log = logFd ?? 'ignore';
+  const args = ['--disable-warning=ExperimentalWarning', ...YOUNG_HEAP, fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url)), ...(attributeFreeFile === undefined ? [] : [attributeFreeFile])];
+  return childLink(spawn(process.execPath, args, { stdio: ['ignore', log, log, 'ipc'], detached: true }));
 }
 
 function hostDied(): HdError {

@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { HdError, describeError, sys } from '@hyperdocker/base';
 
 /** Of mount(2). */
@@ -34,4 +35,15 @@ export function unmount(target: string): Promise<void> {
     child.once('error', (cause) => reject(new HdError('UNMOUNT', 'umount cannot be run', { cause })));
     child.once('close', (exit) => (exit === 0 ? resolve() : reject(new HdError('UNMOUNT', stderr.trim() || 'umount failed', { hint: 'see `hd doctor`' }))));
   });
+}
+
+/** Takes away all that is mounted at or below `dir`, the last first, also what is still in use: it goes with its last user. */
+export function detachBelow(dir: string): void {
+  const targets = readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => unescaped(line.split(' ')[4] ?? ''));
+  for (const target of targets.reverse()) if (target === dir || target.startsWith(`${dir}/`)) spawnSync('umount', ['-l', target], { stdio: 'ignore' });
+}
+
+/** A path as mountinfo writes it. */
+function unescaped(path: string): string {
+  return Buffer.from(path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8))), 'latin1').toString('utf8');
 }

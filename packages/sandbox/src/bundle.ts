@@ -115,12 +115,11 @@ function checkSpec(spec: ContainerSpec): void {
   if (problem !== undefined) throw new HdError('CONTAINER_SPEC_INVALID', `Container ${spec.id} cannot be run: ${problem}.`);
 }
 
-function namespaces(spec: ContainerSpec, host: HostFacts): { type: string }[] {
+function namespaces({ network }: ContainerSpec, host: HostFacts): { type: string; path?: string }[] {
   return [
-    ...['pid', 'mount', 'ipc', 'uts'],
-    ...(spec.network === 'none' ? ['network'] : []),
-    ...(host.cgroups === 'unified' ? ['cgroup'] : []),
-  ].map((type) => ({ type }));
+    ...['pid', 'mount', 'ipc', 'uts', ...(network === 'none' ? ['network'] : []), ...(host.cgroups === 'unified' ? ['cgroup'] : [])].map((type) => ({ type })),
+    ...(typeof network === 'object' ? [{ type: 'network', path: network.path }] : []),
+  ];
 }
 
 function standardMounts(host: HostFacts, ownNetwork: boolean): object[] {

@@ -1,5 +1,8 @@
-import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isErrno } from '@hyperdocker/base';
+import { signalEach } from './process-tree.ts';
 
 /**
  * How this host groups processes, as far as a bundle has to know.
@@ -22,5 +25,55 @@ function isWritable(path: string): boolean {
     return true;
   } catch {
     return false;
+  }
+}
+
+/** Below it in each hierarchy: the groups of our containers, by their ids. */
+export const GROUPS = 'hyperdocker';
+
+/**
+ * Removes the groups of containers that are gone, and kills what is still in them: a runtime that is killed at the wrong moment leaves both, and knows nothing of them afterwards.
+ * @param which by the id of the container
+ */
+export async function removeGroups(which: (id: string) => boolean, mountPoint = '/sys/fs/cgroup'): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    const left = groups(mountPoint).filter((group) => which(group.id) && !removeGroup(group.dir));
+    if (left.length === 0 || attempt === ATTEMPTS) return;
+    await delay(INTERVAL_MS);
+  }
+}
+
+const ATTEMPTS = 100;
+const INTERVAL_MS = 20;
+
+function groups(mountPoint: string): { id: string; dir: string }[] {
+  return [mountPoint, ...directories(mountPoint).map((name) => join(mountPoint, name))].flatMap((hierarchy) => {
+    const parent = join(hierarchy, GROUPS);
+    return directories(parent).map((id) => ({ id, dir: join(parent, id) }));
+  });
+}
+
+/** False: somebody is still in there. */
+function removeGroup(dir: string): boolean {
+  const below = directories(dir).map((name) => removeGroup(join(dir, name)));
+  try {
+    signalEach(readFileSync(join(dir, 'cgroup.procs'), 'utf8').split('\n').filter((line) => line !== '').map(Number), 'SIGKILL');
+    rmdirSync(dir);
+    return !below.includes(false);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENODEV')) return true;
+    // Without the right to, it stays.
+    if (isErrno(error, 'EBUSY', 'EOPNOTSUPP')) return false;
+    if (isErrno(error, 'EACCES', 'EPERM', 'EROFS')) return true;
+    throw error;
+  }
+}
+
+function directories(dir: string): string[] {
+  try {
+    return readdirSync(dir, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES', 'ENODEV')) return [];
+    throw error;
   }
 }

@@ -18,8 +18,8 @@ export interface ContainerSpec {
   readonly user: ContainerUser;
   readonly hostname: string;
   readonly mounts: readonly ContainerMount[];
-  /** `host`: the network of the host. `none`: a network namespace with nothing but loopback. */
-  readonly network: 'host' | 'none';
+  /** `host`: the network of the host. `none`: a network namespace with nothing but loopback. Or the path of a namespace that is there. */
+  readonly network: 'host' | 'none' | { readonly path: string };
   /** Needs a terminal as standard input of this process, and `stdio: 'inherit'`. */
   readonly terminal: boolean;
   readonly rootReadonly?: boolean;

@@ -1,9 +1,12 @@
 export * from './bundle.ts';
+export * from './claim-port.ts';
 export * from './cgroups.ts';
 export * from './container.ts';
 export * from './contract.ts';
 export * from './group.ts';
 export * from './limits.ts';
+export { endHelpersOf } from './network-helpers.ts';
+export * from './private-network.ts';
 export * from './readiness.ts';
 export * from './runtime.ts';
 export * from './service-state.ts';

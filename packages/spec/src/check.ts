@@ -2,6 +2,8 @@ import { durationMs, MAX_GRACE_MS } from './duration.ts';
 import { MIN_MEMORY_BYTES, sizeBytes } from './limits.ts';
 import type { Place } from './locate.ts';
 import { describePath, header, isTable, valueAt, type Path, type Report } from './report.ts';
+import { publishProblem } from './publish.ts';
+import { rules } from './rules.ts';
 import { serviceCycles, type Dependent } from './services.ts';
 import { suggest } from '@hyperdocker/base';
 
@@ -85,6 +87,7 @@ function checkDependsOn(document: unknown, names: string[], report: Report): voi
 function checkService(document: unknown, name: string, report: Report): void {
   warnOfOutside(document, ['services', name, 'watch'], /^\/|^\.\.\/|\/\.\.\//, report);
   checkReady(document, name, report);
+  checkPublish(document, name, report);
 }
 
 function checkSteps(document: unknown, secrets: string[], report: Report): void {
@@ -141,6 +144,20 @@ function checkReady(document: unknown, name: string, report: Report): void {
     report.add({ code: 'MISSING_KEY', message, hint: 'add "port"', path: [...path, 'http'] });
   }
   if ('log' in ready && typeof ready.log === 'string') checkPattern(ready.log, [...path, 'log'], report);
+}
+
+function checkPublish(document: unknown, name: string, report: Report): void {
+  const path = ['services', name, 'publish'];
+  const publish = valueAt(document, path);
+  if (publish === undefined) return;
+  if (publish !== false && valueAt(document, ['services', name, 'port']) === undefined) {
+    report.add({ code: 'MISSING_KEY', message: `service "${name}" has nothing to publish: it has no port`, hint: 'add "port", the one that it listens on', path });
+  }
+  const problem = typeof publish === 'string' && rules.publish.pattern.test(publish) ? publishProblem(publish) : undefined;
+  if (problem !== undefined) report.add({ code: 'INVALID_VALUE', message: `${describePath(path)}: ${problem}`, path });
+  if (valueAt(document, ['environment', 'network']) === 'host') {
+    report.add({ severity: 'warning', code: 'NO_EFFECT', message: `${describePath(path)} says nothing: with network = "host", the service is where it listens`, path, at: 'key' });
+  }
 }
 
 function checkPattern(pattern: string, path: Path, report: Report): void {

@@ -27,4 +27,5 @@ export type DiagnosticCode =
   | 'UNKNOWN_SECRET'
   | 'DEPENDENCY_CYCLE'
   | 'DUPLICATE_VALUE'
-  | 'NEVER_MATCHES';
+  | 'NEVER_MATCHES'
+  | 'NO_EFFECT';

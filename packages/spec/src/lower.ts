@@ -2,6 +2,7 @@ import { assert } from '@hyperdocker/base';
 import { durationMs } from './duration.ts';
 import { lowerLimits } from './limits.ts';
 import type { Place } from './locate.ts';
+import { lowerPublish } from './publish.ts';
 import type { restartPolicies, SpecInput } from './schema.ts';
 import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, Readiness, RestartPolicy, SecretSpec, ServiceSpec, StepSecretSpec } from './spec.ts';
 
@@ -13,15 +14,15 @@ type DependencyInput = NonNullable<NonNullable<SpecInput['dependencies']>[string
 
 /** A checked document to the specification. */
 export function lower(input: SpecInput, root: Place): EnvSpec {
-  const { name, base, workdir, env } = input.environment;
+  const { name, base, workdir, network, env } = input.environment;
   const restartGraceMs = durationMs(input.options.restart_grace);
   assert(restartGraceMs !== undefined, 'an unchecked duration');
   return {
-    environment: { name, base, ...(workdir === undefined ? {} : { workdir }) },
+    environment: { name, base, ...(workdir === undefined ? {} : { workdir }), network },
     dependencies: lowerDependencies(input.dependencies ?? {}),
     build: lowerBuild(input.build, root),
     secrets: lowerSecrets(input.secrets, root),
-    services: lowerServices(input.services, root),
+    services: lowerServices(input.services, root, network),
     files: input.files,
     options: { restartGraceMs, env, overlay: input.options.overlay },
   };
@@ -87,21 +88,23 @@ function lowerSecrets(secrets: SpecInput['secrets'], root: Place): SecretSpec[] 
 }
 
 /** In the order of the text: objects would put names such as "8080" first. */
-function lowerServices(services: SpecInput['services'], root: Place): ServiceSpec[] {
+function lowerServices(services: SpecInput['services'], root: Place, network: EnvSpec['environment']['network']): ServiceSpec[] {
   const places = root.children.get('services')?.children ?? new Map<string, Place>();
   return [...places].map(([name, place]) => {
     const service = services[name];
     assert(service !== undefined, `service ${name} has a place but no value`);
-    return lowerService(name, service, lineOf(place));
+    return lowerService(name, service, lineOf(place), network);
   });
 }
 
-function lowerService(name: string, input: ServiceInput, line: number): ServiceSpec {
+function lowerService(name: string, input: ServiceInput, line: number, network: EnvSpec['environment']['network']): ServiceSpec {
+  const publish = network === 'host' || input.port === undefined ? undefined : lowerPublish(input.publish ?? true, input.port);
   return {
     name,
     command: input.command,
     watch: input.watch,
     ...(input.port === undefined ? {} : { port: input.port }),
+    ...(publish === undefined ? {} : { publish }),
     dependsOn: [...new Set(input.depends_on)],
     restartPolicy: lowerPolicy(input.restart_policy),
     env: input.env,

@@ -72,7 +72,7 @@ const plainStep = { env: {}, network: true, cache: [], secrets: [] };
 
 test('every section and key arrives in the specification', () => {
   const expected: EnvSpec = {
-    environment: { name: 'myapp', base: 'apt://bookworm?include=python3', workdir: '/work' },
+    environment: { name: 'myapp', base: 'apt://bookworm?include=python3', workdir: '/work', network: 'private' },
     dependencies: [
       { provider: 'apt', kind: 'packages', packages: ['curl', 'git'] },
       { provider: 'node', kind: 'version', version: '20.x' },
@@ -99,6 +99,7 @@ test('every section and key arrives in the specification', () => {
         command: 'npm run dev',
         watch: ['src/**/*.ts'],
         port: 3000,
+        publish: { address: 'loopback', port: 3000 },
         dependsOn: [],
         restartPolicy: 'always',
         env: {},
@@ -213,6 +214,9 @@ const table: [string, string, ...string[]][] = [
   ['cache outside', '[build]\ncache = ["a/../../b"]', '5:10 INVALID_PATH'],
   ['cache with dots in names', '[build]\ncache = ["a..b/...", "/root/.cache"]'],
   ['network as text', '[build]\nnetwork = "no"', '5:11 WRONG_TYPE'],
+  ['published nowhere, everywhere, at a port, and at both', `${service('a', 'port = 1\npublish = false')}${service('b', 'port = 2\npublish = "0.0.0.0"')}${service('c', 'port = 3\npublish = 8080')}${service('d', 'port = 4\npublish = "[::1]:81"')}`],
+  ['published at a name', service('a', 'port = 1\npublish = "example.org:80"'), '7:11 INVALID_VALUE'],
+  ['published as a list', service('a', 'port = 1\npublish = [80]'), '7:11 WRONG_TYPE'],
   ['include absolute', '[files]\ninclude = ["/etc"]', '5:12 INVALID_PATH'],
   ['include outside', '[files]\ninclude = ["src/.."]', '5:12 INVALID_PATH'],
   ['include here', '[files]\ninclude = [".", "./src"]'],
@@ -225,6 +229,9 @@ const table: [string, string, ...string[]][] = [
 /** Accept or reject through keys together, which JSON Schema cannot say. */
 const meaningTable: [string, string, ...string[]][] = [
   ['two services at one port', service('a', 'port = 80') + service('b', 'port = 80'), '9:8 PORT_CONFLICT'],
+  ['published without a port', service('a', 'publish = 80'), '6:11 MISSING_KEY'],
+  ['published at no address', service('a', 'port = 1\npublish = "300.0.0.1"'), '7:11 INVALID_VALUE'],
+  ['published at no port', service('a', 'port = 1\npublish = "127.0.0.1:70000"'), '7:11 INVALID_VALUE'],
   ['a dependency that is not there', service('web') + service('b', 'depends_on = ["wbe"]'), '9:15 UNKNOWN_SERVICE'],
   ['a service that depends on itself', service('a', 'depends_on = ["a"]'), '6:15 DEPENDENCY_CYCLE'],
   [

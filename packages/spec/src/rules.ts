@@ -47,6 +47,12 @@ export const rules = {
     code: 'INVALID_PATH',
     must: 'be an absolute path without ".."',
   },
+  publish: {
+    pattern: /^(?:(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]|localhost)(?::[0-9]{1,5})?|[0-9]{1,5})$/,
+    code: 'INVALID_VALUE',
+    must: 'be a port, an address, or both',
+    hint: 'such as 8080, "127.0.0.1:8080", "0.0.0.0" or "[::]:8080"',
+  },
   httpPath: { pattern: /^\/[^\s\u0000]*$/, code: 'INVALID_VALUE', must: 'be a path that starts with "/"' },
   digest: { pattern: /^[0-9a-f]{64}$/, code: 'INVALID_VALUE', must: 'be a digest of 64 lower-case hex digits' },
   size: {

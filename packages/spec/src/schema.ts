@@ -18,6 +18,10 @@ const environment = z
     workdir: text(rules.absolutePath)
       .optional()
       .meta({ description: 'Absolute path at which the project appears inside, and in which steps and services start.' }),
+    network: z
+      .enum(['private', 'host'])
+      .default('private')
+      .meta({ description: 'Services have a network of their own, with ports published on the host, or share that of the host.' }),
     env: variables.default({}).meta({ description: 'Environment variables for every step and every service.' }),
   })
   .meta({ description: 'What the environment is called and what it is built on.' });
@@ -119,6 +123,10 @@ const service = z.strictObject({
     .default([])
     .meta({ description: 'Glob patterns relative to the project. The service restarts when a matching file changes.' }),
   port: z.int().min(1).max(65535).optional().meta({ description: 'Port that the service listens on.' }),
+  publish: z
+    .union([z.boolean(), z.int().min(1).max(65535), text(rules.publish)])
+    .optional()
+    .meta({ description: 'Where the port is published on the host: a port, an address, or both, such as "0.0.0.0:8080"; false for nowhere. The same port on loopback if left out.' }),
   depends_on: z.array(z.string()).default([]).meta({ description: 'Services that must be ready before this one starts.' }),
   restart_policy: z.enum(restartPolicies).default('always').meta({ description: 'What to do when the service ends by itself.' }),
   env: variables.default({}).meta({ description: 'Environment variables of this service, over those of the environment.' }),

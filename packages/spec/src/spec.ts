@@ -18,6 +18,8 @@ export interface EnvironmentSpec {
   base: string;
   /** Absolute path in the container. Absent: the one who runs the environment chooses. */
   workdir?: string;
+  /** `private`: services share a network namespace of their own. `host`: they are in that of the host. Steps are in that of the host in either case. */
+  network: 'private' | 'host';
 }
 
 export type Dependency =
@@ -89,6 +91,8 @@ export interface ServiceSpec {
   /** Glob patterns, relative to the project: a change to a match restarts the service. */
   watch: string[];
   port?: number;
+  /** Where `port` of a private network can be reached on the host. Absent: nowhere, or the network is the host's. */
+  publish?: PublishSpec;
   /** Names of other services of the same file, without repetitions or cycles. */
   dependsOn: string[];
   restartPolicy: RestartPolicy;
@@ -101,6 +105,13 @@ export interface ServiceSpec {
   privileged: boolean;
   /** 1-based line of this service's first mention in hd.toml. */
   line: number;
+}
+
+export interface PublishSpec {
+  /** `loopback` is 127.0.0.1 and ::1; otherwise an address. */
+  address: string;
+  /** The one to have if it is free. */
+  port: number;
 }
 
 export type RestartPolicy = 'always' | 'on_failure' | 'never';

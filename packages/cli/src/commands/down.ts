@@ -1,4 +1,4 @@
-import { connect } from '@hyperdocker/environment';
+import { connect, dropLeft, findLeft } from '@hyperdocker/environment';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
@@ -8,17 +8,20 @@ export async function run(invocation: Invocation): Promise<number> {
   const { terminal, quiet, json, flags, args } = invocation;
   const { paths, project } = locateProject(invocation, args[0]);
   const client = await connect(paths);
-  if (client === undefined) {
+  if (client === undefined && findLeft(paths) !== undefined) {
+    await dropLeft(paths);
+  } else if (client === undefined) {
     if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: false })}\n`);
     else if (!quiet) terminal.out(`${project.dir} is not running.\n`);
     return EXIT.ok;
+  } else {
+    await stopAndWait(client, {
+      kill: flags.bool('kill'),
+      onEvent: (event) => {
+        if (!json && !quiet && event.type === 'service' && event.status === 'stopped') terminal.out(`${event.name}  stopped\n`);
+      },
+    });
   }
-  await stopAndWait(client, {
-    kill: flags.bool('kill'),
-    onEvent: (event) => {
-      if (!json && !quiet && event.type === 'service' && event.status === 'stopped') terminal.out(`${event.name}  stopped\n`);
-    },
-  });
   if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: true })}\n`);
   else if (!quiet) terminal.out('Stopped.\n');
   return EXIT.ok;

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { isatty } from 'node:tty';
 import { HdError } from '@hyperdocker/base';
 import type { ExecReply, ExecRequest, SupervisorClient } from '@hyperdocker/environment';
-import { connectOrFail } from '@hyperdocker/environment';
 import type { ContainerExit, RunningContainer } from '@hyperdocker/sandbox';
 import { OciRuntime } from '@hyperdocker/sandbox';
 import { usageError } from '../args.ts';
@@ -11,6 +10,7 @@ import type { Invocation } from '../command.ts';
 import { renderError } from '../errors.ts';
 import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
+import { reach } from '../session.ts';
 import { SignalForwarding } from '../signal-forwarding.ts';
 
 export function run(invocation: Invocation): Promise<number> {
@@ -28,7 +28,7 @@ export async function execInside(invocation: Invocation, args: string[], { detac
   const { terminal } = invocation;
   const explain = (error: HdError): void => terminal.err(renderError(error, terminal.errPaint, { debug: false }).text);
   const request = toRequest(invocation, args, !detach);
-  const client = await connectOrFail(locateProject(invocation).paths);
+  const client = await reach(locateProject(invocation), invocation);
   try {
     if (detach) return await runDetached(client, request, explain);
     const reply = await client.exec(request);

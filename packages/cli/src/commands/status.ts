@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { HdError } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import type { ServiceReply, StatusReply } from '@hyperdocker/environment';
-import { connect, envRef } from '@hyperdocker/environment';
+import { connect, envRef, findLeft } from '@hyperdocker/environment';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatDuration, oneLine, plural } from '../format.ts';
+import { listAll } from '../environment-table.ts';
 import type { ProjectPlace } from '../project.ts';
 import { loadSpec } from '../load-spec.ts';
 import { locateProject } from '../project.ts';
@@ -18,16 +19,22 @@ export interface StatusDocument {
   name: string;
   base: string;
   project: string;
-  state: StatusReply['phase'] | 'not running';
+  /** `left`: its supervisor was killed; its files wait for somebody to go on with them. */
+  state: StatusReply['phase'] | 'left' | 'not running';
   root: string | null;
   pid: number | null;
   /** Null while it is not running. */
   tracing: boolean | null;
-  services: (Omit<ServiceReply, 'status'> & { status: ServiceReply['status'] | 'not running'; url: string | null })[];
+  network: EnvSpec['environment']['network'];
+  /** Of a private network that is up. */
+  wayOut: StatusReply['wayOut'];
+  /** `url` and `alias` are null for services that cannot be reached from the host, and while it is not running. */
+  services: (Omit<ServiceReply, 'status' | 'url' | 'alias'> & { status: ServiceReply['status'] | 'not running'; url: string | null; alias: string | null })[];
 }
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { terminal, json } = invocation;
+  const { terminal, json, flags } = invocation;
+  if (flags.bool('all')) return listAll(invocation);
   const place = locateProject(invocation, invocation.args[0]);
   const reply = await liveStatus(place);
   const { spec } = loadSpec(place.project, terminal);
@@ -51,17 +58,19 @@ function toDocument(place: ProjectPlace, spec: EnvSpec, reply: StatusReply | und
   const services = spec.services.map(({ name, command, watch, port }): StatusDocument['services'][number] => {
     const service = live.get(name);
     const shown = service ?? { name, command, watch, status: 'not running' as const, restarts: 0, sinceMs: 0, ...(port === undefined ? {} : { port }) };
-    return { ...shown, url: shown.port === undefined ? null : `http://localhost:${shown.port}` };
+    return { ...shown, url: service?.url ?? null, alias: service?.alias ?? null };
   });
   return {
     schema: 'hd.status/1',
     name: spec.environment.name,
     base: spec.environment.base,
     project: place.project.dir,
-    state: reply?.phase ?? 'not running',
+    state: reply?.phase ?? (findLeft(place.paths) === undefined ? 'not running' : 'left'),
     root: reply?.root ?? lastRoot(place) ?? null,
     pid: reply?.pid ?? null,
     tracing: reply?.tracing ?? null,
+    network: spec.environment.network,
+    wayOut: reply?.wayOut ?? null,
     services,
   };
 }
@@ -72,6 +81,8 @@ function lastRoot({ home, paths }: ProjectPlace): string | undefined {
   return store.getRef(envRef(paths.id, 'root'))?.target.digest;
 }
 
+const LEFT = 'its supervisor ended unexpectedly, and its services with it; what was written inside is kept for some minutes: `hd up` goes on with it, `hd down` drops it';
+
 export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number): string {
   const rows: [string, string][] = [
     ['Environment', paint('bold', status.name)],
@@ -79,9 +90,11 @@ export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number
     ['DAG root', status.root ?? 'not built yet'],
     ['State', `${paintState(status.state, paint)}${status.pid === null ? '' : ` (pid ${status.pid})`}`],
     ...(status.tracing === null ? [] : [['Tracing', status.tracing ? 'on' : 'off'] satisfies [string, string]]),
+    ['Network', networkText(status)],
     ['Project', status.project],
+    ...(status.state === 'left' ? [['', LEFT] satisfies [string, string]] : []),
   ];
-  const head = rows.map(([name, value]) => `${`${name}:`.padEnd(13)}${value}\n`).join('');
+  const head = rows.map(([name, value]) => `${(name === '' ? '' : `${name}:`).padEnd(13)}${value}\n`).join('');
   if (status.services.length === 0) return `${head}Services:    none\n`;
   return `${head}\nServices:\n${status.services.map((service) => renderService(service, paint, nowMs)).join('')}`;
 }
@@ -95,9 +108,20 @@ function renderService(service: StatusDocument['services'][number], paint: Paint
     ['command', service.command],
     ['watch', service.watch.join(', ') || 'nothing'],
     ['state', `${paintState(service.status, paint)}${since}${restarts}${why}`],
-    ...(service.url === null ? [] : [['url', service.url] satisfies [string, string]]),
+    ...(service.url === null ? [] : [['url', `${service.url}${isMoved(service) ? ` (port ${service.port} inside)` : ''}`] satisfies [string, string]]),
+    ...(service.alias === null ? [] : [['', service.alias] satisfies [string, string]]),
   ];
-  return `  ${paint('bold', service.name)}\n${rows.map(([name, value]) => `    ${`${name}:`.padEnd(9)}${value}\n`).join('')}`;
+  return `  ${paint('bold', service.name)}\n${rows.map(([name, value]) => `    ${(name === '' ? '' : `${name}:`).padEnd(9)}${value}\n`).join('')}`;
+}
+
+function isMoved({ port, published }: StatusDocument['services'][number]): boolean {
+  return published !== undefined && port !== published.port;
+}
+
+function networkText({ network, wayOut }: StatusDocument): string {
+  if (network === 'host') return 'of the host';
+  if (wayOut === null) return 'private';
+  return wayOut === 'none' ? 'private, without a way out' : `private, out through ${wayOut}`;
 }
 
 function paintState(state: string, paint: Paint): string {

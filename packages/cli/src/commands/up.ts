@@ -152,7 +152,7 @@ class Follower {
   #outcome(last: Emitted | undefined): number {
     if (this.#interrupted > 0) return this.#isUp ? EXIT.ok : EXIT.interrupted;
     if (this.#failure !== undefined) throw this.#failure;
-    if (last?.type !== 'stopped') throw new HdError('SUPERVISOR_GONE', 'the supervisor of the environment ended unexpectedly', { hint: 'start it again with `hd up`; `hd doctor` checks the machine' });
+    if (last?.type !== 'stopped') throw new HdError('SUPERVISOR_GONE', 'the supervisor of the environment ended unexpectedly', { hint: '`hd up` goes on with its files, for some minutes from now' });
     return EXIT.ok;
   }
 

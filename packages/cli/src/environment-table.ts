@@ -1,0 +1,30 @@
+import type { ListedEnvironment } from '@hyperdocker/environment';
+import { listEnvironments, openHome } from '@hyperdocker/environment';
+import type { Invocation } from './command.ts';
+import { EXIT } from './exit-code.ts';
+import { displayWidth } from './format.ts';
+import type { Paint } from './terminal.ts';
+import { printable } from './terminal.ts';
+
+/** `hd ps --all`: every environment of this home. */
+export async function listAll({ env, json, terminal }: Invocation): Promise<number> {
+  const environments = await listEnvironments(openHome(env));
+  if (json) terminal.out(`${JSON.stringify({ schema: 'hd.environments/1', environments })}\n`);
+  else terminal.out(environments.length === 0 ? 'There are no environments.\n' : renderEnvironments(environments, terminal.outPaint));
+  return EXIT.ok;
+}
+
+/** A line for each, in columns. Ports of those that are down are the ones that they had last. */
+export function renderEnvironments(environments: readonly ListedEnvironment[], paint: Paint): string {
+  const rows = environments.map(({ name, state, services, project }) => [printable(name), state, portsText(services), printable(project)]);
+  const table = [['NAME', 'STATE', 'PORTS', 'DIRECTORY'], ...rows];
+  const widths = [0, 1, 2].map((column) => Math.max(...table.map((row) => displayWidth(row[column] ?? ''))));
+  return table.map((row, index) => {
+    const line = row.map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - displayWidth(cell)))).join('  ').trimEnd();
+    return `${index === 0 || environments[index - 1]?.pid !== null ? (index === 0 ? paint('bold', line) : line) : paint('dim', line)}\n`;
+  }).join('');
+}
+
+function portsText(services: ListedEnvironment['services']): string {
+  return services.flatMap(({ name, port }) => (port === null ? [] : [`${name}:${port}`])).join(', ') || '-';
+}
