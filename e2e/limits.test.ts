@@ -84,7 +84,7 @@ describe('users and limits of services', { skip: unable || noFuse || noBusybox }
     assert.match(await inside('cat /tmp/crowd'), /fork/);
     const { pid } = await (await project.client()).status();
     const group = (controller: string, file: string): string => {
-      const id = `hyperdocker/hd-${project.id.slice(-10)}-${pid}-crowd-1`;
+      const id = `hyperdocker/${project.containerPrefix}${pid}-crowd-1`;
       const path = ['/sys/fs/cgroup', `/sys/fs/cgroup/${controller}`].map((root) => join(root, id, file)).find((candidate) => existsSync(candidate));
       return path === undefined ? `no ${file}` : readFileSync(path, 'utf8').trim();
     };
@@ -119,7 +119,7 @@ describe('users and limits of services', { skip: unable || noFuse || noBusybox }
     await nothingLeft(project.dir);
     for (const root of ['/sys/fs/cgroup', '/sys/fs/cgroup/memory', '/sys/fs/cgroup/pids']) {
       const groups = existsSync(join(root, 'hyperdocker')) ? readdirSync(join(root, 'hyperdocker')) : [];
-      assert.deepEqual(groups.filter((name) => name.includes(project.id.slice(-10))), []);
+      assert.deepEqual(groups.filter((name) => name.startsWith(project.containerPrefix)), []);
     }
   });
 

@@ -108,9 +108,9 @@ export class ProjectRig {
     return new BuildReport(lines.join('\n'));
   }
 
-  /** What `hd` calls the environment. */
-  get id(): string {
-    return envPaths(openHome(this.#world.env), findProject(this.dir)).id;
+  /** What the names of its containers begin with. */
+  get containerPrefix(): string {
+    return envPaths(openHome(this.#world.env), findProject(this.dir)).containerPrefix;
   }
 
   client(): Promise<SupervisorClient> {
