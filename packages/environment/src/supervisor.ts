@@ -32,7 +32,7 @@ import { Ingest } from './ingest.ts';
 import { noteUse } from './known-environments.ts';
 import { RootKeeper, leftToUs } from './left-root.ts';
 import type { LiveRecord } from './live-record.ts';
-import { specDigest } from './live-record.ts';
+import { specDigest } from './spec-digest.ts';
 import type { Clash, LiveRootOptions } from './live-root.ts';
 import { LIVE_MOUNT, LiveRoot } from './live-root.ts';
 import type { Passthrough } from './passthrough.ts';
