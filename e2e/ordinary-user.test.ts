@@ -102,7 +102,7 @@ describe('an ordinary user', { skip: cannot }, () => {
     await asUser('hd up -d --wait');
     await asUser('hd exec -u dev sh -c "cd /tmp && mkdir -m 700 mine && echo kept > mine/f"');
     process.kill(await pidOf(), 'SIGKILL');
-    const up = await asUser('hd up -d --wait; hd exec -u dev cat /tmp/mine/f; hd exec id -u');
+    const up = await asUser('hd up -d --wait; hd exec -u dev -w /tmp cat mine/f; hd exec id -u');
     assert.match(up.stdout, /kept\n0\n$/, up.stdout + up.stderr);
     assert.match((await asUser('hd down && hd cas fsck')).stdout, /Stopped/);
     assert.equal(await left(), '');
