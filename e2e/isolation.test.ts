@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { runHd, startHd, waitUntil } from '@hyperdocker/testkit';
+import { checkout, runHd, startHd, waitUntil } from '@hyperdocker/testkit';
 import type { HdResult } from '@hyperdocker/testkit';
 import { BusyboxRig, noBusybox } from './busybox.ts';
 import { noFuse, unable } from './rig.ts';
@@ -76,6 +76,46 @@ describe('isolation and exec', { skip: unable || noFuse || noBusybox }, () => {
     const set = await inside('cp /bin/busybox /tmp/busybox && chmod 4755 /tmp/busybox && stat -c %a /tmp/busybox');
     assert.equal(set.stdout, '4755\n');
     assert.match((await project.hd('exec', '-u', 'dev', '/tmp/busybox', 'grep', '^Uid', '/proc/self/status')).stdout, /^Uid:\t1000\t1000\t1000\t1000$/m);
+  });
+
+  test('only the usual devices, none of the disks, also where one is made', async () => {
+    const names = (await inside('ls /dev')).stdout.trim().split('\n');
+    const usual = ['console', 'core', 'fd', 'full', 'mqueue', 'null', 'ptmx', 'pts', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'tty', 'urandom', 'zero'];
+    assert.deepEqual(names.filter((name) => !usual.includes(name)), []);
+    // Major and minor numbers of the memory of the machine, of its disks, of FUSE and of the terminals of others.
+    const disks = execFileSync('sh', ['-c', "awk 'NR > 2 { print $1, $2 }' /proc/partitions"], { encoding: 'utf8' }).trim().split('\n').slice(0, 3);
+    for (const [kind, numbers] of [['c', '1 1'], ['c', '10 229'], ['c', '4 1'], ...disks.map((numbers) => ['b', numbers] as const)] as const) {
+      const { stdout } = await inside(`rm -f /tmp/made; mknod /tmp/made ${kind} ${numbers} 2>&1; head -c 1 /tmp/made 2>&1 | wc -c; dd if=/dev/zero of=/tmp/made bs=1 count=0 conv=notrunc 2>&1 || true`);
+      assert.match(stdout, /not permitted|[Pp]ermission denied|No such file/, `${kind} ${numbers}: ${stdout}`);
+    }
+  });
+
+  test('no socket of the host or of the supervisor, and nothing of HD_HOME', async () => {
+    const known = (await inside('find / -xdev -type s 2> /dev/null; find /run /var/run /tmp -type s 2> /dev/null')).stdout;
+    assert.equal(known, '');
+    for (const path of ['/var/run/docker.sock', '/run/docker.sock', '/run/containerd', '/run/systemd', rig.world.home, join(rig.world.home, 'cas'), checkout]) assert.equal((await inside(`ls -d '${path}'`)).code, 1, path);
+    assert.equal((await inside(`for fd in /proc/self/fd/*; do readlink $fd; done | grep -c -F '${rig.world.dir}'`)).stdout, '0\n');
+    // What mounts call themselves is all that is to be seen of where the files come from.
+    const shown = (await inside(`cat /proc/self/mountinfo /proc/mounts /proc/self/environ /proc/self/cmdline /proc/1/environ /proc/1/cmdline | tr '\\0' '\\n'`)).stdout;
+    assert(!shown.split('\n').filter((line) => !/ - overlay | overlay | \/etc\/(hosts|resolv\.conf) /.test(line)).some((line) => line.includes(rig.world.home)), shown);
+  });
+
+  test('files of the kernel that tell of the host, or act on it, are covered or refuse', async () => {
+    const { stdout } = await inside(`
+for file in /proc/kcore /proc/keys /proc/timer_list /proc/sched_debug /proc/latency_stats; do test -e $file && test "$(head -c 1 $file 2>/dev/null | wc -c)" != 0 && echo "reads $file"; done
+for dir in /sys/firmware /proc/acpi /proc/scsi /sys/devices/virtual/powercap; do test -d $dir && test -n "$(ls -A $dir)" && echo "lists $dir"; done
+for file in /proc/sys/kernel/core_pattern /proc/sys/kernel/hostname /proc/sys/vm/drop_caches /proc/sysrq-trigger /proc/irq/default_smp_affinity /sys/kernel/mm/transparent_hugepage/enabled /sys/power/state; do (echo x > $file) 2>/dev/null && echo "writes $file"; done
+for dir in $(find /sys/fs/cgroup -maxdepth 1 2>/dev/null); do mkdir $dir/hd-test 2>/dev/null && echo "makes a group in $dir"; (echo $$ > $dir/cgroup.procs) 2>/dev/null && echo "moves in $dir"; done
+mount -o remount,rw /sys 2>/dev/null && echo remounted
+mount -t proc proc /tmp 2>/dev/null && echo mounted
+unshare -U true 2>/dev/null && echo "makes a user namespace"
+nsenter -t 1 -m true 2>/dev/null && echo "enters a namespace"
+chroot / /bin/true || echo "cannot chroot"
+swapoff -a 2>/dev/null; hostname other 2>/dev/null && echo "renames the host"
+date -s 2001-01-01 2>&1 | grep -q "not permitted" || echo "sets the clock"
+dmesg > /dev/null 2>&1 && echo "reads the log of the kernel"
+echo end`);
+    assert.equal(stdout, 'end\n');
   });
 
   test('exit codes: of the command, 126, 127, and of signals', async () => {

@@ -95,17 +95,30 @@ describe('an ordinary user', { skip: cannot }, () => {
     assert.equal(stdout.split('\n').filter((line) => /not permitted|denied|[Rr]ead-only|No such file|can't create/.test(line)).length, 5, stdout);
   });
 
-  test('after SIGKILL of the supervisor all is cleaned up, also what belongs to subordinate ids', async () => {
+  const pidOf = async (): Promise<number> => (JSON.parse((await asUser('hd status --json')).stdout) as { pid: number }).pid;
+  const left = async (): Promise<string> => (await asUser(`cd ${dir}/home/.hd; find . -path "./envs/*/live*" -o -path "./envs/*/steps" -o -path "./envs/*/bundles" -o -uid +65536 -o -perm 000`)).stdout;
+
+  test('after SIGKILL of the supervisor its files are adopted, by the same user namespace', async () => {
     await asUser('hd up -d --wait');
-    await asUser('hd exec -u dev sh -c "mkdir -m 700 /tmp/mine && echo 1 > /tmp/mine/f"');
-    const { stdout } = await asUser('hd status --json');
-    process.kill((JSON.parse(stdout) as { pid: number }).pid, 'SIGKILL');
+    await asUser('hd exec -u dev sh -c "cd /tmp && mkdir -m 700 mine && echo kept > mine/f"');
+    process.kill(await pidOf(), 'SIGKILL');
+    const up = await asUser('hd up -d --wait; hd exec -u dev -w /tmp cat mine/f; hd exec id -u');
+    assert.match(up.stdout, /kept\n0\n$/, up.stdout + up.stderr);
+    assert.match((await asUser('hd down && hd cas fsck')).stdout, /Stopped/);
+    assert.equal(await left(), '');
+    await nothingLeft(project);
+  });
+
+  test('after SIGKILL of all of it, the next command takes away what belongs to subordinate ids', async () => {
+    await asUser('hd up -d --wait');
+    await asUser('hd exec -u dev sh -c "cd /tmp && mkdir -m 700 mine && echo 1 > mine/f"');
+    const supervisor = await pidOf();
+    const record = JSON.parse((await asUser(`cat ${dir}/home/.hd/envs/*/live.json`)).stdout) as { host: { pid: number } };
+    for (const pid of [record.host.pid, supervisor]) process.kill(pid, 'SIGKILL');
     await nothingLeft(project);
     assert.match((await asUser('hd status')).stdout, /not running/);
-    const left = await asUser(`ls ${dir}/home/.hd/envs/*; find ${dir}/home/.hd -uid +65536 -o -perm 000`);
-    assert(!/^(live|steps|bundles|s)$/m.test(left.stdout), left.stdout);
-    assert(!left.stdout.includes(`${dir}/home/.hd/envs/`) || !left.stdout.includes('/live'), left.stdout);
-    assert.match((await asUser('hd up -d --wait && hd down && hd cas fsck')).stdout, /Stopped/);
+    assert.equal(await left(), '');
+    assert.match((await asUser('hd up -d --wait && hd exec ls /tmp && hd down')).stdout, /Stopped/);
     await nothingLeft(project);
   });
 

@@ -108,6 +108,11 @@ export class ProjectRig {
     return new BuildReport(lines.join('\n'));
   }
 
+  /** What the names of its containers begin with. */
+  get containerPrefix(): string {
+    return envPaths(openHome(this.#world.env), findProject(this.dir)).containerPrefix;
+  }
+
   client(): Promise<SupervisorClient> {
     return connectOrFail(envPaths(openHome(this.#world.env), findProject(this.dir)));
   }

@@ -11,6 +11,8 @@ import { parseArgs } from 'node:util';
 import { directImports } from './direct-imports.ts';
 
 const STALE_MS = 24 * 60 * 60 * 1000;
+/** What `hd` loads only when it is needed, besides its commands. */
+const LATER = ['cli/src/session.ts', 'environment/src/recover.ts'];
 
 const { values } = parseArgs({ options: { root: { type: 'string' } } });
 try {
@@ -25,8 +27,18 @@ async function bundle(root: string): Promise<void> {
   const outdir = join(root, 'dist');
   const entries = entryPoints(root);
   mkdirSync(outdir, { recursive: true });
+  const isCommand = (source: string): boolean => source.startsWith(join(root, 'packages/cli'));
+  // Apart from each other: what both use would come in files of its own.
+  const parts = [[...entries].filter(([source]) => isCommand(source)), [...entries].filter(([source]) => !isCommand(source))];
+  const outputs = await Promise.all(parts.map((part) => bundlePart(root, part, entries)));
+  removeStale(outdir, new Set(outputs.flat()));
+}
+
+/** @returns the names of the files written */
+async function bundlePart(root: string, part: readonly [source: string, name: string][], entries: Map<string, string>): Promise<string[]> {
+  const outdir = join(root, 'dist');
   const result = await build({
-    entryPoints: Object.fromEntries([...entries].map(([source, name]) => [name, source])),
+    entryPoints: Object.fromEntries(part.map(([source, name]) => [name, source])),
     absWorkingDir: root,
     outdir,
     bundle: true,
@@ -37,14 +49,14 @@ async function bundle(root: string): Promise<void> {
     outExtension: { '.js': '.mjs' },
     chunkNames: '[name]-[hash]',
     external: ['koffi', '@napi-rs/blake-hash'],
-    plugins: [rewriteImports(root, entries, outdir)],
+    plugins: [rewriteImports(root, entries, outdir, part.some(([, name]) => name === 'main') ? companions : () => '')],
     // CommonJS packages call `require` for Node's own modules, which ES modules do not have.
     banner: { js: "import { createRequire as hdCreateRequire } from 'node:module'; globalThis.require ??= hdCreateRequire(import.meta.url);" },
     sourcemap: true,
     metafile: true,
     logLevel: 'warning',
   });
-  removeStale(outdir, new Set(Object.keys(result.metafile.outputs).map((path) => basename(path))));
+  return Object.keys(result.metafile.outputs).map((path) => basename(path));
 }
 
 /** Source path → name in dist/, without extension. */
@@ -64,7 +76,7 @@ function entryPoints(root: string): Map<string, string> {
  * moved. Rewrites such literals: to the entry's name in dist/, or to the path from dist/ of any other file. Imports of our own
  * packages go to the modules that have what is imported.
  */
-function rewriteImports(root: string, entries: Map<string, string>, outdir: string): Plugin {
+function rewriteImports(root: string, entries: Map<string, string>, outdir: string, companionsOf: (path: string) => string): Plugin {
   const direct = directImports(root);
   const literal = /new URL\(\s*(['"])(\.[^'"]*)\1\s*,\s*import\.meta\.url\s*\)/g;
   return {
@@ -78,7 +90,7 @@ function rewriteImports(root: string, entries: Map<string, string>, outdir: stri
           if (name === undefined && target.endsWith('.ts')) throw new Error(`${path}: ${specifier} is no entry point: name it *-main.ts or *-worker.ts`);
           return `new URL(${quote}${name === undefined ? relative(outdir, target) : `./${name}.mjs`}${quote}, import.meta.url)`;
         });
-        return { contents: `${direct(contents)}\n${companions(relative(join(root, 'packages/cli/src'), path))}`, loader: 'ts' };
+        return { contents: `${direct(contents)}\n${companionsOf(relative(join(root, 'packages'), path))}`, loader: 'ts' };
       });
     },
   };
@@ -88,9 +100,10 @@ function rewriteImports(root: string, entries: Map<string, string>, outdir: stri
  * A file to load is a millisecond, and modules that are shared by some commands and not by others come in files of their own. So each command is said to need all of the
  * command line, which is there already when it runs: that makes one file of it. `exec` is part of it, because people wait for nothing but the start of it.
  */
-function companions(pathInCli: string): string {
-  if (pathInCli === 'cli.ts') return "import './commands/exec.ts';";
-  return pathInCli.startsWith('commands/') ? "import '../cli.ts';" : '';
+function companions(path: string): string {
+  if (path === 'cli/src/cli.ts') return "import './commands/exec.ts';";
+  if (path.startsWith('cli/src/commands/')) return "import '../cli.ts';";
+  return LATER.includes(path) ? "import '../../cli/src/cli.ts';" : '';
 }
 
 /** A supervisor of an older build may still load its chunks by name: they stay for a day. */

@@ -101,7 +101,7 @@ export class Workshop implements AsyncDisposable {
       plan, projected: ingest.scan().projected, actions, lease, jobs: recipe.jobs ?? jobs, envId: 'soundness', readSecrets: () => new Map(),
       context: {
         store: this.store, storeDir: join(dir, 'cas'), fuse: this.#fuse, materializedDir: join(dir, 'materialized'), runtime: this.#runtime, stepsDir: join(dir, 'steps'),
-        passthrough: { env: {}, mounts: [] }, user: plan.user, hostEnv: {}, signal: AbortSignal.timeout(BUILD_TIMEOUT_MS),
+        passthrough: { env: {}, mounts: [] }, user: plan.user, limits: {}, hostEnv: {}, signal: AbortSignal.timeout(BUILD_TIMEOUT_MS),
       },
       emit(event) {
         if (event.type === 'step') {

@@ -42,13 +42,12 @@ export async function attachOrLaunch(place: ProjectPlace, spec: EnvSpec, options
 }
 
 /**
- * The supervisor of an environment that is up. Where it has been killed and has left its files, one that goes on with them: resolves once its services have come to something.
+ * Where a supervisor has been killed and has left its files, one that goes on with them: resolves once its services have come to something.
  * @throws HdError NOT_RUNNING, and those of starting
  */
-export async function reach(place: ProjectPlace, invocation: Invocation): Promise<SupervisorClient> {
-  const client = await connect(place.paths);
-  const left = client === undefined ? findLeft(place.paths) : undefined;
-  if (left === undefined) return client ?? (await connectOrFail(place.paths));
+export async function goOn(place: ProjectPlace, invocation: Invocation): Promise<SupervisorClient> {
+  const left = findLeft(place.paths);
+  if (left === undefined) return await connectOrFail(place.paths);
   const { terminal } = invocation;
   const { text, spec } = loadSpec(place.project, terminal);
   const renderer = new EventRenderer({ services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.errPaint, errPaint: terminal.errPaint, quiet: true });

@@ -144,7 +144,7 @@ export function layProject(store: Store, plan: Plan, projected: TreeDigest): Tre
   if (path === '') return applyDelta(store, plan.image.tree, projected);
   const existing = lookupPath(store, plan.image.tree, path);
   const digest = existing?.kind === 'dir' ? applyDelta(store, existing.digest, projected) : projected;
-  const { uid, gid } = plan.user;
+  const { uid, gid } = plan.owner;
   const made = { mtimeNs: FIXED_MTIME_NS, xattrs: [], linkGroup: 0, links: 1, ...existing?.meta, uid, gid };
   return setPath(store, plan.image.tree, path, { kind: 'dir', name: '' as ByteString, mode: existing?.mode ?? 0o755, digest, meta: made });
 }

@@ -8,7 +8,6 @@ import type { Answer, Question } from './exchange.ts';
 import { exchange } from './exchange.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
 import { servedRoot } from './live-record.ts';
-import { hasLeftovers, recover } from './recover.ts';
 import { isAlive, readState } from './state-file.ts';
 import { isOrdinaryUser, unshareOptions } from './user-namespace.ts';
 
@@ -121,8 +120,14 @@ async function* lines(body: AsyncIterable<Buffer>): AsyncGenerator<string> {
 export async function connect(paths: EnvPaths): Promise<SupervisorClient | undefined> {
   const state = readState(paths.stateFile);
   if (state !== undefined && isAlive(state)) return existsSync(paths.socket) ? new SupervisorClient(paths.socket) : undefined;
-  if (hasLeftovers(paths)) await recover(paths, { evenServed: false });
+  if (existsSync(paths.stateFile) || existsSync(paths.liveRecord)) await recover(paths, { evenServed: false });
   return undefined;
+}
+
+/** Loaded when it is needed: most of the time there is nothing to clean up. */
+async function recover(paths: EnvPaths, options: { evenServed: boolean }): Promise<void> {
+  const recovering = await import('./recover.ts');
+  await recovering.recover(paths, options);
 }
 
 /** What a supervisor that was killed has left to be adopted. */

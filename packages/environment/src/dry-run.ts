@@ -45,7 +45,7 @@ export function dryRun(place: { home: Home; project: Project; paths: EnvPaths },
   try {
     const statCacheFile = join(scratch, 'stat');
     copyIfThere(paths.statCache, statCacheFile);
-    const ingest = new Ingest({ store, projectDir: project.dir, filter: projectFilter({ home, project, env: options.env }, spec), statCacheFile, owner: { uid: plan.user.uid, gid: plan.user.gid } });
+    const ingest = new Ingest({ store, projectDir: project.dir, filter: projectFilter({ home, project, env: options.env }, spec), statCacheFile, owner: plan.owner });
     const { projected } = ingest.scan();
     return { predictions: predict({ store, plan, projected, envId: paths.id, traced: fuseProblem() === undefined, actions, noCache: options.noCache, previous: readBuildRecord(paths.buildRecord) }) };
   } finally {

@@ -1,7 +1,6 @@
 import { rmSync } from 'node:fs';
 import type { TreeDigest } from '@hyperdocker/base';
-import { hasher, processStartTime } from '@hyperdocker/base';
-import type { EnvSpec } from '@hyperdocker/spec';
+import { processStartTime } from '@hyperdocker/base';
 import type { EnvPaths } from './home.ts';
 import { readJson, writeJson } from './json-file.ts';
 
@@ -44,8 +43,4 @@ export function readLiveRecord({ liveRecord }: EnvPaths): LiveRecord | undefined
 export function servedRoot(paths: EnvPaths): LiveRecord | undefined {
   const record = readLiveRecord(paths);
   return record !== undefined && processStartTime(record.host.pid) === record.host.startTime ? record : undefined;
-}
-
-export function specDigest(spec: EnvSpec): string {
-  return hasher.hash(Buffer.from(JSON.stringify(spec)));
 }

@@ -26,6 +26,8 @@ export interface Plan {
   /** Absolute, in the container. */
   workdir: string;
   user: PlanUser;
+  /** Whom the project's files belong to inside: whoever has to write there. */
+  owner: { uid: number; gid: number };
   steps: PlannedStep[];
   packages: Omit<PackageNode, 'kind'>[];
   /** Variables of every step and service. Part of the keys. */
@@ -53,6 +55,7 @@ export function makePlan(store: Store, options: { spec: EnvSpec; image: Image; p
   ];
   return {
     spec, image, workdir, user, env,
+    owner: projectOwner(store, spec, image, user),
     steps: commands.map(({ line, shown, definition }, i) => ({ definition, id: { index: i + 1, total: commands.length, command: shown, line } })),
     packages: [basePackage(options.base, image), ...spec.dependencies.flatMap((dependency) => dependencyPackages(dependency, options.projectDir))],
   };
@@ -81,6 +84,21 @@ export function userOf(store: Store, tree: TreeDigest, name: string): PlanUser {
   const user = resolveUser(name, read('etc/passwd'), read('etc/group'));
   // As Docker: the first group is among the others, or files that exclude "others" by groups would be open to it.
   return { uid: user.uid, gid: user.gid, additionalGids: [...new Set([user.gid, ...user.additionalGids])], home: user.uid === 0 ? '/root' : user.home, shell: user.shell };
+}
+
+/** The user of the image, whom steps run as. Root may write anyway, so that files of root's go to the first service that names a user the image knows. */
+function projectOwner(store: Store, { services }: EnvSpec, image: Image, { uid, gid }: PlanUser): { uid: number; gid: number } {
+  for (const { user } of uid === 0 ? services : []) {
+    if (user === undefined) continue;
+    try {
+      const named = userOf(store, image.tree, user);
+      if (named.uid !== 0) return { uid: named.uid, gid: named.gid };
+    } catch (error) {
+      // A build step may yet make it. Until then nobody knows its number.
+      if (!(error instanceof HdError)) throw error;
+    }
+  }
+  return { uid, gid };
 }
 
 /** System packages are installed, and runtimes checked, by steps of their own: traced, cached and explained like the others. */

@@ -20,7 +20,7 @@ export interface ServiceSetOptions {
   /** Services that name some run only with one of these. */
   profiles: readonly string[];
   /** A container for one generation of a service, all but its command and its own variables. */
-  container: (name: string, generation: number) => Omit<ContainerSpec, 'args'>;
+  container: (spec: ServiceSpec, generation: number) => Omit<ContainerSpec, 'args'>;
   network: EnvironmentNetwork;
   projectDir: string;
   runCommand: (command: string, signal: AbortSignal) => Promise<boolean>;
@@ -136,7 +136,7 @@ export class ServiceSet {
 
   #launch(spec: ServiceSpec, generation: number): Launched {
     const member = this.#members.get(spec.name);
-    const base = this.#options.container(spec.name, generation);
+    const base = this.#options.container(spec, generation);
     const bundleDir = join(this.#options.bundlesDir, base.id);
     const probe = this.#probe(spec);
     const output = this.#output(spec.name, probe);
@@ -229,8 +229,13 @@ function endOf(state: ServiceState): { exitCode?: number; retryMs?: number; caus
   if (state.kind !== 'failed' && state.kind !== 'backing-off') return {};
   const { failure } = state;
   const retry = state.kind === 'backing-off' ? { retryMs: state.delayMs } : {};
+  if (failure.kind === 'exited' && failure.exit.outOfMemory !== undefined) return { exitCode: failure.exit.code, ...retry, cause: outOfMemoryText(failure.exit.outOfMemory) };
   if (failure.kind === 'exited') return { exitCode: failure.exit.code, ...retry, ...(failure.exit.problem === undefined ? {} : { cause: failure.exit.problem.message }) };
   return { cause: failure.kind === 'not-launched' ? failure.error.message : `not ready after ${failure.afterMs} ms`, ...retry };
+}
+
+export function outOfMemoryText(limitBytes: number): string {
+  return `out of memory: a process was killed, since all may have ${Math.round(limitBytes / 2 ** 20)} MB together`;
 }
 
 function endText(state: Extract<ServiceState, { kind: 'backing-off' | 'failed' }>): string {

@@ -8,7 +8,7 @@ import type { ActionDefinition, ActionResult, PathSet, Trace } from '@hyperdocke
 import { TraceRecorder, ignoring, joinPaths, variablesNotPassed } from '@hyperdocker/engine';
 import type { FuseHost } from '@hyperdocker/mount';
 import { captureUpper, materialize, mountOverlay, unmountScratch } from '@hyperdocker/mount';
-import type { ContainerExit, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
+import type { ContainerExit, ContainerLimits, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
 import { mountTargets } from '@hyperdocker/sandbox';
 import { NetworkUse } from './network-use.ts';
 import type { KeptOutputs } from './outputs.ts';
@@ -17,6 +17,7 @@ import type { Passthrough } from './passthrough.ts';
 import { NO_PASSTHROUGH } from './passthrough.ts';
 import type { Leak } from './redact.ts';
 import { Masker, findLeak } from './redact.ts';
+import { outOfMemoryText } from './service-set.ts';
 import type { SecretValues } from './secrets.ts';
 import { mountSecrets, withSecretVariables } from './secrets.ts';
 
@@ -37,6 +38,7 @@ export interface StepContext extends Projector {
   containerPrefix?: string;
   passthrough: Passthrough;
   user: ContainerUser;
+  limits: ContainerLimits;
   /** Nothing of it gets in; that a step speaks of one of its variables is noted. */
   hostEnv: NodeJS.ProcessEnv;
   /** Ends a running step at once. What it has written is dropped. */
@@ -159,6 +161,7 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
       mounts: [...passthrough.mounts, ...mounted.mounts],
       network: definition.network ? 'host' : 'none',
       terminal: false,
+      limits: context.limits,
     };
     let log = '';
     const write = (text: string): void => {
@@ -176,6 +179,7 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
     const exit = await exitUnlessAborted(container, context.signal);
     context.signal.throwIfAborted();
     for (const masker of Object.values(maskers)) write(masker.end());
+    if (exit.outOfMemory !== undefined) log += `${outOfMemoryText(exit.outOfMemory)}\n`;
     if (exit.problem !== undefined) log += `${exit.problem.message}\n`;
     return { spec, exit: exit.code, log, network: definition.network ? (networkUse?.result() ?? 'unknown') : 'unused' };
   } finally {

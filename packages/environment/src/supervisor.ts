@@ -1,6 +1,6 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import { HdError, describeError, toText } from '@hyperdocker/base';
+import { HdError, describeError, inUserNamespace, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
 import { diffTrees, lookupPath, openStore } from '@hyperdocker/cas';
 import type { ActionCache } from '@hyperdocker/engine';
@@ -8,8 +8,8 @@ import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
 import type { FuseHostOptions } from '@hyperdocker/mount';
 import { FuseHost, detachBelow, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
-import { OciRuntime, findRuntime, mountTargets } from '@hyperdocker/sandbox';
-import type { EnvSpec } from '@hyperdocker/spec';
+import { OciRuntime, cgroupMode, findRuntime, limitsWithoutEffect, mountTargets } from '@hyperdocker/sandbox';
+import type { EnvSpec, ServiceSpec } from '@hyperdocker/spec';
 import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { watchTree } from '@hyperdocker/watch';
 import type { ChangedPath, DetachedReply, ExecReply, ExecRequest, Phase, ResetReply, StatusReply } from './api.ts';
@@ -32,7 +32,7 @@ import { Ingest } from './ingest.ts';
 import { noteUse } from './known-environments.ts';
 import { RootKeeper, leftToUs } from './left-root.ts';
 import type { LiveRecord } from './live-record.ts';
-import { specDigest } from './live-record.ts';
+import { specDigest } from './spec-digest.ts';
 import type { Clash, LiveRootOptions } from './live-root.ts';
 import { LIVE_MOUNT, LiveRoot } from './live-root.ts';
 import type { Passthrough } from './passthrough.ts';
@@ -298,9 +298,10 @@ export class Supervisor {
     this.#imagePin.hold(image.tree);
     noteUse(paths, { project: project.dir, image: imageRefOf(spec.environment.base, { projectDir: project.dir, platform: HOST_PLATFORM }) });
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base: spec.environment.base });
+    this.#warnOfLimits(spec);
     const ingest = new Ingest({
       store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter: this.#filter(spec), statCacheFile: paths.statCache,
-      owner: { uid: plan.user.uid, gid: plan.user.gid },
+      owner: plan.owner,
     });
     const ingested = this.#ingest(ingest, 'rescan');
     const built = await this.#build(plan, ingested, lease, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
@@ -324,8 +325,9 @@ export class Supervisor {
     if (adopted !== undefined) this.#emit({ type: 'adopted', services: session.services.names });
   }
 
-  #makeServices({ plan, spec }: Session, network: EnvironmentNetwork, { keepLogs }: { keepLogs: boolean }): ServiceSet {
+  #makeServices(session: Session, network: EnvironmentNetwork, { keepLogs }: { keepLogs: boolean }): ServiceSet {
     const { paths, project } = this.#options;
+    const { spec } = session;
     return new ServiceSet({
       keepLogs,
       runtime: this.#runtime,
@@ -336,7 +338,7 @@ export class Supervisor {
       logsDir: paths.logsDir,
       bundlesDir: paths.bundlesDir,
       profiles: this.#options.profiles,
-      container: (name, generation) => ({ ...this.#baseContainer(this.#containerId(`${name}-${generation}`), plan), env: { ...plan.env, ...network.env }, cwd: plan.workdir, user: plan.user, terminal: false }),
+      container: (service, generation) => this.#serviceContainer(session, service, generation),
       emit: (event) => this.#emit(event),
     });
   }
@@ -679,12 +681,27 @@ export class Supervisor {
   }
 
   #stepContext(plan: Plan): StepContext {
-    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, containerPrefix: this.#options.paths.containerPrefix, passthrough: this.#passthrough, user: plan.user, signal: AbortSignal.any([this.#abort.signal, this.#files.signal]) };
+    return { ...this.#projector(), hostEnv: this.#options.hostEnv, runtime: this.#runtime, stepsDir: this.#options.paths.stepsDir, containerPrefix: this.#options.paths.containerPrefix, passthrough: this.#passthrough, user: plan.user, limits: plan.spec.build.limits, signal: AbortSignal.any([this.#abort.signal, this.#files.signal]) };
   }
 
   #baseContainer(id: string, plan: Plan): Pick<ContainerSpec, 'id' | 'rootfs' | 'hostname' | 'mounts' | 'network'> {
     const { live, network } = this.#live().session;
     return { id, rootfs: live?.merged ?? '', hostname: plan.spec.environment.name, ...(network?.container ?? { mounts: [], network: 'none' }) };
+  }
+
+  /** @throws HdError USER_NOT_FOUND */
+  #serviceContainer({ plan, network, build: built }: Session, { name, user: named, limits, privileged }: ServiceSpec, generation: number): Omit<ContainerSpec, 'args'> {
+    const user = named === undefined ? plan.user : userOf(this.#store, built.tree, named);
+    const base = this.#baseContainer(this.#containerId(`${name}-${generation}`), plan);
+    return { ...base, env: { ...plan.env, ...(named === undefined ? {} : { HOME: user.home }), ...network?.env }, cwd: plan.workdir, user, terminal: false, limits, privileged };
+  }
+
+  /** Nobody shall believe in a limit that nothing enforces. */
+  #warnOfLimits({ build: { limits: ofSteps }, services }: EnvSpec): void {
+    const without = [ofSteps, ...services.map(({ limits }) => limits)].flatMap((limits) => limitsWithoutEffect(limits, cgroupMode()));
+    if (without.length > 0) this.#emit({ type: 'warning', code: 'LIMITS_WITHOUT_EFFECT', message: `${[...new Set(without)].join(', ')} in hd.toml: this machine gives hd no control groups to enforce them (see \`hd doctor\`)` });
+    const privileged = services.filter((service) => service.privileged).map(({ name }) => name);
+    if (privileged.length > 0 && inUserNamespace()) this.#emit({ type: 'warning', code: 'NOT_PRIVILEGED', message: `${privileged.join(', ')}: only root can run privileged services; without it they are like the others` });
   }
 
   /** @throws HdError NOT_READY, USER_NOT_FOUND */

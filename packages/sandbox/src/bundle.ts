@@ -3,6 +3,8 @@ import { join, posix } from 'node:path';
 import { HdError, inUserNamespace } from '@hyperdocker/base';
 import { cgroupMode, type CgroupMode } from './cgroups.ts';
 import type { ContainerMount, ContainerSpec, ExecSpec } from './contract.ts';
+import { limitResources } from './limits.ts';
+import { hostDevices, ownCapabilities } from './privileged.ts';
 import { seccompProfile } from './seccomp.ts';
 
 /** A path that the runtime makes in the root file system where it is missing, together with missing parents, to mount something on it. */
@@ -17,6 +19,8 @@ export interface HostFacts {
   readonly cgroups: CgroupMode;
   /** This process is root of a user namespace, not of the machine. */
   readonly userNamespace: boolean;
+  /** What this process can hand on: more makes the runtime fail. */
+  readonly capabilities: readonly string[];
   /** Hard limit of open files: raising it needs a right that this process may not have. */
   readonly maxOpenFiles: number;
 }
@@ -33,23 +37,26 @@ export function writeBundle(bundleDir: string, spec: ContainerSpec, host: HostFa
  */
 export function buildConfig(spec: ContainerSpec, host: HostFacts): object {
   checkSpec(spec);
+  const privileged = spec.privileged === true && !host.userNamespace;
   return {
     ociVersion: '1.0.2',
     root: { path: spec.rootfs, readonly: spec.rootReadonly ?? false },
     hostname: spec.hostname,
     process: {
-      ...buildProcess(spec, host),
+      ...(privileged ? withAllRights(buildProcess(spec, host), host.capabilities) : buildProcess(spec, host)),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: Math.min(65_536, host.maxOpenFiles), hard: Math.min(524_288, host.maxOpenFiles) }],
     },
     mounts: [...standardMounts(host, spec.network === 'none'), ...spec.mounts.map(toMount)],
     linux: {
       namespaces: namespaces(spec, host),
       // The runtimes add the usual devices (null, zero, full, random, urandom, tty, ptmx) to both lists by themselves.
-      ...(host.cgroups === 'none' ? {} : { cgroupsPath: `/hyperdocker/${spec.id}`, resources: { devices: [{ allow: false, access: 'rwm' }] } }),
+      ...(host.cgroups === 'none' ? {} : { cgroupsPath: `/hyperdocker/${spec.id}`, resources: { devices: [{ allow: privileged, access: 'rwm' }], ...limitResources(spec.limits ?? {}, host.cgroups) } }),
       ...(spec.network === 'none' ? { sysctl: { 'net.ipv4.ip_unprivileged_port_start': '0' } } : {}),
-      maskedPaths: [...MASKED_PATHS, ...(host.userNamespace ? ['/sys/fs/cgroup'] : [])],
-      readonlyPaths: READONLY_PATHS,
-      ...seccompSection(),
+      ...(privileged ? { devices: hostDevices() } : {
+        maskedPaths: [...MASKED_PATHS, ...(host.userNamespace ? ['/sys/fs/cgroup'] : [])],
+        readonlyPaths: READONLY_PATHS,
+        ...seccompSection(),
+      }),
     },
   };
 }
@@ -57,7 +64,8 @@ export function buildConfig(spec: ContainerSpec, host: HostFacts): object {
 /** The `process` section, which is also what `exec` takes. */
 export function buildProcess(spec: ExecSpec, host: HostFacts): object {
   // Without a device cgroup, a device made with mknod would be the host's disk.
-  const bounding = host.cgroups === 'none' ? CAPABILITIES.filter((name) => name !== 'CAP_MKNOD') : CAPABILITIES;
+  const granted = CAPABILITIES.filter((name) => host.capabilities.includes(name));
+  const bounding = host.cgroups === 'none' ? granted.filter((name) => name !== 'CAP_MKNOD') : granted;
   const held = spec.user.uid === 0 ? bounding : [];
   return {
     terminal: spec.terminal,
@@ -68,6 +76,10 @@ export function buildProcess(spec: ExecSpec, host: HostFacts): object {
     capabilities: { bounding, effective: held, permitted: held, inheritable: [], ambient: [] },
     noNewPrivileges: true,
   };
+}
+
+function withAllRights(processSection: object, all: readonly string[]): object {
+  return { ...processSection, capabilities: { bounding: all, effective: all, permitted: all, inheritable: [], ambient: [] }, noNewPrivileges: false };
 }
 
 /**
@@ -87,7 +99,7 @@ export function mountTargets(spec: Pick<ContainerSpec, 'mounts'>): MountTarget[]
 /** Reads what `buildConfig` has to know of this host. */
 export function hostFacts(): HostFacts {
   const limit = /^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
-  return { cgroups: cgroupMode(), userNamespace: inUserNamespace(), maxOpenFiles: limit === undefined ? Infinity : Number(limit) };
+  return { cgroups: cgroupMode(), userNamespace: inUserNamespace(), capabilities: ownCapabilities(), maxOpenFiles: limit === undefined ? Infinity : Number(limit) };
 }
 
 function checkSpec(spec: ContainerSpec): void {

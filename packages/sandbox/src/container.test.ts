@@ -281,7 +281,7 @@ containerTest('SIGKILL of the process that started it ends the container', async
   const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   await once(child, 'message');
   // Output can be faster than the runtime's file with the process id.
-  await until(() => readPidFile(join(world.dir, 'b 2/pid')) !== undefined);
+  await until(() => ['b 1', 'b 2'].every((bundle) => readPidFile(join(world.dir, bundle, 'pid')) !== undefined));
   const inside = processesBeside(readPidFile(join(world.dir, 'b 1/pid')) ?? 0);
   assert(inside.length >= 2);
   child.kill('SIGKILL');

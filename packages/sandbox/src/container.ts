@@ -1,4 +1,4 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { join } from 'node:path';
@@ -6,9 +6,11 @@ import type { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { assert, HdError, isErrno } from '@hyperdocker/base';
 import { buildProcess, hostFacts, writeBundle } from './bundle.ts';
+import { cgroupMode } from './cgroups.ts';
 import type { ContainerExit, ContainerSpec, ContainerStatus, ExecSpec, OutputStream } from './contract.ts';
 import { Guard } from './guard.ts';
 import { withInit, withLingeringInit } from './init.ts';
+import { wasOutOfMemory } from './limits.ts';
 import { parentOf, processesBeside, readPidFile, signalEach } from './process-tree.ts';
 
 export interface OciRuntimeOptions {
@@ -60,6 +62,7 @@ export function prepareBundle(bundleDir: string, spec: ContainerSpec): void {
 export class OciRuntime {
   readonly #options: OciRuntimeOptions;
   #guard: Guard | undefined;
+  #keeps: boolean | undefined;
 
   constructor(options: OciRuntimeOptions) {
     this.#options = options;
@@ -74,7 +77,11 @@ export class OciRuntime {
     const lingers = spec.init === true && options.stdio === 'capture' && options.stdin !== 'pipe';
     if (lingers && spec.args.length > 0) writeBundle(options.bundleDir, { ...spec, args: withLingeringInit(spec.args) });
     else prepareBundle(options.bundleDir, spec);
-    return this.#start({ id: spec.id, init: spec.init === true, lingers, terminal: spec.terminal, command: ['run', '--bundle', options.bundleDir], trailing: [spec.id], container: spec.id, options });
+    const { memoryBytes } = spec.limits ?? {};
+    // Its group tells how it ended only for as long as it is there.
+    const keep = memoryBytes !== undefined && this.#canKeep() ? ['--keep'] : [];
+    const command = ['run', ...keep, '--bundle', options.bundleDir];
+    return this.#start({ id: spec.id, init: spec.init === true, lingers, terminal: spec.terminal, command, trailing: [spec.id], container: spec.id, options, ...(memoryBytes === undefined ? {} : { memoryBytes }) });
   }
 
   /** Runs what `prepareBundle` has written, perhaps in another process. */
@@ -143,11 +150,12 @@ export class OciRuntime {
       this.#guard.started(pid, files.pid, job.container);
     }
     const exit = ended(child, job.container === undefined).then(async (end): Promise<ContainerExit> => {
-      // The runtime deletes what it ran, unless it was killed itself or failed half way.
+      const outOfMemory = job.memoryBytes !== undefined && wasOutOfMemory(job.id, cgroupMode()) ? { outOfMemory: job.memoryBytes } : {};
+      // The runtime deletes what it ran, unless it was killed itself, failed half way, or was told to keep it.
       if (job.container !== undefined && existsSync(join(this.#options.root, job.container))) await this.delete(job.container, { force: true });
       if (job.container === undefined && end.signal !== null) signalInside(job, files, 'SIGKILL');
       if (pid !== undefined) this.#guard?.ended(pid);
-      return toExit(end, files);
+      return { ...toExit(end, files), ...outOfMemory };
     });
     let running = true;
     void exit.then(() => (running = false));
@@ -199,6 +207,12 @@ export class OciRuntime {
     });
   }
 
+  /** runc has it since 1.1. */
+  #canKeep(): boolean {
+    this.#keeps ??= /--keep\b/.test(spawnSync(this.#options.path, ['run', '--help'], { encoding: 'utf8' }).stdout ?? '');
+    return this.#keeps;
+  }
+
   #command(args: readonly string[]): string[] {
     return [...(this.#options.prefix ?? []), this.#options.path, '--root', this.#options.root, ...args];
   }
@@ -211,6 +225,7 @@ interface Job {
   readonly terminal: boolean;
   /** Process 1 waits for its standard input to close before it ends. */
   readonly lingers: boolean;
+  readonly memoryBytes?: number;
   readonly command: readonly string[];
   readonly trailing: readonly string[];
   /** The container that this job makes; undefined for a command in one that is there. */

@@ -1,4 +1,5 @@
 import type { HdError } from '@hyperdocker/base';
+import type { ContainerLimits } from './limits.ts';
 
 /**
  * What a container is, in the terms of a caller: paths, arguments, a user. The OCI words for it are in `bundle.ts`.
@@ -22,6 +23,9 @@ export interface ContainerSpec {
   /** Needs a terminal as standard input of this process, and `stdio: 'inherit'`. */
   readonly terminal: boolean;
   readonly rootReadonly?: boolean;
+  readonly limits?: ContainerLimits;
+  /** All rights of root, all devices, nothing masked: hardly a container. */
+  readonly privileged?: boolean;
   /**
    * Run the command as the child of a `/bin/sh` that is process 1. Without it the command is process 1 itself, for which the kernel
    * ignores every signal that it has no handler for: `node server.js` would sit out the whole grace period at each restart. Where output is captured and no
@@ -62,6 +66,8 @@ export interface ContainerExit {
   readonly code: number;
   /** The signal that `code` stands for, by the convention of 128+n. */
   readonly signal: NodeJS.Signals | null;
+  /** The limit of memory, in bytes, where the kernel killed a process of the container for it. */
+  readonly outOfMemory?: number;
   /** Set when the command has never run. */
   readonly problem?: HdError;
 }

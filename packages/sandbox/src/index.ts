@@ -4,6 +4,7 @@ export * from './cgroups.ts';
 export * from './container.ts';
 export * from './contract.ts';
 export * from './group.ts';
+export * from './limits.ts';
 export { endHelpersOf } from './network-helpers.ts';
 export * from './private-network.ts';
 export * from './readiness.ts';

@@ -1,4 +1,5 @@
 import { durationMs, MAX_GRACE_MS } from './duration.ts';
+import { MIN_MEMORY_BYTES, sizeBytes } from './limits.ts';
 import type { Place } from './locate.ts';
 import { describePath, header, isTable, valueAt, type Path, type Report } from './report.ts';
 import { publishProblem } from './publish.ts';
@@ -16,6 +17,7 @@ export function checkMeaning(document: unknown, root: Place, report: Report): vo
   checkPorts(document, names, report);
   checkDependsOn(document, names, report);
   for (const name of names) checkService(document, name, report);
+  for (const path of [['build'], ...names.map((name) => ['services', name])]) checkMemory(document, [...path, 'memory'], report);
   checkSteps(document, [...(isTable(valueAt(document, ['secrets'])) ? (root.children.get('secrets')?.children.keys() ?? []) : [])], report);
   for (const provider of root.children.get('dependencies')?.children.keys() ?? []) {
     warnOfRepetition(document, ['dependencies', provider], report);
@@ -36,6 +38,12 @@ function refuseProto(root: Place, report: Report): void {
     // Nothing that hd.toml knows lies deeper.
     else if (next.path.length < 6) for (const [name, place] of next.place.children) open.push({ place, path: [...next.path, name] });
   }
+}
+
+function checkMemory(document: unknown, path: string[], report: Report): void {
+  const memory = valueAt(document, path);
+  if (typeof memory !== 'string' || (sizeBytes(memory) ?? MIN_MEMORY_BYTES) >= MIN_MEMORY_BYTES) return;
+  report.add({ code: 'INVALID_VALUE', message: `${describePath(path)} must be at least 4MB`, hint: `a number without a unit is bytes: did you mean "${memory.replace(/ ?b$/i, '')}MB"?`, path });
 }
 
 function checkPorts(document: unknown, names: string[], report: Report): void {

@@ -1,5 +1,6 @@
 import { assert } from '@hyperdocker/base';
 import { durationMs } from './duration.ts';
+import { lowerLimits } from './limits.ts';
 import type { Place } from './locate.ts';
 import { lowerPublish } from './publish.ts';
 import type { restartPolicies, SpecInput } from './schema.ts';
@@ -42,13 +43,14 @@ function lowerDependency(provider: string, value: DependencyInput): Dependency {
   return { provider, kind: 'file', file: value.file };
 }
 
-function lowerBuild({ steps, cache, network, jobs }: SpecInput['build'], root: Place): BuildSpec {
+function lowerBuild({ steps, cache, network, jobs, ...limits }: SpecInput['build'], root: Place): BuildSpec {
   const places = root.children.get('build')?.children.get('steps')?.children;
   return {
     steps: steps.map((step, index) => lowerStep(step, lineOf(places?.get(String(index))), network)),
     cache,
     network,
     ...(jobs === undefined ? {} : { jobs }),
+    limits: lowerLimits(limits),
   };
 }
 
@@ -117,6 +119,9 @@ function lowerService(name: string, input: ServiceInput, line: number, { network
     onChange: input.on_change,
     reloadSignal: signalName(input.reload_signal),
     profiles: [...new Set(input.profiles)],
+    ...(input.user === undefined ? {} : { user: input.user }),
+    limits: lowerLimits(input),
+    privileged: input.privileged,
     line,
   };
 }

@@ -35,6 +35,7 @@ npm run docs""",
 cache = ["node_modules", "/root/.npm"]
 network = false
 jobs = 3
+memory = "1GiB"
 
 [secrets]
 token = { env = "NPM_TOKEN" }
@@ -45,8 +46,13 @@ command = "npm run dev"
 watch = ["src/**/*.ts"]
 port = 3000
 ready = { http = "/health" }
+user = "web:www-data"
+memory = "512MB"
+cpus = 1.5
+pids = 200
 
 [services.8080]
+privileged = true
 command = "node worker.js"
 depends_on = ["web"]
 restart_policy = "on-failure"
@@ -84,6 +90,7 @@ test('every section and key arrives in the specification', () => {
       cache: ['node_modules', '/root/.npm'],
       network: false,
       jobs: 3,
+      limits: { memoryBytes: 2 ** 30 },
     },
     secrets: [{ id: 'token', kind: 'env', variable: 'NPM_TOKEN' }, { id: 'key', kind: 'file', file: '~/.key' }],
     services: [
@@ -103,7 +110,10 @@ test('every section and key arrives in the specification', () => {
         envFiles: [],
         restartGraceMs: 1500,
         ready: { kind: 'http', port: 3000, path: '/health' },
-        line: 30,
+        user: 'web:www-data',
+        limits: { memoryBytes: 512 * 2 ** 20, cpus: 1.5, pids: 200 },
+        privileged: false,
+        line: 31,
       },
       {
         name: '8080',
@@ -120,7 +130,9 @@ test('every section and key arrives in the specification', () => {
         env: { LEVEL: 'debug' },
         cwd: 'sub',
         ready: { kind: 'started' },
-        line: 36,
+        limits: {},
+        privileged: true,
+        line: 41,
       },
     ],
     files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'] },
@@ -132,12 +144,13 @@ test('every section and key arrives in the specification', () => {
 test('what is left out has its default', () => {
   const { spec } = accept(`${HEAD}[services.web]\ncommand = "run"\nport = 80\n`);
   assert.deepEqual(spec.dependencies, []);
-  assert.deepEqual(spec.build, { steps: [], cache: [], network: true });
+  assert.deepEqual(spec.build, { steps: [], cache: [], network: true, limits: {} });
   assert.deepEqual(spec.secrets, []);
   assert.deepEqual(spec.files, { include: [], exclude: [] });
   assert.deepEqual(spec.options, { restartGraceMs: 5000, env: {}, overlay: 'disk' });
   assert.deepEqual(spec.services[0]?.ready, { kind: 'port', port: 80 });
   assert.equal(spec.services[0]?.restartPolicy, 'always');
+  assert.deepEqual([spec.services[0]?.limits, spec.services[0]?.privileged], [{}, false]);
 });
 
 test('steps as tables of their own, each with its line', () => {
@@ -299,7 +312,7 @@ test('broken TOML is one error with a position', () => {
 
 test('a byte order mark and Windows line ends are no matter', () => {
   const { spec } = accept(`\ufeff${FULL.replaceAll('\n', '\r\n')}`);
-  assert.equal(spec.services[1]?.line, 36);
+  assert.equal(spec.services[1]?.line, 41);
   assert.equal(spec.build.steps[2]?.line, 20);
 });
 

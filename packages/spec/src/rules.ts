@@ -60,6 +60,16 @@ export const rules = {
     code: 'INVALID_VALUE',
     must: 'be a signal, such as "SIGTERM" or "SIGHUP"',
   },
+  size: {
+    pattern: /^[0-9]{1,9}(?:\.[0-9]{1,3})? ?(?:[KMGTkmgt]i?)?[Bb]?$/,
+    code: 'INVALID_VALUE',
+    must: 'be a size, such as "512MB" or "1.5GB"',
+  },
+  user: {
+    pattern: /^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?$/,
+    code: 'INVALID_VALUE',
+    must: 'be a user or user:group, by name or number',
+  },
   duration: {
     pattern: /^[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m)$/,
     code: 'INVALID_VALUE',

@@ -79,6 +79,12 @@ const step = z.union([
   }),
 ]);
 
+const limits = {
+  memory: text(rules.size).optional().meta({ description: 'How much memory all of its processes may use together, such as "512MB".' }),
+  cpus: z.number().min(0.01).max(1024).optional().meta({ description: 'How many processors, such as 1.5.' }),
+  pids: z.int().min(1).max(4_194_304).optional().meta({ description: 'How many processes and threads. 4096 if left out.' }),
+};
+
 const build = z
   .strictObject({
     steps: z.array(step).default([]).meta({ description: 'Shell commands. The result is always that of running them in this order.' }),
@@ -88,6 +94,7 @@ const build = z
       .meta({ description: 'Directories kept between runs of a step: absolute, or relative to the working directory.' }),
     network: z.boolean().default(true).meta({ description: 'May build steps use the network, where they do not say themselves?' }),
     jobs: z.int().min(1).max(1024).optional().meta({ description: 'How many steps may run at once. As many as there are processors if left out.' }),
+    ...limits,
   })
   .meta({ description: 'How the environment is built.' });
 
@@ -140,6 +147,9 @@ const service = z.strictObject({
   on_change: z.enum(['restart', 'signal', 'none']).default('restart').meta({ description: 'What a change of a watched file does.' }),
   reload_signal: text(rules.signal).default('SIGHUP').meta({ description: 'What on_change = "signal" sends.' }),
   profiles: z.array(text(rules.name)).default([]).meta({ description: 'Runs only where one of these profiles is asked for. Always, if empty.' }),
+  user: text(rules.user).optional().meta({ description: 'User to run as: a name or number of the image, as user or user:group. The user of the image if left out.' }),
+  ...limits,
+  privileged: z.boolean().default(false).meta({ description: 'All rights of root on this machine, its devices too. Nothing keeps such a service in.' }),
 });
 
 const files = z

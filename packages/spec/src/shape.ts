@@ -175,7 +175,7 @@ function typeName(expected: string): string {
     record: 'a table',
     boolean: 'true or false',
     int: 'an integer',
-    number: 'an integer',
+    number: 'a number',
   };
   return names[expected] ?? expected;
 }

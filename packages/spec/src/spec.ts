@@ -38,6 +38,15 @@ export interface BuildSpec {
   network: boolean;
   /** How many steps may run at once. Absent: as many as there are processors. */
   jobs?: number;
+  /** Of each step. */
+  limits: LimitsSpec;
+}
+
+/** What all processes of a container may use together. Absent: no limit, but for processes. */
+export interface LimitsSpec {
+  memoryBytes?: number;
+  cpus?: number;
+  pids?: number;
 }
 
 export interface BuildStepSpec {
@@ -102,6 +111,10 @@ export interface ServiceSpec {
   reloadSignal: string;
   /** It runs where one of these is asked for; always, if there are none. */
   profiles: string[];
+  /** Name or number, also user:group. Absent: that of the image. */
+  user?: string;
+  limits: LimitsSpec;
+  privileged: boolean;
   /** 1-based line of this service's first mention in hd.toml. */
   line: number;
 }

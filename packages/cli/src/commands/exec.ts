@@ -10,7 +10,7 @@ import type { Invocation } from '../command.ts';
 import { renderError } from '../errors.ts';
 import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
-import { reach } from '../session.ts';
+import { reach } from '../reach.ts';
 import { SignalForwarding } from '../signal-forwarding.ts';
 
 export function run(invocation: Invocation): Promise<number> {

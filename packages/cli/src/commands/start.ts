@@ -2,7 +2,7 @@ import { HdError } from '@hyperdocker/base';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
-import { reach } from '../session.ts';
+import { reach } from '../reach.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { args, quiet, json, terminal } = invocation;

@@ -6,7 +6,7 @@ import { connect, envRef, findLeft } from '@hyperdocker/environment';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
-import { formatDuration, plural } from '../format.ts';
+import { formatDuration, oneLine, plural } from '../format.ts';
 import { listAll } from '../environment-table.ts';
 import type { ProjectPlace } from '../project.ts';
 import { loadSpec } from '../load-spec.ts';
@@ -102,19 +102,16 @@ export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number
 function renderService(service: StatusDocument['services'][number], paint: Paint, nowMs: number): string {
   const since = service.sinceMs === 0 ? '' : ` for ${formatDuration(Math.max(0, nowMs - service.sinceMs))}`;
   const restarts = service.restarts === 0 ? '' : `, ${plural(service.restarts, 'restart')}`;
+  const ended = service.status === 'failed' || service.status === 'backing-off';
+  const why = ended && service.lastRestart !== undefined ? ` (${oneLine(service.lastRestart.cause)})` : '';
   const rows: [string, string][] = [
     ['command', service.command],
     ['watch', service.watch.join(', ') || 'nothing'],
-    ['state', `${paintState(service.status, paint)}${since}${restarts}${endedFor(service)}`],
+    ['state', `${paintState(service.status, paint)}${since}${restarts}${why}`],
     ...(service.url === null ? [] : [['url', `${service.url}${isMoved(service) ? ` (port ${service.port} inside)` : ''}`] satisfies [string, string]]),
     ...(service.alias === null ? [] : [['', service.alias] satisfies [string, string]]),
   ];
   return `  ${paint('bold', service.name)}\n${rows.map(([name, value]) => `    ${(name === '' ? '' : `${name}:`).padEnd(9)}${value}\n`).join('')}`;
-}
-
-/** Why it does not run. */
-function endedFor({ status, lastRestart }: StatusDocument['services'][number]): string {
-  return (status === 'failed' || status === 'backing-off') && lastRestart !== undefined ? `: ${lastRestart.cause}` : '';
 }
 
 function isMoved({ port, published }: StatusDocument['services'][number]): boolean {
