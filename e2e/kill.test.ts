@@ -148,6 +148,14 @@ describe('killed', { skip }, () => {
     assert.equal((await project.hd('down')).code, 0);
     assert.equal((await exec.exited).code, 137);
     await nothingRemains(home);
+    // Nobody is there any more who could end it but the supervisor.
+    await project.up();
+    const orphan = project.start('exec', 'sh', '-c', 'echo begun; exec sleep 1000');
+    await orphan.waitFor(/begun/);
+    for (const pid of [...find(home, 'guard', undefined), orphan.pid]) killHard(pid);
+    await orphan.exited;
+    assert.equal((await project.hd('down')).code, 0);
+    await nothingRemains(home);
   });
 
   test(`any of them, in any order, at any moment: ${ROUNDS} rounds`, async (t) => {

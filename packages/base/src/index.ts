@@ -10,3 +10,4 @@ export * from './process-id.ts';
 export * from './sys.ts';
 export * from './sha256.ts';
 export * from './suggest.ts';
+export * from './user-namespace.ts';

@@ -93,6 +93,11 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/restart.ts'),
   },
   {
+    name: 'reset', group: 'Common', summary: 'Drop what services and commands have written inside, and restart the services.', usage: '[dir]', takes: [0, 1], flags: {},
+    examples: [['hd diff --live', 'what would be dropped'], ['hd reset', '']],
+    load: () => import('./commands/reset.ts'),
+  },
+  {
     name: 'export', group: 'Project', summary: 'Write the environment as an OCI image.', usage: '[dir]', takes: [0, 1], flags: {
       oci: { type: 'text', value: 'DIR', help: 'as an OCI image layout; images that are in it stay' },
       archive: { type: 'text', value: 'FILE', help: 'as one file, for `docker load`, podman and skopeo' },
@@ -131,8 +136,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/dag-diff.ts'),
   },
   {
-    name: 'diff', group: 'Graph and store', summary: 'Show what differs in the inputs of two roots: packages, steps, files.', usage: '[root [root]]', takes: [0, 2], flags: {},
-    examples: [['hd diff previous current', ''], ['hd diff 3f9a2c 81d0e7 --json', 'for programs']],
+    name: 'diff', group: 'Graph and store', summary: 'Show what differs in the inputs of two roots, or what was written inside the running environment.', usage: '[root [root]]', takes: [0, 2],
+    flags: { live: { type: 'boolean', help: 'what services and commands have written, as `docker diff`: A added, C changed, D deleted' } },
+    examples: [['hd diff previous current', ''], ['hd diff --live', 'what `hd reset` would drop'], ['hd diff 3f9a2c 81d0e7 --json', 'for programs']],
     load: () => import('./commands/diff.ts'),
   },
   {

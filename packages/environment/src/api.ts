@@ -10,6 +10,8 @@ import type { ServiceStatus } from './events.ts';
  *   POST /v1/down                 → {} once everything is stopped; the supervisor then ends
  *   POST /v1/kill                 → {} the same, without grace
  *   POST /v1/restart {services}   → {}
+ *   GET  /v1/changes              → ChangedPath[]: what was written inside
+ *   POST /v1/reset                → ResetReply, once all runs again on a root as built
  *   POST /v1/exec   ExecRequest   → ExecReply, or DetachedReply
  */
 export interface StatusReply {
@@ -65,6 +67,17 @@ export interface ExecReply {
   prefix: string[];
   /** The client removes it afterwards. */
   bundleDir: string;
+}
+export interface ChangedPath {
+  /** Absolute, inside. */
+  path: string;
+  change: 'added' | 'changed' | 'removed';
+  kind: string;
+}
+export interface ResetReply {
+  dropped: ChangedPath[];
+  /** Services that do not run. */
+  failed: string[];
 }
 /** Of a command that was to run by itself. */
 export interface DetachedReply {

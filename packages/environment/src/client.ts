@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { HdError } from '@hyperdocker/base';
-import type { DetachedReply, ErrorReply, ExecReply, ExecRequest, StatusReply } from './api.ts';
+import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, ResetReply, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
 import { exchange } from './exchange.ts';
@@ -10,6 +10,7 @@ import type { EnvPaths, Home, Project } from './home.ts';
 import { servedRoot } from './live-record.ts';
 import { hasLeftovers, recover } from './recover.ts';
 import { isAlive, readState } from './state-file.ts';
+import { isOrdinaryUser, unshareOptions } from './user-namespace.ts';
 
 /** The other end of a supervisor's socket. */
 export class SupervisorClient {
@@ -33,6 +34,16 @@ export class SupervisorClient {
 
   exec(body: ExecRequest): Promise<ExecReply> {
     return this.#call<ExecReply>('POST', '/v1/exec', body);
+  }
+
+  /** What services and commands have written over the environment's root. */
+  changes(): Promise<ChangedPath[]> {
+    return this.#call<ChangedPath[]>('GET', '/v1/changes');
+  }
+
+  /** Drops that, and restarts the services. */
+  reset(): Promise<ResetReply> {
+    return this.#call<ResetReply>('POST', '/v1/reset', {});
   }
 
   /** Runs it without a client. Resolves once it runs, or cannot. */
@@ -145,9 +156,9 @@ export interface LaunchOptions {
 export async function launch(options: LaunchOptions): Promise<SupervisorClient> {
   const { paths, buildOnly } = options;
   const served = buildOnly ? undefined : servedRoot(paths);
-  if (served === undefined) return await start(options, ['unshare', '--mount', '--propagation', 'slave']);
+  if (served === undefined) return await start(options, ['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave']);
   try {
-    return await start(options, [NSENTER, '--target', String(served.host.pid), '--mount']);
+    return await start(options, [NSENTER, '--target', String(served.host.pid), ...(isOrdinaryUser() ? ['--user'] : []), '--mount']);
   } catch (error) {
     if (servedRoot(paths) !== undefined) throw error;
     // Its time was up just now.
@@ -161,9 +172,9 @@ const NSENTER = 'nsenter';
 async function start(options: LaunchOptions, [namespace = '', ...namespaceArgs]: string[]): Promise<SupervisorClient> {
   const { paths } = options;
   mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
-  // A host that was left goes on writing there.
-  if (namespace !== NSENTER) rmSync(paths.supervisorLog, { force: true });
-  const log = openSync(paths.supervisorLog, 'a', 0o600);
+  const { O_WRONLY, O_CREAT, O_APPEND, O_TRUNC } = constants;
+  // A host that was left goes on writing there, and each puts its lines at the end.
+  const log = openSync(paths.supervisorLog, O_WRONLY | O_CREAT | O_APPEND | (namespace === NSENTER ? 0 : O_TRUNC), 0o600);
   const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
   const child = spawn(namespace, [...namespaceArgs, process.execPath, '--disable-warning=ExperimentalWarning', main], {
     stdio: ['ignore', log, log, 'ipc'],

@@ -76,5 +76,5 @@ test('where nothing may be installed, the error has the command; without root, i
   const missing = await refusal({ ...options, uid: 0 });
   assert.equal(missing.code, 'MISSING_PACKAGES');
   assert.match(missing.hint ?? '', /apt-get install -y --no-install-recommends runc mmdebstrap$/);
-  assert.equal((await refusal({ ...options, uid: 1000 })).code, 'NEEDS_ROOT');
+  assert.equal((await refusal({ ...options, uid: 1000 })).code, 'NO_USER_NAMESPACE');
 });

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, realpathSync, rmSync, statfsSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, realpathSync, statfsSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { describeError } from '@hyperdocker/base';
@@ -9,7 +9,8 @@ import { PrivateNetwork, cgroupMode, probeRuntimes } from '@hyperdocker/sandbox'
 import { configuredWays } from './environment-network.ts';
 import type { Home } from './home.ts';
 import { hostPassthrough } from './passthrough.ts';
-import { findProgram, findPrograms } from './system-packages.ts';
+import { findProgram, findPrograms } from './programs-on-path.ts';
+import { isOrdinaryUser, namespaceProblem, removeTrees, unshareOptions } from './user-namespace.ts';
 
 export interface DoctorCheck {
   /** Stable, for programs. */
@@ -73,12 +74,17 @@ function node(): Finding {
   return { status: 'ok', detail: `${process.version} at ${process.execPath}` };
 }
 
-function user(): Finding {
-  if (process.getuid?.() === 0) return { status: 'ok', detail: 'root' };
-  return { status: 'fail', detail: 'not root; for now only root can run environments', fix: 'sudo -E hd up' };
+function user({ env }: Machine): Finding {
+  if (!isOrdinaryUser()) return { status: 'ok', detail: 'root' };
+  if (namespaceProblem(env) === undefined) return { status: 'ok', detail: 'an ordinary user: environments run in a user namespace' };
+  return { status: 'fail', detail: 'an ordinary user, for whom something is missing: see the next line', fix: 'as below, or run hd as root' };
 }
 
-function userNamespaces(): Finding {
+function userNamespaces({ env }: Machine): Finding {
+  if (isOrdinaryUser()) {
+    const problem = namespaceProblem(env);
+    return problem === undefined ? { status: 'ok', detail: 'can be made, with subordinate ids' } : { status: 'fail', detail: problem.message, fix: problem.fix };
+  }
   const trial = spawnSync('unshare', ['--user', '--map-root-user', 'true'], { encoding: 'utf8' });
   if (trial.status === 0) return { status: 'ok', detail: 'can be made' };
   return { status: 'warn', detail: `cannot be made: ${reasonOf(trial)}; root does not need them` };
@@ -88,7 +94,7 @@ function fuse({ env }: Machine): Finding {
   if (env['HD_FUSE'] === 'off') return { status: 'warn', detail: 'switched off by HD_FUSE=off: trees are written out as files, and steps are not traced', fix: 'unset HD_FUSE' };
   const problem = fuseProblem() ?? openProblem('/dev/fuse');
   if (problem === undefined) return { status: 'ok', detail: '/dev/fuse can be opened' };
-  return { status: 'warn', detail: `${problem}: trees are written out as files, and steps are not traced`, fix: existsSync('/dev/fuse') ? 'run as root' : 'modprobe fuse; in a container, start it with --device /dev/fuse' };
+  return { status: 'warn', detail: `${problem}: trees are written out as files, and steps are not traced`, fix: existsSync('/dev/fuse') ? 'chmod 666 /dev/fuse (as most distributions have it), or run as root' : 'modprobe fuse; in a container, start it with --device /dev/fuse' };
 }
 
 /** A device may be there for all to see and still be refused by a control group. */
@@ -107,19 +113,19 @@ function overlay({ home }: Machine): Finding {
   const dir = mkdtempSync(join(home.tempDir, 'doctor-'));
   try {
     for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(join(dir, name));
-    const script = 'mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" overlay "$1/merged" && echo x > "$1/merged/file" && test -f "$1/upper/file"';
-    const trial = spawnSync('unshare', ['--mount', 'sh', '-c', script, 'sh', dir], { encoding: 'utf8' });
+    const script = 'mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work$2" overlay "$1/merged" && echo x > "$1/merged/file" && test -f "$1/upper/file"';
+    const trial = spawnSync('unshare', [...unshareOptions(), '--mount', 'sh', '-c', script, 'sh', dir, isOrdinaryUser() ? ',userxattr' : ''], { encoding: 'utf8' });
     if (trial.status === 0) return { status: 'ok', detail: `works in ${home.dir}` };
     const detail = `${known ? 'the kernel has it, but a mount' : 'not in /proc/filesystems, and a mount'} in ${home.dir} fails: ${reasonOf(trial)}`;
     return { status: 'fail', detail, fix: known ? 'set HD_HOME to a directory on ext4, xfs, btrfs or tmpfs (not itself an overlay)' : 'modprobe overlay' };
   } finally {
-    rmSync(dir, { recursive: true, force: true });
+    removeTrees([dir]);
   }
 }
 
 function runtime({ env }: Machine): Finding {
   const configured = env['HD_RUNTIME'];
-  const probes = probeRuntimes({ ...(configured === undefined || configured === '' ? {} : { configured }), ...(env['PATH'] === undefined ? {} : { searchPath: env['PATH'] }) });
+  const probes = probeRuntimes({ ...(configured === undefined || configured === '' ? {} : { configured }), ...(env['PATH'] === undefined ? {} : { searchPath: env['PATH'] }), ...(isOrdinaryUser() ? { userNamespace: ['unshare', ...unshareOptions(), '--mount'] } : {}) });
   const works = probes.find((probe) => probe.works);
   const list = probes.map(({ name, version, works: fine, problem }) => `${name}${version === undefined ? '' : ` ${version}`}${fine ? '' : ` (does not work: ${problem ?? 'unknown reason'})`}`).join(', ');
   if (works === undefined) return { status: 'fail', detail: probes.length === 0 ? 'none is installed' : list, fix: 'apt-get install runc' };
@@ -129,7 +135,7 @@ function runtime({ env }: Machine): Finding {
 
 function cgroups(): Finding {
   const mode = cgroupMode();
-  if (mode === 'none') return { status: 'warn', detail: 'not writable: containers run without groups' };
+  if (mode === 'none') return { status: 'warn', detail: `not writable${isOrdinaryUser() ? ' for an ordinary user' : ''}: containers run without groups, and limits of memory, processors and processes do not hold` };
   return { status: 'ok', detail: mode === 'unified' ? 'version 2' : 'version 1, or both' };
 }
 

@@ -1,9 +1,11 @@
 import { lstatSync, rmSync } from 'node:fs';
 import { join, posix } from 'node:path';
+import { inUserNamespace } from '@hyperdocker/base';
 import type { ContainerSpec, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
 import { prepareBundle } from '@hyperdocker/sandbox';
 import type { DetachedReply, ExecReply, ExecRequest } from './api.ts';
 import type { PlanUser } from './plan.ts';
+import { enterMounts } from './user-namespace.ts';
 
 /** In the names of containers of `hd exec`: these end with their commands, not with a supervisor. */
 export const EXEC = 'exec';
@@ -45,7 +47,7 @@ export class Execs {
     const { spec, bundleDir } = this.#spec(EXEC, request, surroundings, { init: true });
     prepareBundle(bundleDir, spec);
     this.#prepared.add(bundleDir);
-    const prefix = ['nsenter', '--target', String(process.pid), '--mount', '--root', '--'];
+    const prefix = enterMounts(process.pid, { ordinary: inUserNamespace() });
     return { container: { id: spec.id, terminal: spec.terminal, init: spec.init === true }, runtime: runtimePath, runtimeRoot, prefix, bundleDir };
   }
 

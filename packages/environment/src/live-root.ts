@@ -6,6 +6,8 @@ import type { FileEntry, Store, TreeChange, TreeEntry } from '@hyperdocker/cas';
 import { diffTrees } from '@hyperdocker/cas';
 import type { FuseHost } from '@hyperdocker/mount';
 import { detachBelow, materializeEntry, mountMemory, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
+import type { LiveChange } from './live-changes.ts';
+import { liveChanges } from './live-changes.ts';
 import type { Lower, Projector } from './step-runner.ts';
 import { fuseLower, mountLower } from './step-runner.ts';
 
@@ -100,6 +102,11 @@ export class LiveRoot {
     this.#applied = next;
     if (changes.length > 0) this.#options.onApply?.({ applied: next });
     return { changes, clashes };
+  }
+
+  /** What processes inside have written. @param skip paths that the container runtime makes for its own mounts */
+  changes(skip: ReadonlySet<ByteString>): LiveChange[] {
+    return liveChanges({ store: this.#store, applied: this.#applied, upper: join(this.#options.dir, 'writable/upper'), merged: this.merged, skip });
   }
 
   async unmount(): Promise<void> {

@@ -8,6 +8,7 @@ import { claim } from './claim.ts';
 import type { EnvPaths } from './home.ts';
 import { readLiveRecord, removeLiveRecord, servedRoot } from './live-record.ts';
 import { isAlive, readState, removeState } from './state-file.ts';
+import { removeTrees } from './user-namespace.ts';
 
 /**
  * Takes away all that a supervisor that was killed has left: the process that serves its files, with the mounts; containers that no guard has ended; files. Does nothing where a supervisor lives.
@@ -31,7 +32,7 @@ export async function recover(paths: EnvPaths, options: { evenServed: boolean })
   if (state !== undefined) endHelpersOf(state.pid);
   detachBelow(paths.dir);
   // Elsewhere than in the host's own mount namespace these are plain directories.
-  for (const dir of [paths.liveDir, paths.stepsDir, paths.bundlesDir, paths.networkDir]) rmSync(dir, { recursive: true, force: true });
+  removeTrees([paths.liveDir, paths.stepsDir, paths.bundlesDir, paths.networkDir]);
   for (const socket of [paths.socket, paths.hostSocket]) rmSync(socket, { force: true });
   removeLiveRecord(paths);
   removeState(paths.stateFile);

@@ -75,6 +75,10 @@ async function route(supervisor: Supervisor, request: IncomingMessage, response:
     case 'POST /v1/restart':
       await supervisor.restart((await body<{ services: string[] }>(request)).services);
       return void response.end('{}');
+    case 'GET /v1/changes':
+      return void response.end(JSON.stringify(await supervisor.changes()));
+    case 'POST /v1/reset':
+      return void response.end(JSON.stringify(await supervisor.reset()));
     case 'POST /v1/exec':
       await supervisor.mended();
       return void response.end(JSON.stringify(await supervisor.exec(await body<ExecRequest>(request))));

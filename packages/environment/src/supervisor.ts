@@ -8,11 +8,11 @@ import { nodeLinks, openActionCache, putEnv } from '@hyperdocker/engine';
 import type { FuseHostOptions } from '@hyperdocker/mount';
 import { FuseHost, detachBelow, fuseProblem } from '@hyperdocker/mount';
 import type { ContainerSpec } from '@hyperdocker/sandbox';
-import { OciRuntime, findRuntime } from '@hyperdocker/sandbox';
+import { OciRuntime, findRuntime, mountTargets } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { createMatcher, watchTree } from '@hyperdocker/watch';
-import type { DetachedReply, ExecReply, ExecRequest, Phase, StatusReply } from './api.ts';
+import type { ChangedPath, DetachedReply, ExecReply, ExecRequest, Phase, ResetReply, StatusReply } from './api.ts';
 import { build } from './build.ts';
 import type { LaunchOptions } from './client.ts';
 import type { Build, BuildOptions } from './build.ts';
@@ -208,6 +208,31 @@ export class Supervisor {
     return request.detach === true ? await this.#execs.detach(request, surroundings) : this.#execs.prepare(request, surroundings);
   }
 
+  /** What services and commands have written over the environment's root. */
+  changes(): Promise<ChangedPath[]> {
+    return this.#enqueue(async () => this.#changes(this.#live().session));
+  }
+
+  /** Drops that: everything stops, and starts on the root as it was built. Resolves once the services run, or cannot. */
+  async reset(): Promise<ResetReply> {
+    const dropped = await this.#enqueue(async () => {
+      const { session } = this.#live();
+      this.#phase = 'building';
+      await this.#halt(session);
+      const lost = this.#changes(session);
+      try {
+        await this.#dropRoot(session);
+        await this.#prepare(session, session.network ?? this.#openNetwork(session.spec));
+      } catch (error) {
+        this.fail(error);
+        throw error;
+      }
+      this.#phase = 'up';
+      return lost;
+    });
+    return { dropped, failed: (await this.#session?.services?.start(this.#abort.signal)) ?? [] };
+  }
+
   /**
    * Stops everything in reverse order. Afterwards nothing of this environment runs or is mounted. May be called again, with
    * `kill` when the grace takes too long.
@@ -274,7 +299,7 @@ export class Supervisor {
   }
 
   /** Mounts the root and makes the services, not yet started. */
-  async #prepare(session: Session, opening: Promise<EnvironmentNetwork>): Promise<void> {
+  async #prepare(session: Session, opening: EnvironmentNetwork | Promise<EnvironmentNetwork>): Promise<void> {
     const { spec } = session;
     const network = (session.network = await opening);
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
@@ -305,19 +330,32 @@ export class Supervisor {
 
   async #stop(): Promise<void> {
     const session = this.#session;
-    await session?.services?.stop();
-    // A command of a client's that runs on would hold the root.
-    await this.#execs.end();
-    if (session?.live !== undefined) {
-      // And what another supervisor's guard has not ended.
-      await this.#endContainers();
-      await this.#keeper.release(this.#fuse);
-      await session.live.unmount();
-    }
+    if (session !== undefined) await this.#dropRoot(session);
     await session?.network?.[Symbol.asyncDispose]();
     this.#session = undefined;
     this.#livePin[Symbol.dispose]();
     this.#shownPin[Symbol.dispose]();
+  }
+
+  async #dropRoot(session: Session): Promise<void> {
+    await this.#halt(session);
+    if (session.live === undefined) return;
+    // What another supervisor's guard has not ended.
+    await this.#endContainers();
+    await this.#keeper.release(this.#fuse);
+    await session.live.unmount();
+  }
+
+  /** Afterwards nothing uses the root. */
+  async #halt(session: Session): Promise<void> {
+    await session.services?.stop();
+    // A command of a client's that runs on would hold it.
+    await this.#execs.end();
+  }
+
+  #changes({ live, plan }: Session): ChangedPath[] {
+    const targets = mountTargets(this.#baseContainer('', plan)).map(({ path }) => inTree(path));
+    return (live?.changes(new Set(targets)) ?? []).map((change) => ({ ...change, path: `/${toText(change.path)}` }));
   }
 
   /** What the stat cache speaks of stays in the store, also where the build that follows fails. */
@@ -525,8 +563,9 @@ export class Supervisor {
   #hostOptions(): FuseHostOptions {
     return {
       logFd: 2, attributeFreeFile: this.#options.home.attributeFreeFile,
-      onDeath: () => this.#filesLost(),
-      onBroken: (id) => void (id === LIVE_MOUNT && this.#filesLost()),
+      onDeath: () => this.#filesLost(new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' })),
+      // A step tells by itself that its trace is lost.
+      onBroken: (id, error) => void (id === LIVE_MOUNT && this.#filesLost(error)),
     };
   }
 
@@ -583,8 +622,7 @@ export class Supervisor {
   }
 
   /** The process that serves the files has died. What runs on them is of no use any more. */
-  #filesLost(): void {
-    const error = new HdError('FUSE_HOST_DIED', 'the process that serves the files ended unexpectedly', { hint: 'start again with `hd up`' });
+  #filesLost(error: HdError): void {
     const nowMs = Date.now();
     this.#hostDeathsMs.push(nowMs);
     if (this.#phase !== 'up' || this.#hostDeathsMs.filter((atMs) => nowMs - atMs < DEATHS_WITHIN_MS).length >= MAX_DEATHS) return this.#failForGood(error);

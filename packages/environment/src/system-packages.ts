@@ -1,8 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, openSync, closeSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, openSync, closeSync, readFileSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
+import { findProgram } from './programs-on-path.ts';
+import { requireUserNamespace } from './user-namespace.ts';
 
 export interface SystemNeeds {
   /** Containers are going to run. */
@@ -22,17 +24,18 @@ export interface EnsureOptions {
 
 /**
  * Makes sure that the programs which `hd` runs are there, and installs what is missing where it may.
- * @throws HdError NEEDS_ROOT, MISSING_PACKAGES, INSTALL_FAILED
+ * @throws HdError NO_USER_NAMESPACE, MISSING_PACKAGES, INSTALL_FAILED
  */
 export async function ensureSystemPackages(options: EnsureOptions): Promise<void> {
   const { env = process.env, uid = process.getuid?.() ?? 0 } = options;
-  if (uid !== 0) throw needsRoot();
-  if (!existsSync('/dev/fuse') && env['HD_FUSE'] !== 'off') loadFuse();
+  const isRoot = uid === 0;
+  if (!isRoot) requireUserNamespace(env);
+  if (isRoot && !existsSync('/dev/fuse') && env['HD_FUSE'] !== 'off') loadFuse();
   const packages = missingPackages(options.needs, env);
   if (packages.length === 0) return;
   const command = `apt-get install -y --no-install-recommends ${packages.join(' ')}`;
-  if (!options.allowInstall || findProgram('apt-get', env) === undefined) {
-    throw new HdError('MISSING_PACKAGES', `missing system packages: ${packages.join(', ')}`, { hint: `install them: ${command}`, details: { packages } });
+  if (!isRoot || !options.allowInstall || findProgram('apt-get', env) === undefined) {
+    throw new HdError('MISSING_PACKAGES', `missing system packages: ${packages.join(', ')}`, { hint: `install them${isRoot ? '' : ', as root'}: ${command}`, details: { packages } });
   }
   options.onMessage(`Installing system packages: ${packages.join(', ')}`);
   install(packages, command, env);
@@ -48,27 +51,6 @@ export function missingPackages(needs: SystemNeeds, env: NodeJS.ProcessEnv = pro
   if (needs.mmdebstrap && findProgram('mmdebstrap', env) === undefined) missing.push('mmdebstrap');
   if (missing.length > 0 && findProgram('fusermount3', env) === undefined) missing.push('fuse3');
   return missing;
-}
-
-/** The first executable of this name on PATH. */
-export function findProgram(name: string, env: NodeJS.ProcessEnv = process.env): string | undefined {
-  return findPrograms(name, env)[0];
-}
-
-export function findPrograms(name: string, env: NodeJS.ProcessEnv = process.env): string[] {
-  const directories = (env['PATH'] ?? '').split(delimiter).filter((directory) => directory !== '');
-  return [...new Set(directories.map((directory) => join(directory, name)))].filter((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
-
-function needsRoot(): HdError {
-  return new HdError('NEEDS_ROOT', 'running an environment needs root for now: it mounts file systems and starts containers', { hint: 'run it as root, e.g. with `sudo -E`; `hd init`, `hd status` and `hd ingest` do not need it' });
 }
 
 /** Where FUSE is a module of the kernel, it may only be waiting to be loaded. Failure shows as a missing device, which has its own message. */

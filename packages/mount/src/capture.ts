@@ -1,14 +1,15 @@
 import type { BigIntStats } from 'node:fs';
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { assert, fromBuffer, hostPath, joinBytes, sys, toByteString } from '@hyperdocker/base';
+import { assert, fromBuffer, hostPath, inUserNamespace, joinBytes, lstatIfAny, sys, toByteString } from '@hyperdocker/base';
 import type { DirEntry, EntryKind, Meta, Store, Tree, TreeEntry } from '@hyperdocker/cas';
 import { applyDelta, linkGroupFor, lookupPath, walkTree } from '@hyperdocker/cas';
 import { Asked } from '@hyperdocker/engine';
 import type { Observer } from './projection.ts';
 
-const OPAQUE = toByteString('trusted.overlay.opaque');
-const REDIRECT = toByteString('trusted.overlay.redirect');
+const PREFIX = inUserNamespace() ? 'user.overlay.' : 'trusted.overlay.';
+const OPAQUE = toByteString(`${PREFIX}opaque`);
+const REDIRECT = toByteString(`${PREFIX}redirect`);
 const S_IFMT = 0o170000n;
 
 /**
@@ -20,6 +21,11 @@ const S_IFMT = 0o170000n;
 export function captureUpper(store: Store, upper: string, base: TreeDigest, skip: ReadonlySet<ByteString>, onCarried?: Observer): TreeDigest {
   const capture = new Capture(store, upper, base, skip, onCarried);
   return store.putTree(capture.directory('' as ByteString, '' as ByteString));
+}
+
+/** Whether the directory of an upper is merged with nothing, or with another one than that of its own path. False where there is none. */
+export function isOpaqueOrMoved(host: string | Buffer): boolean {
+  return lstatIfAny(host) !== undefined && (sys().getXattr(host, REDIRECT) !== undefined || sys().getXattr(host, OPAQUE)?.toString() === 'y');
 }
 
 /** Everything about an entry that it takes along when it is moved. */
@@ -107,7 +113,7 @@ class Capture {
   }
 
   #meta(host: string | Buffer, stats: BigIntStats, path: ByteString, digest: string): Meta {
-    const xattrs = this.#sys.listXattrs(host).filter((key) => !key.startsWith('trusted.overlay.')).sort();
+    const xattrs = this.#sys.listXattrs(host).filter((key) => !key.startsWith(PREFIX)).sort();
     const linked = stats.nlink > 1n && !stats.isDirectory();
     if (linked && !this.#groups.has(stats.ino)) this.#groups.set(stats.ino, linkGroupFor(path, digest));
     return {

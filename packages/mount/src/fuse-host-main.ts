@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { HdError, assert, describeError } from '@hyperdocker/base';
-import type { TreeDigest } from '@hyperdocker/base';
+import type { HdErrorJson, TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import { AttributeFree } from './attribute-free.ts';
 import { MAX_READ_BYTES } from './fuse-protocol.ts';
@@ -26,7 +26,7 @@ export type HostReply =
   | { kind: 'unmounted'; id: string; paths: string; askers: string; requests: number }
   | { kind: 'kept'; id: string }
   /** Not an answer: nobody serves this mount any more. */
-  | { kind: 'broken'; id: string; message: string }
+  | { kind: 'broken'; id: string; error: HdErrorJson }
   /** Not an answer: what a mount that reports was asked since it reported last. Pairs of a path, as latin1, and a mask. */
   | { kind: 'asked'; id: string; paths: [path: string, asked: number][] }
   | { kind: 'failed'; id: string; message: string };
@@ -102,9 +102,15 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
     process.stderr.write(`fuse worker: ${describeError(error)}\n`);
     // Nobody reads requests any more. Without the descriptor the kernel answers them with an error; else they would hang.
     closeSync(fd);
-    reply({ kind: 'broken', id, message: describeError(error) });
+    reply({ kind: 'broken', id, error: asJson(error) });
   });
   return { fd, mountpoint, result };
+}
+
+/** An error that comes out of a thread has kept its fields, not its class. */
+function asJson(error: unknown): HdErrorJson {
+  const { code, hint } = error as Partial<HdErrorJson>;
+  return { code: code ?? 'FUSE_MOUNT', message: describeError(error), ...(hint === undefined ? {} : { hint }) };
 }
 
 function release(worker: Worker): void {

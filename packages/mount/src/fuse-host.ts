@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
+import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError } from '@hyperdocker/base';
@@ -15,10 +16,16 @@ export function fuseProblem(): string | undefined {
   if (process.env['HD_FUSE'] === 'off') return 'switched off by HD_FUSE=off';
   try {
     accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
-    return undefined;
+    return kernelProblem(release());
   } catch (error) {
     return `/dev/fuse cannot be opened (${describeError(error)})`;
   }
+}
+
+/** FUSE 7.31, without which the server refuses the kernel anyway: but then there is an environment already. */
+export function kernelProblem(version: string): string | undefined {
+  const [major = 0, minor = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
+  return major > 5 || (major === 5 && minor >= 4) ? undefined : `Linux ${version} is too old for it: 5.4 or later is needed`;
 }
 
 /** The threads make much short-lived garbage while somebody waits: collecting it less often saves some of their time (docs/perf/ledger.md). MiB. */
@@ -31,7 +38,7 @@ export interface FuseHostOptions {
   /** The host has ended without having been asked to. */
   onDeath?: () => void;
   /** Nobody serves this mount any more, though the host lives. */
-  onBroken?: (id: string) => void;
+  onBroken?: (id: string, why: HdError) => void;
 }
 
 /** The supervisor's end of the process that serves FUSE mounts. */
@@ -44,7 +51,7 @@ export class FuseHost {
   /** @param link of one that runs; without it, one is started */
   constructor(options: FuseHostOptions = {}, link = startHost(options)) {
     this.#link = link;
-    link.onReply((reply) => (reply.kind === 'broken' ? options.onBroken?.(reply.id) : this.#settle(reply)));
+    link.onReply((reply) => (reply.kind === 'broken' ? options.onBroken?.(reply.id, HdError.fromJSON(reply.error)) : this.#settle(reply)));
     link.onGone(() => {
       for (const { reject } of this.#waiting.values()) reject(hostDied());
       this.#waiting.clear();

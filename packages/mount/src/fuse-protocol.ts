@@ -1,4 +1,5 @@
 import type { ByteString } from '@hyperdocker/base';
+import { HdError } from '@hyperdocker/base';
 import type { EntryKind } from '@hyperdocker/cas';
 import type { Attributes } from './projection.ts';
 
@@ -13,7 +14,7 @@ export const Opcode = {
   INTERRUPT: 36, DESTROY: 38, BATCH_FORGET: 42, READDIRPLUS: 44, RENAME2: 45, LSEEK: 46,
 } as const;
 
-export const Errno = { ENOENT: 2, EIO: 5, EACCES: 13, EINVAL: 22, EROFS: 30, ERANGE: 34, ENOSYS: 38, ENODATA: 61 } as const;
+export const Errno = { ENOENT: 2, EIO: 5, EACCES: 13, EINVAL: 22, EROFS: 30, ERANGE: 34, ENOSYS: 38, ENODATA: 61, EPROTO: 71 } as const;
 
 const InitFlag = {
   ASYNC_READ: 1 << 0, BIG_WRITES: 1 << 5, READDIRPLUS: 1 << 13, NO_OPEN: 1 << 17, PARALLEL_DIROPS: 1 << 18, MAX_PAGES: 1 << 22,
@@ -65,17 +66,45 @@ export function encodeReplyHead(unique: bigint, errno: number, bodyBytes: number
   return head;
 }
 
-/** @returns undefined when the kernel speaks a major version other than 7. */
-export function encodeInit(body: Buffer, options: { tracing: boolean }): Buffer | undefined {
-  if (body.readUInt32LE(0) !== 7) return undefined;
+/** What is needed of 7.N: 7.31 came with Linux 5.4. */
+const MAJOR = 7;
+const LEAST_MINOR = 31;
+/** What is spoken here. */
+const MINOR = 38;
+/** Without these it would be wrong, not only slow. */
+const NEEDED = { NO_OPEN: InitFlag.NO_OPEN, NO_OPENDIR: InitFlag.NO_OPENDIR } as const;
+
+/** What the kernel speaks. A newer major version is answered with ours, and the kernel asks again in that. */
+export function negotiate(body: Buffer): { kind: 'spoken' } | { kind: 'ask again' } | { kind: 'refused'; error: HdError } {
+  const [major, minor, offered] = [body.readUInt32LE(0), body.readUInt32LE(4), body.length < 16 ? 0 : body.readUInt32LE(12)];
+  if (major > MAJOR) return { kind: 'ask again' };
+  const missing = Object.entries(NEEDED).flatMap(([name, flag]) => ((offered & flag) === 0 ? [name] : []));
+  if (major === MAJOR && minor >= LEAST_MINOR && missing.length === 0) return { kind: 'spoken' };
+  const lacks = major === MAJOR && minor >= LEAST_MINOR ? ` without ${missing.join(' and ')}` : '';
+  return {
+    kind: 'refused',
+    error: new HdError('FUSE_PROTOCOL', `this kernel speaks FUSE ${major}.${minor}${lacks}, and ${MAJOR}.${LEAST_MINOR} or later is needed`, { hint: 'use Linux 5.4 or later, or set HD_FUSE=off: files are then written out to disk, without tracing' }),
+  };
+}
+
+/** For a kernel with a newer major version than ours. */
+export function encodeAskAgain(): Buffer {
+  const reply = Buffer.alloc(64);
+  reply.writeUInt32LE(MAJOR, 0);
+  reply.writeUInt32LE(MINOR, 4);
+  return reply;
+}
+
+/** Of a kernel that `negotiate` has found to speak the same. */
+export function encodeInit(body: Buffer, options: { tracing: boolean }): Buffer {
   const [minor, maxReadahead, offered] = [body.readUInt32LE(4), body.readUInt32LE(8), body.readUInt32LE(12)];
   let wanted = InitFlag.ASYNC_READ | InitFlag.BIG_WRITES | InitFlag.PARALLEL_DIROPS | InitFlag.MAX_PAGES | InitFlag.CACHE_SYMLINKS | InitFlag.NO_OPEN | InitFlag.NO_OPENDIR;
   // While tracing, every child must be looked up by itself. Opens need not reach us: the first read of a file or listing of a
   // directory does, since the kernel's cache of a fresh mount is empty.
   if (!options.tracing) wanted |= InitFlag.READDIRPLUS;
   const reply = Buffer.alloc(64);
-  reply.writeUInt32LE(7, 0);
-  reply.writeUInt32LE(Math.min(minor, 38), 4);
+  reply.writeUInt32LE(MAJOR, 0);
+  reply.writeUInt32LE(Math.min(minor, MINOR), 4);
   reply.writeUInt32LE(Math.max(maxReadahead, MAX_READ_BYTES), 8);
   reply.writeUInt32LE((wanted & offered) >>> 0, 12);
   reply.writeUInt16LE(64, 16); // max_background
@@ -115,7 +144,7 @@ const NS = 1_000_000_000n;
 function writeAttributes(out: Buffer, at: number, a: Attributes): void {
   const nanos = ((a.mtimeNs % NS) + NS) % NS;
   const seconds = Number((a.mtimeNs - nanos) / NS); // of times before 1970 negative, which the kernel reads as such
-  write64(out, at, a.ino);
+  write64(out, at, a.shownIno);
   write64(out, at + 8, a.size);
   write64(out, at + 16, Math.ceil(a.size / 512));
   for (let offset = 24; offset <= 40; offset += 8) write64(out, at + offset, seconds);

@@ -6,6 +6,7 @@ import type { Store } from '@hyperdocker/cas';
 import { TreeBuilder, openMemoryStore } from '@hyperdocker/cas';
 import { TraceRecorder } from '@hyperdocker/engine';
 import { Errno, IN_HEADER_BYTES, Opcode } from './fuse-protocol.ts';
+import { kernelProblem } from './fuse-host.ts';
 import { FuseServer } from './fuse-server.ts';
 import { Projection, ROOT_INO } from './projection.ts';
 
@@ -51,6 +52,11 @@ class Kernel {
   lookup(parent: number, name: string): number {
     return Number(this.body(Opcode.LOOKUP, parent, cString(name)).readBigUInt64LE(0));
   }
+
+  /** The inode number that `stat` shows. */
+  shown(parent: number, name: string): number {
+    return Number(this.body(Opcode.LOOKUP, parent, cString(name)).readBigUInt64LE(40));
+  }
 }
 
 const cString = (text: string): Buffer => Buffer.from(`${text}\0`, 'latin1');
@@ -86,13 +92,28 @@ test('INIT takes of what the kernel offers, and while tracing has every child lo
   for (const flag of [READDIRPLUS_FLAG, NO_OPEN_FLAG, NO_OPENDIR_FLAG]) {
     assert.notEqual(flagsOf(false, all) & flag, 0);
     assert.equal((flagsOf(true, all) & flag) !== 0, flag !== READDIRPLUS_FLAG);
-    assert.equal(flagsOf(false, all & ~flag) & flag, 0, 'not offered');
   }
-  assert.equal(flagsOf(false, 0), 0);
+  assert.equal(flagsOf(false, all & ~READDIRPLUS_FLAG) & READDIRPLUS_FLAG, 0, 'not offered');
+  assert.equal(flagsOf(false, NO_OPEN_FLAG | NO_OPENDIR_FLAG), (NO_OPEN_FLAG | NO_OPENDIR_FLAG) >>> 0, 'nothing that is not offered');
   const reply = new Kernel(store, tree).body(Opcode.INIT, 0, init(7, 31, all));
   assert.deepEqual([reply.length, reply.readUInt32LE(0), reply.readUInt32LE(4), reply.readUInt32LE(20), reply.readUInt16LE(28)], [64, 7, 31, 1 << 20, 256]);
   assert.equal(new Kernel(store, tree).body(Opcode.INIT, 0, init(7, 99, all)).readUInt32LE(4), 38, 'not newer than what we know');
-  assert.equal(new Kernel(store, tree).ask(Opcode.INIT, 0, init(8, 0, all)), Errno.EINVAL);
+});
+
+test('a kernel of another version is asked to speak ours, or refused with what to do', () => {
+  const { store, tree } = sample();
+  const all = 0xffff_ffff;
+  const newer = new Kernel(store, tree).body(Opcode.INIT, 0, init(8, 0, all));
+  assert.deepEqual([newer.readUInt32LE(0), newer.readUInt32LE(4)], [7, 38], 'it asks again in this one');
+  for (const [major, minor, offered, says] of [[7, 30, all, /FUSE 7\.30, and 7\.31/], [6, 99, all, /FUSE 6\.99/], [7, 31, all & ~NO_OPENDIR_FLAG, /7\.31 without NO_OPENDIR,/], [7, 31, 0, /without NO_OPEN and NO_OPENDIR/]] as const) {
+    const kernel = new Kernel(store, tree);
+    assert.equal(kernel.ask(Opcode.INIT, 0, init(major, minor, offered)), Errno.EPROTO);
+    assert.equal(kernel.server.refusal?.code, 'FUSE_PROTOCOL');
+    assert.match(kernel.server.refusal?.message ?? '', says);
+    assert.match(kernel.server.refusal?.hint ?? '', /Linux 5\.4.*HD_FUSE=off/);
+  }
+  assert.deepEqual(['6.18.44-fc', '5.4.0', '5.10.1', '10.1'].map(kernelProblem), Array(4).fill(undefined));
+  for (const old of ['5.3.18', '4.19.0-27-amd64', '3.10.0']) assert.match(kernelProblem(old) ?? '', /too old.*5\.4/);
 });
 
 test('LOOKUP and GETATTR', () => {
@@ -165,12 +186,12 @@ test('READDIR in pieces of any size is the whole directory', () => {
     const whole = readWhole(kernel, dir, 1 << 20, false);
     assert.equal(whole.length, 302);
     assert.deepEqual(whole.slice(0, 2).map(({ name }) => name), ['.', '..']);
-    for (const { name, ino, type } of whole.slice(2)) assert.deepEqual([kernel.lookup(dir, name), type], [ino, /\d+/.exec(name) !== null && Number(/\d+/.exec(name)?.[0]) % 3 === 0 ? 1 : 12], name);
+    for (const { name, ino, type } of whole.slice(2)) assert.deepEqual([kernel.shown(dir, name), type], [ino, /\d+/.exec(name) !== null && Number(/\d+/.exec(name)?.[0]) % 3 === 0 ? 1 : 12], name);
     for (const room of [120, 200, 512, 4096]) {
       assert.deepEqual(readWhole(kernel, dir, room, false), whole, `${room} bytes at a time`);
       const plus = readWhole(kernel, dir, room + 128, true);
       assert.deepEqual(plus.map(({ name, ino, type }) => [name, ino, type]), whole.map(({ name, ino, type }) => [name, ino, type]));
-      assert.deepEqual(plus.map(({ nodeid }) => nodeid), plus.map(({ ino }, i) => (i < 2 ? 0 : ino)), 'with attributes, but for . and ..');
+      assert.deepEqual(plus.map(({ nodeid }) => nodeid), plus.map(({ name }, i) => (i < 2 ? 0 : kernel.lookup(dir, name))), 'with attributes, but for . and ..');
     }
   }
 });

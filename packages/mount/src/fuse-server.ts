@@ -2,7 +2,7 @@ import type { ByteString } from '@hyperdocker/base';
 import { HdError } from '@hyperdocker/base';
 import type { Request } from './fuse-protocol.ts';
 import {
-  DirectoryReply, Errno, Opcode, decodeRequest, encodeAttributes, encodeEntry, encodeInit, encodeReplyHead, encodeStatfs, encodeXattr,
+  DirectoryReply, Errno, Opcode, decodeRequest, encodeAskAgain, encodeAttributes, encodeEntry, encodeInit, encodeReplyHead, encodeStatfs, encodeXattr, negotiate,
 } from './fuse-protocol.ts';
 import type { DirectoryItem, Projection } from './projection.ts';
 
@@ -21,6 +21,8 @@ export class FuseServer {
   readonly counts = new Map<number, number>();
   /** Why a question was answered by an error instead of by the tree, for the first that was. Who asked has seen what no tree says. */
   failure: HdError | undefined;
+  /** Why this kernel cannot be served. */
+  refusal: HdError | undefined;
 
   /** @param options.attributeFree asked until it says true: nothing in the tree has an extended attribute */
   constructor(projection: Projection, options: { tracing: boolean; attributeFree?: () => boolean }) {
@@ -61,7 +63,7 @@ export class FuseServer {
     const fs = this.#projection;
     switch (opcode) {
       case Opcode.INIT:
-        return encodeInit(body, { tracing: this.#tracing }) ?? Errno.EINVAL;
+        return this.#init(body);
       case Opcode.LOOKUP:
         // An entry with inode 0 is a negative one, and cached like the others.
         return encodeEntry(fs.lookup(ino, name(body, 0)));
@@ -95,17 +97,25 @@ export class FuseServer {
     }
   }
 
+  #init(body: Buffer): Buffer | number {
+    const outcome = negotiate(body);
+    if (outcome.kind === 'spoken') return encodeInit(body, { tracing: this.#tracing });
+    if (outcome.kind === 'ask again') return encodeAskAgain();
+    this.refusal = outcome.error;
+    return Errno.EPROTO;
+  }
+
   #readdir(ino: number, body: Buffer, plus: boolean): Buffer {
     const [offset, room] = [Number(body.readBigUInt64LE(8)), body.readUInt32LE(16)];
     const items = this.#projection.list(ino);
     const reply = new DirectoryReply(room, plus);
-    const all: DirectoryItem[] = [{ name: '.' as ByteString, ino, kind: 'dir' }, { name: '..' as ByteString, ino: 1, kind: 'dir' }];
+    const all: DirectoryItem[] = [{ name: '.' as ByteString, ino, shownIno: ino, kind: 'dir' }, { name: '..' as ByteString, ino: 1, shownIno: 1, kind: 'dir' }];
     for (let i = offset; i < items.length + all.length; i++) {
       const item = i < all.length ? all[i] : items[i - all.length];
       if (item === undefined) break;
       // "." and ".." must carry inode 0 in a READDIRPLUS entry: the kernel skips their attributes.
       const attributes = plus && i >= all.length ? this.#projection.attributes(item.ino) : undefined;
-      if (!reply.add(item.name, item.kind, item.ino, i + 1, attributes)) break;
+      if (!reply.add(item.name, item.kind, item.shownIno, i + 1, attributes)) break;
     }
     return reply.finish();
   }

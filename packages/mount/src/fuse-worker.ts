@@ -74,6 +74,7 @@ function serve({ fd, storeDir, tree, tracing, reporting, exchange, attributeFree
     const answer = server.handle(buffer);
     if (answer.kind === 'destroy') break;
     if (answer.kind === 'reply') writeReply(fd, answer.head, answer.body);
+    if (server.refusal !== undefined) throw server.refusal;
     if (reporting && performance.now() - reportedMs > REPORT_EVERY_MS) {
       send({ kind: 'asked', paths: unreported.finish() });
       unreported = new TraceRecorder();

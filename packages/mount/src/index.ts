@@ -1,4 +1,4 @@
-export { captureUpper } from './capture.ts';
+export { captureUpper, isOpaqueOrMoved } from './capture.ts';
 export { FuseHost, fuseProblem } from './fuse-host.ts';
 export type { FuseHostOptions } from './fuse-host.ts';
 export { materialize, materializeEntry, setMetadata } from './materialize.ts';

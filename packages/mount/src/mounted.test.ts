@@ -1,29 +1,21 @@
 /** What the kernel makes of our trees: FUSE, overlays on it, and what is read back from them. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { chmodSync, closeSync, existsSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { hostPath, processStartTime, sys, toByteString } from '@hyperdocker/base';
-import type { BuilderEntry, Meta, Store } from '@hyperdocker/cas';
-import { PROMOTE_BYTES, TreeBuilder, applyDelta, lookupPath, openStore } from '@hyperdocker/cas';
+import type { TreeDigest } from '@hyperdocker/base';
+import { processStartTime, sys, toByteString } from '@hyperdocker/base';
+import { PROMOTE_BYTES, TreeBuilder, openStore } from '@hyperdocker/cas';
 import { Asked } from '@hyperdocker/engine';
 import { inMountNamespace, waitUntil } from '@hyperdocker/testkit';
-import { captureUpper } from './capture.ts';
+import { declareConformance } from './conformance.ts';
 import { FuseHost } from './fuse-host.ts';
 import { materialize } from './materialize.ts';
-import { seenInTree, seenOnHost } from './mount-fixture.ts';
+import { seenInTree, seenOnHost, strangeTree, workTree } from './mount-fixture.ts';
 import { unmount } from './mount-at.ts';
 import { mountOverlay } from './overlay.ts';
-import { FIXED_MTIME_NS } from './projection.ts';
-import { randomOperations, seedOf } from './random-operations.ts';
-
-const NO_SKIP: ReadonlySet<ByteString> = new Set();
 
 if (inMountNamespace(import.meta.filename)) {
   const root = mkdtempSync(join(tmpdir(), 'hd-mounted-'));
@@ -59,60 +51,33 @@ if (inMountNamespace(import.meta.filename)) {
     }
   };
 
-  /** Runs `change` in an overlay on `tree`, and returns the tree that it made, with what was seen in the overlay. */
-  const overlaid = async (tree: TreeDigest, lower: string, change: (merged: string) => void, skip = NO_SKIP): Promise<{ after: TreeDigest; delta: TreeDigest; seen: ReturnType<typeof seenOnHost> }> => {
-    const dir = newDir('overlay');
-    const overlay = { lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged: join(dir, 'merged') };
-    mountOverlay(overlay);
-    let seen;
-    try {
-      change(overlay.merged);
-      seen = seenOnHost(overlay.merged);
-    } finally {
-      await unmount(overlay.merged);
-    }
-    const delta = captureUpper(store, overlay.upper, tree, skip);
-    rmSync(dir, { recursive: true });
-    return { delta, after: applyDelta(store, tree, delta), seen };
-  };
-
   const materialized = newDir('materialized');
+  chmodSync(root, 0o755);
 
-  test('every path of a mounted tree is what the tree says', async () => {
-    const tree = strangeTree(store);
-    await withMount(tree, (dir) => {
-      assert.deepEqual(seenOnHost(dir), seenInTree(store, tree));
-      const inodes = ['hard/one', 'hard/two', 'three'].map((name) => lstatSync(join(dir, name)));
-      assert.deepEqual(inodes.map(({ ino, nlink }) => [ino, nlink]), Array(3).fill([inodes[0]?.ino, 3]), 'three names, one inode');
+  for (const tracing of [false, true]) {
+    declareConformance({ store, newDir }, {
+      name: tracing ? 'FUSE, while tracing' : 'FUSE',
+      async show(tree) {
+        const [dir, id] = [newDir('fuse'), `m${count++}`];
+        await shared.mount(id, { tree, mountpoint: dir, storeDir, tracing });
+        return { dir, release: async () => void (await shared.unmount(id)) };
+      },
     });
-    await withMount(tree, (dir) => assert.deepEqual(seenOnHost(dir), seenInTree(store, tree)), true);
-  });
+  }
+  declareConformance({ store, newDir }, { name: 'written out to disk', show: async (tree) => ({ dir: materialize(store, tree, materialized, storeDir), release: async () => {} }) });
 
-  test('a materialized tree is the same, whatever the umask', () => {
+  test('a materialized tree is made once, whatever the umask, and nothing half-made is left', () => {
     const tree = strangeTree(store);
+    const dir = newDir('umask');
     const old = process.umask(0o077);
-    let dir: string;
     try {
-      dir = materialize(store, tree, materialized);
+      assert.deepEqual(seenOnHost(materialize(store, tree, dir)), seenInTree(store, tree));
     } finally {
       process.umask(old);
     }
-    assert.deepEqual(seenOnHost(dir), seenInTree(store, tree));
-    assert.equal(statSync(dir).mode & 0o7777, 0o755);
-    assert.equal(lstatSync(join(dir, 'hard/one')).ino, lstatSync(join(dir, 'three')).ino);
-    assert.equal(materialize(store, tree, materialized), dir, 'made once');
-    assert.deepEqual(readdirSync(materialized), [tree], 'nothing half-made is left');
-  });
-
-  test('entries without a time or an owner look the same in both', async () => {
-    const tree = new TreeBuilder(store);
-    tree.set(toByteString('made/by/nobody'), { kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from('x')), size: 1 });
-    const digest = tree.finish();
-    await withMount(digest, (dir) => {
-      assert.deepEqual(seenOnHost(dir), seenOnHost(materialize(store, digest, materialized)));
-      assert.equal(lstatSync(join(dir, 'made'), { bigint: true }).mtimeNs, FIXED_MTIME_NS);
-      assert.equal(lstatSync(dir, { bigint: true }).mtimeNs, lstatSync(join(materialized, digest), { bigint: true }).mtimeNs);
-    });
+    assert.equal(statSync(join(dir, tree)).mode & 0o7777, 0o755);
+    assert.equal(materialize(store, tree, dir), join(dir, tree), 'made once');
+    assert.deepEqual(readdirSync(dir), [tree]);
   });
 
   test('a mounted tree cannot be written to', async () => {
@@ -263,90 +228,6 @@ if (inMountNamespace(import.meta.filename)) {
     await waitUntil('it has ended', () => (processStartTime(host.pid) === undefined ? true : undefined));
     assert.deepEqual(readdirSync(dir), []);
   });
-
-  test('what is written over a mounted tree comes back as a delta: each kind of change by name', async () => {
-    const tree = workTree(store);
-    await withMount(tree, async (lower) => {
-      const { after: result, delta, seen } = await overlaid(tree, lower, (merged) => {
-        const at = (path: string): string => join(merged, path);
-        const sh = (command: string): void => void execFileSync('sh', ['-ec', command], { cwd: merged });
-        writeFileSync(at('new'), 'new');
-        writeFileSync(at('d1/f1'), 'overwritten');
-        sh('echo appended >> d1/f2; chmod 4711 d1/f3; chown 7:8 d2/f1; touch -d 1999-01-01T00:00:00.123456789Z d2/f2');
-        sh('mv d1/f4 d2/moved; rm d2/f3; rm -r d3; mkdir d3; echo only > d3/only');
-        sh('mv d4 renamed; echo into > renamed/into; rm renamed/f1; mkdir deep; mv renamed/sub deep/from-renamed; echo x > deep/from-renamed/x');
-        sh('rm -r d5; ln -s target d5; rm link; mkdir link; touch link/in');
-        sh('ln hard-a hard-new; ln d6/f1 d6/linked; echo both >> d6/linked; echo broken > hard-b');
-        sh('mkfifo fifo; mknod null c 1 3; mknod disk b 259 70000; mkdir -m 1777 tmp; mkdir empty-dir; rm -r d6/sub');
-        sys().setXattr(at('d6/f2'), toByteString('user.note'), Buffer.from([0, 255]));
-        sys().setXattr(at('d6'), toByteString('user.dir'), Buffer.from('x'));
-        writeFileSync(hostPath(merged, 'bad\xff\nname' as ByteString), 'strange');
-        assert.throws(() => sys().makeNode(at('whiteout'), 0o020000, 0, 0), { code: 'SYSTEM_CALL' }, 'a step cannot forge a whiteout');
-      });
-      assert.deepEqual(seenInTree(store, result), seen);
-      assert.deepEqual(seenOnHost(materialize(store, result, materialized)), seen);
-      await withMount(result, (dir) => assert.deepEqual(seenOnHost(dir), seen));
-      assert.equal(lookupPath(store, delta, toByteString('d2/f3'))?.kind, 'whiteout');
-      assert.equal(lookupPath(store, delta, toByteString('d5/f1')), undefined);
-      const d3 = lookupPath(store, delta, toByteString('d3'));
-      assert(d3?.kind === 'dir' && d3.opaque === true);
-      assert.equal(lookupPath(store, delta, toByteString('untouched')), undefined, 'only what was written');
-      const [linked, original] = ['d6/linked', 'd6/f1'].map((path) => lookupPath(store, result, toByteString(path))?.meta);
-      assert(linked !== undefined && linked.linkGroup > 0 && linked.linkGroup === original?.linkGroup && linked.links === 2);
-    });
-  });
-
-  test('what the container runtime puts there for itself is not captured', async () => {
-    const tree = workTree(store);
-    await withMount(tree, async (lower) => {
-      const change = (merged: string): void => {
-        mkdirSync(join(merged, 'proc'));
-        mkdirSync(join(merged, 'run/hd'), { recursive: true });
-        writeFileSync(join(merged, 'run/hd/certificates'), '');
-        writeFileSync(join(merged, 'run/kept'), '');
-      };
-      const { delta } = await overlaid(tree, lower, change, new Set(['proc', 'run/hd'].map(toByteString)));
-      assert.deepEqual([...seenInTree(store, delta).keys()], ['run', 'run/kept']);
-    });
-  });
-
-  test('a socket that a step leaves', async () => {
-    const tree = workTree(store);
-    await withMount(tree, async (lower) => {
-      const dir = newDir('socket');
-      const overlay = { lower, upper: join(dir, 'upper'), work: join(dir, 'work'), merged: join(dir, 'merged') };
-      mountOverlay(overlay);
-      const server = createServer().listen(join(overlay.merged, 's'));
-      await once(server, 'listening');
-      // Taken while it listens: closing removes it.
-      assert.equal(lookupPath(store, captureUpper(store, overlay.upper, tree, NO_SKIP), toByteString('s'))?.kind, 'socket');
-      server.close();
-      await once(server, 'close');
-      await unmount(overlay.merged);
-      assert.equal(existsSync(join(overlay.upper, 's')), false);
-    });
-  });
-
-  test('random operations over random results: the delta is the merged view', async (t) => {
-    const seed = seedOf(process.env);
-    t.diagnostic(`seed ${seed}: HD_TEST_SEED=${seed} runs the same again`);
-    let tree = workTree(store);
-    for (let generation = 0; generation < 10; generation++) {
-      let next = tree;
-      await withMount(tree, async (lower) => {
-        for (let round = 0; round < 5; round++) {
-          let log: string[] = [];
-          const { after: result, seen } = await overlaid(tree, lower, (merged) => (log = randomOperations(merged, seed + generation * 100 + round)));
-          const context = `seed ${seed}, generation ${generation}, round ${round}:\n${log.join('\n')}`;
-          assert.deepEqual(seenInTree(store, result), seen, context);
-          assert.deepEqual(seenOnHost(materialize(store, result, materialized)), seen, context);
-          rmSync(join(materialized, result), { recursive: true });
-          next = result;
-        }
-      });
-      tree = next;
-    }
-  });
 }
 
 /** Damages the first place in a file that holds `bytes`. False: there is none. */
@@ -358,54 +239,4 @@ function flipIn(path: string, bytes: Buffer): boolean {
   chmodSync(path, 0o644);
   writeFileSync(path, content);
   return true;
-}
-
-function metaOf(meta: Partial<Meta>): Meta {
-  return { uid: 0, gid: 0, mtimeNs: 1_700_000_000_123_456_789n, xattrs: [], linkGroup: 0, links: 1, ...meta };
-}
-
-/** One of everything. */
-function strangeTree(store: Store): TreeDigest {
-  const tree = new TreeBuilder(store);
-  const file = (path: string, bytes: Buffer, mode = 0o644, meta: Partial<Meta> = {}): void =>
-    tree.set(path as ByteString, { kind: 'file', mode, digest: store.putBlob(bytes), size: bytes.length, meta: metaOf(meta) });
-  const other = (path: string, entry: BuilderEntry): void => tree.set(path as ByteString, { ...entry, meta: metaOf({ uid: 3, gid: 4 }) });
-  file('empty', Buffer.alloc(0));
-  file('full', Buffer.from('full'));
-  file('large', Buffer.alloc(PROMOTE_BYTES * 2 + 12345, 'large content '));
-  file('mode', Buffer.from('#!/bin/sh\n'), 0o4755);
-  file('owned', Buffer.from('x'), 0o640, { uid: 1000, gid: 4_000_000_000 });
-  file('old', Buffer.from('x'), 0o644, { mtimeNs: -1_500_000_000n });
-  file('new', Buffer.from('x'), 0o644, { mtimeNs: 4_200_000_000_000_000_001n });
-  file('attributes', Buffer.from('x'), 0o444, { xattrs: [['user.a', Buffer.from([0, 1, 255])], ['user.empty', Buffer.alloc(0)], ['user.long', Buffer.alloc(3000, 'l')]].map(([k, v]) => [k as ByteString, v as Buffer] as const) });
-  file('caps', Buffer.from('x'), 0o755, { xattrs: [['security.capability' as ByteString, Buffer.from('0100000200040000000000000000000000000000', 'hex')]] });
-  for (const name of ['hard/one', 'hard/two', 'three']) file(name, Buffer.from('one inode'), 0o600, { linkGroup: 99, links: 3 });
-  file('with space', Buffer.from('x'));
-  file('new\nline', Buffer.from('x'));
-  file('invalid\xff\xfe', Buffer.from('x'));
-  file(toByteString('emoji 🦊'), Buffer.from('x'));
-  file('n'.repeat(255), Buffer.from('x'));
-  file(`${'deep/'.repeat(60)}end`, Buffer.from('deep'));
-  for (let i = 0; i < 3000; i++) file(`wide/entry-${i}-${'x'.repeat(i % 40)}`, Buffer.from(String(i % 10)));
-  other('empty-dir', { kind: 'dir', mode: 0o1777 });
-  other('private', { kind: 'dir', mode: 0o700 });
-  other('link', { kind: 'symlink', mode: 0o777, target: '/absolute/target' as ByteString });
-  other('odd-link', { kind: 'symlink', mode: 0o777, target: `../${'t'.repeat(200)}\xff/../.` as ByteString });
-  other('fifo', { kind: 'fifo', mode: 0o600 });
-  other('socket', { kind: 'socket', mode: 0o666 });
-  other('null', { kind: 'char', mode: 0o666, major: 1, minor: 3 });
-  other('disk', { kind: 'block', mode: 0o660, major: 259, minor: 70_000 });
-  return tree.finish();
-}
-
-/** Something to work on. */
-function workTree(store: Store): TreeDigest {
-  const tree = new TreeBuilder(store);
-  const file = (path: string, meta: Partial<Meta> = {}, text = `of ${path}`): void =>
-    tree.set(toByteString(path), { kind: 'file', mode: 0o644, digest: store.putBlob(Buffer.from(text)), size: Buffer.byteLength(text), meta: metaOf(meta) });
-  for (const dir of ['', 'd1/', 'd2/', 'd3/', 'd4/', 'd5/', 'd6/', 'd1/sub/', 'd4/sub/', 'd4/sub/deep/', 'd6/sub/', 'untouched/']) for (let i = 1; i <= 4; i++) file(`${dir}f${i}`);
-  for (const path of ['hard-a', 'hard-b', 'd2/hard-c']) file(path, { linkGroup: 5, links: 3 }, 'linked');
-  tree.set(toByteString('link'), { kind: 'symlink', mode: 0o777, target: toByteString('d1'), meta: metaOf({}) });
-  file('d1/ü\n');
-  return tree.finish();
 }

@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs';
-import { HdError } from '@hyperdocker/base';
+import { HdError, inUserNamespace } from '@hyperdocker/base';
 import { mountAt, unmount, unmountAt } from './mount-at.ts';
 
 export interface Overlay {
@@ -18,7 +18,7 @@ let volatileIsKnown = true;
 
 /**
  * Mounts a writable view: reads fall through to `lower`, writes land in `upper`, at the speed of the kernel. `redirect_dir`
- * lets a directory of the lower be renamed (else EXDEV, and `mv` copies it silently). Makes the directories that are missing.
+ * lets a directory of the lower be renamed (else EXDEV, and `mv` copies it silently, as it does in a user namespace). Makes the directories that are missing.
  * @throws HdError OVERLAY_MOUNT
  */
 export function mountOverlay({ lower, upper, work, merged, scratch = false }: Overlay): void {
@@ -26,7 +26,9 @@ export function mountOverlay({ lower, upper, work, merged, scratch = false }: Ov
   for (const dir of [lower, upper, work]) {
     if (/[,:\\]/.test(dir)) throw new HdError('OVERLAY_MOUNT', `the path ${dir} holds a comma, a colon or a backslash`, { hint: 'set HD_HOME to another directory' });
   }
-  const options = `lowerdir=${lower},upperdir=${upper},workdir=${work},redirect_dir=on,metacopy=off,index=off,xino=off`;
+  // In a user namespace the overlay's own attributes are those that any user may write, and the kernel does not trust them with redirects.
+  const own = inUserNamespace() ? 'userxattr' : 'redirect_dir=on,metacopy=off';
+  const options = `lowerdir=${lower},upperdir=${upper},workdir=${work},${own},index=off,xino=off`;
   const mount = (more: string): void => mountAt('OVERLAY_MOUNT', merged, { type: 'overlay', data: `${options}${more}` });
   if (!scratch || !volatileIsKnown) return mount('');
   try {
@@ -37,9 +39,9 @@ export function mountOverlay({ lower, upper, work, merged, scratch = false }: Ov
   }
 }
 
-/** A file system in memory, for what an environment writes. @throws HdError OVERLAY_MOUNT */
+/** A file system in memory, for what an environment writes: at most half of the memory that there is. @throws HdError OVERLAY_MOUNT */
 export function mountMemory(dir: string): void {
-  mountAt('OVERLAY_MOUNT', dir, { type: 'tmpfs', data: 'mode=700', hint: 'set `overlay = "disk"` in [options]' });
+  mountAt('OVERLAY_MOUNT', dir, { type: 'tmpfs', data: 'mode=700,size=50%', hint: 'set `overlay = "disk"` in [options]' });
 }
 
 /** Of what nobody needs after a crash: then there is nothing to wait for. @throws HdError UNMOUNT */

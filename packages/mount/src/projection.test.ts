@@ -27,7 +27,7 @@ test('names are found, and their absence is told', () => {
     file(name('dir/b'), '');
   });
   const a = fs.lookup(ROOT_INO, name('a'));
-  assert.deepEqual(a, { ino: 2, kind: 'file', mode: 0o640, size: 4, links: 1, uid: 1, gid: 2, mtimeNs: 3n, major: 0, minor: 0 });
+  assert.deepEqual(a, { ino: 2, shownIno: a?.shownIno, kind: 'file', mode: 0o640, size: 4, links: 1, uid: 1, gid: 2, mtimeNs: 3n, major: 0, minor: 0 });
   const dir = fs.lookup(ROOT_INO, name('dir'));
   assert.equal(dir?.kind, 'dir');
   assert.equal(dir.mtimeNs, FIXED_MTIME_NS);
@@ -102,4 +102,34 @@ test('ten thousand entries: listed in order, each with the inode number that a l
   assert.equal(new Set(items.map((item) => item.ino)).size, 10_000);
   for (const item of items) assert.equal(fs.lookup(ROOT_INO, item.name)?.ino, item.ino);
   assert.equal(fs.inodes, 10_001);
+});
+
+test('the inode numbers that are shown are those of every mount, whoever looks first; another content is another one', () => {
+  const make = (order: string[], content = 'x'): Map<string, number> => {
+    const { fs } = setup((tree, file) => {
+      for (const path of ['a', 'd/b', 'd/c', 'd/\xff']) file(path as ByteString, path === 'a' ? content : path);
+      for (const path of ['one', 'd/two']) file(path as ByteString, 'linked', { linkGroup: 5, links: 2 });
+      tree.set(name('empty'), { kind: 'dir', mode: 0o755 });
+    });
+    const dir = fs.lookup(ROOT_INO, name('d'))?.ino ?? 0;
+    const look = (path: string) => (path.startsWith('d/') ? fs.lookup(dir, path.slice(2) as ByteString) : fs.lookup(ROOT_INO, path as ByteString));
+    const seen = new Map(order.map((path) => [path, look(path)?.shownIno ?? 0]));
+    for (const item of [...fs.list(ROOT_INO), ...fs.list(dir)]) assert.equal(fs.attributes(item.ino).shownIno, item.shownIno);
+    return new Map([...seen].sort());
+  };
+  const order = ['a', 'd', 'd/b', 'd/c', 'd/\xff', 'd/two', 'empty', 'one'];
+  const seen = make(order);
+  assert.deepEqual(make(order.toReversed()), seen);
+  assert.equal(seen.get('one'), seen.get('d/two'), 'names of one inode share it');
+  assert.equal(new Set(seen.values()).size, order.length - 1);
+  assert([...seen.values()].every((ino) => Number.isSafeInteger(ino) && ino > 2));
+  const changed = make(order, 'y');
+  assert.deepEqual(order.filter((path) => changed.get(path) !== seen.get(path)), ['a']);
+});
+
+test('a hundred thousand paths have a hundred thousand inode numbers', () => {
+  const { fs } = setup((_, file) => {
+    for (let i = 0; i < 100_000; i++) file(name(`e${i}`), '');
+  });
+  assert.equal(new Set(fs.list(ROOT_INO).map(({ shownIno }) => shownIno)).size, 100_000);
 });

@@ -7,7 +7,10 @@ import { Asked } from '@hyperdocker/engine';
 export type Observer = (path: ByteString, asked: number) => void;
 
 export interface Attributes {
+  /** By which it is asked for. Given out at first look-up. */
   ino: number;
+  /** What `stat` shows: the same in every mount of the same tree. */
+  shownIno: number;
   kind: EntryKind;
   mode: number;
   size: number;
@@ -19,7 +22,7 @@ export interface Attributes {
   minor: number;
 }
 
-export interface DirectoryItem { name: ByteString; ino: number; kind: EntryKind }
+export interface DirectoryItem { name: ByteString; ino: number; shownIno: number; kind: EntryKind }
 
 /** Shown for entries without a time of their own. Any fixed time after 1980 (zip refuses earlier ones) will do. */
 export const FIXED_MTIME_NS = 1_577_836_800_000_000_000n;
@@ -28,6 +31,7 @@ export const ROOT_INO = 1;
 /** A name for one inode. A hard-linked file has several. */
 interface Inode {
   ino: number;
+  shownIno: number;
   entry: TreeEntry;
   paths: ByteString[];
   /** Of a directory, filled at the first look. */
@@ -100,7 +104,12 @@ export class Projection {
     const path = inode.paths[0] ?? ('' as ByteString);
     this.#observe?.(path, Asked.listing);
     this.#children(inode);
-    return (inode.items ??= (inode.tree ?? []).map((entry) => ({ name: entry.name, ino: this.#inoFor(joinBytes(path, entry.name), entry), kind: entry.kind })));
+    return (inode.items ??= (inode.tree ?? []).map((entry) => this.#item(joinBytes(path, entry.name), entry)));
+  }
+
+  #item(path: ByteString, entry: TreeEntry): DirectoryItem {
+    const { ino, shownIno } = this.#inode(this.#inoFor(path, entry));
+    return { name: entry.name, ino, shownIno, kind: entry.kind };
   }
 
   xattrs(ino: number): readonly (readonly [ByteString, Uint8Array])[] {
@@ -151,7 +160,7 @@ export class Projection {
 
   #add(path: ByteString, entry: TreeEntry): number {
     const ino = this.#inodes.length;
-    this.#inodes.push({ ino, entry, paths: [path], children: undefined, tree: undefined, items: undefined, wasRead: false });
+    this.#inodes.push({ ino, shownIno: ino === ROOT_INO ? ROOT_INO : shownInode(path, entry), entry, paths: [path], children: undefined, tree: undefined, items: undefined, wasRead: false });
     this.#inoByPath.set(path, ino);
     const group = entry.meta?.linkGroup ?? 0;
     if (group !== 0) this.#inoByLinkGroup.set(group, ino);
@@ -159,10 +168,11 @@ export class Projection {
   }
 
   #attributes(ino: number): Attributes {
-    const { entry } = this.#inode(ino);
+    const { entry, shownIno } = this.#inode(ino);
     const meta = entry.meta;
     return {
       ino,
+      shownIno,
       kind: entry.kind,
       mode: entry.mode,
       size: entry.kind === 'file' ? entry.size : entry.kind === 'symlink' ? entry.target.length : 0,
@@ -175,4 +185,29 @@ export class Projection {
       minor: 'minor' in entry ? entry.minor : 0,
     };
   }
+}
+
+/**
+ * Of the path (of hard links, their group) and the content: programs that remember files by their inodes, such as git, know them again in the next mount, and know that a
+ * file with another content is another one. 53 bits, made quickly: two of a hundred thousand files meet once in a million trees.
+ */
+function shownInode(path: ByteString, entry: TreeEntry): number {
+  const group = entry.meta?.linkGroup ?? 0;
+  const seed = entry.kind === 'file' ? parseInt(entry.digest.slice(0, 8), 16) : 0;
+  return SHOWN_FROM + hash53(group === 0 ? path : `/${group}`, seed) % (Number.MAX_SAFE_INTEGER - SHOWN_FROM);
+}
+
+const SHOWN_FROM = 16;
+
+/** cyrb53. */
+function hash53(text: string, seed: number): number {
+  let [high, low] = [0xdeadbeef ^ seed, 0x41c6ce57 ^ seed];
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    high = Math.imul(high ^ code, 2_654_435_761);
+    low = Math.imul(low ^ code, 1_597_334_677);
+  }
+  high = Math.imul(high ^ (high >>> 16), 2_246_822_507) ^ Math.imul(low ^ (low >>> 13), 3_266_489_909);
+  low = Math.imul(low ^ (low >>> 16), 2_246_822_507) ^ Math.imul(high ^ (high >>> 13), 3_266_489_909);
+  return 2 ** 32 * (low & 0x1fffff) + (high >>> 0);
 }

@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
-import { HdError } from '@hyperdocker/base';
+import { HdError, inUserNamespace } from '@hyperdocker/base';
 import { cgroupMode, type CgroupMode } from './cgroups.ts';
 import type { ContainerMount, ContainerSpec, ExecSpec } from './contract.ts';
 import { seccompProfile } from './seccomp.ts';
@@ -15,6 +15,8 @@ export interface MountTarget {
 /** Facts of the host that a configuration depends on. */
 export interface HostFacts {
   readonly cgroups: CgroupMode;
+  /** This process is root of a user namespace, not of the machine. */
+  readonly userNamespace: boolean;
   /** Hard limit of open files: raising it needs a right that this process may not have. */
   readonly maxOpenFiles: number;
 }
@@ -39,13 +41,13 @@ export function buildConfig(spec: ContainerSpec, host: HostFacts): object {
       ...buildProcess(spec, host),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: Math.min(65_536, host.maxOpenFiles), hard: Math.min(524_288, host.maxOpenFiles) }],
     },
-    mounts: [...standardMounts(host), ...spec.mounts.map(toMount)],
+    mounts: [...standardMounts(host, spec.network === 'none'), ...spec.mounts.map(toMount)],
     linux: {
       namespaces: namespaces(spec, host),
       // The runtimes add the usual devices (null, zero, full, random, urandom, tty, ptmx) to both lists by themselves.
       ...(host.cgroups === 'none' ? {} : { cgroupsPath: `/hyperdocker/${spec.id}`, resources: { devices: [{ allow: false, access: 'rwm' }] } }),
       ...(spec.network === 'none' ? { sysctl: { 'net.ipv4.ip_unprivileged_port_start': '0' } } : {}),
-      maskedPaths: MASKED_PATHS,
+      maskedPaths: [...MASKED_PATHS, ...(host.userNamespace ? ['/sys/fs/cgroup'] : [])],
       readonlyPaths: READONLY_PATHS,
       ...seccompSection(),
     },
@@ -71,7 +73,7 @@ export function buildProcess(spec: ExecSpec, host: HostFacts): object {
 /**
  * What the runtime makes in the root file system: exclude it from captured outputs, or make it beforehand. Paths below a mounted one are left out.
  */
-export function mountTargets(spec: ContainerSpec): MountTarget[] {
+export function mountTargets(spec: Pick<ContainerSpec, 'mounts'>): MountTarget[] {
   const targets: MountTarget[] = [
     ...['/dev', '/proc', '/sys'].map((path): MountTarget => ({ path, kind: 'directory' })),
     ...spec.mounts.map((mount): MountTarget => ({ path: posix.normalize(mount.destination), kind: mountKind(mount) })),
@@ -85,7 +87,7 @@ export function mountTargets(spec: ContainerSpec): MountTarget[] {
 /** Reads what `buildConfig` has to know of this host. */
 export function hostFacts(): HostFacts {
   const limit = /^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
-  return { cgroups: cgroupMode(), maxOpenFiles: limit === undefined ? Infinity : Number(limit) };
+  return { cgroups: cgroupMode(), userNamespace: inUserNamespace(), maxOpenFiles: limit === undefined ? Infinity : Number(limit) };
 }
 
 function checkSpec(spec: ContainerSpec): void {
@@ -108,14 +110,17 @@ function namespaces({ network }: ContainerSpec, host: HostFacts): { type: string
   ];
 }
 
-function standardMounts(host: HostFacts): object[] {
+function standardMounts(host: HostFacts, ownNetwork: boolean): object[] {
   const mounts: object[] = [
     { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
     { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'] },
     { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'] },
     { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'noexec', 'nodev', 'mode=1777', 'size=65536k'] },
     { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] },
-    { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
+    host.userNamespace && !ownNetwork
+      // The kernel gives one that belongs to a network namespace only to whom that belongs to.
+      ? { destination: '/sys', type: 'bind', source: '/sys', options: ['rbind', 'rprivate', 'nosuid', 'noexec', 'nodev', 'ro'] }
+      : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
   ];
   // In the legacy layout the mount would show the groups of the whole host.
   if (host.cgroups === 'unified') {

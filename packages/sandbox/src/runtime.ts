@@ -3,7 +3,8 @@ import { accessSync, constants, existsSync, lstatSync, mkdirSync, mkdtempSync, r
 import { tmpdir } from 'node:os';
 import { basename, delimiter, isAbsolute, join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
-import { writeBundle } from './bundle.ts';
+import { hostFacts, writeBundle } from './bundle.ts';
+import type { HostFacts } from './bundle.ts';
 import type { ContainerMount } from './contract.ts';
 
 export interface RuntimeOptions {
@@ -11,6 +12,8 @@ export interface RuntimeOptions {
   readonly configured?: string | undefined;
   /** PATH where it is left out. */
   readonly searchPath?: string;
+  /** Put before the runtime to try it in a user namespace. */
+  readonly userNamespace?: readonly string[];
 }
 
 export interface RuntimeProbe {
@@ -34,7 +37,7 @@ export function findRuntime(options: RuntimeOptions = {}): string {
 
 /** Tries every runtime by running `true` in a container on the host's own programs, which takes some 50 ms each. */
 export function probeRuntimes(options: RuntimeOptions = {}): RuntimeProbe[] {
-  return candidates(options).map(probe);
+  return candidates(options).map((path) => probe(path, options.userNamespace));
 }
 
 const KNOWN = ['runc', 'crun', 'youki'];
@@ -48,14 +51,15 @@ function candidates(options: RuntimeOptions): string[] {
   });
 }
 
-function probe(path: string): RuntimeProbe {
+function probe(path: string, userNamespace: readonly string[] | undefined): RuntimeProbe {
   const version = /version\s*:?\s*(\S+)/.exec(spawnSync(path, ['--version'], { encoding: 'utf8' }).stdout ?? '')?.[1];
   const dir = mkdtempSync(join(tmpdir(), 'hd-probe-'));
   const id = basename(dir);
   const state = join(dir, 'state');
   try {
-    writeProbeBundle(dir, id);
-    const result = spawnSync(path, ['--root', state, 'run', '--bundle', dir, id], { encoding: 'utf8', timeout: 10_000, cwd: dir });
+    writeProbeBundle(dir, id, userNamespace === undefined ? hostFacts() : { ...hostFacts(), userNamespace: true, cgroups: 'none' });
+    const [program = path, ...args] = [...(userNamespace ?? []), path, '--root', state, 'run', '--bundle', dir, id];
+    const result = spawnSync(program, args, { encoding: 'utf8', timeout: 10_000, cwd: dir });
     const works = result.status === 0;
     const problem = result.error?.message ?? lastLine(result.stderr) ?? `it exited with ${result.status ?? result.signal}`;
     return { name: basename(path), path, ...(version === undefined ? {} : { version }), works, ...(works ? {} : { problem }) };
@@ -66,7 +70,7 @@ function probe(path: string): RuntimeProbe {
 }
 
 /** A root file system of nothing but the host's program directories, read-only. */
-function writeProbeBundle(dir: string, id: string): void {
+function writeProbeBundle(dir: string, id: string, host: HostFacts): void {
   const rootfs = join(dir, 'rootfs');
   mkdirSync(rootfs);
   const mounts: ContainerMount[] = [];
@@ -86,7 +90,7 @@ function writeProbeBundle(dir: string, id: string): void {
     mounts,
     network: 'host',
     terminal: false,
-  });
+  }, host);
 }
 
 function lastLine(text: string): string | undefined {

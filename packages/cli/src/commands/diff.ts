@@ -2,10 +2,14 @@ import { toText } from '@hyperdocker/base';
 import { diffTrees } from '@hyperdocker/cas';
 import type { TreeChange, TreeEntry } from '@hyperdocker/cas';
 import { filesOf, viewGraph } from '@hyperdocker/engine';
+import { connectOrFail } from '@hyperdocker/environment';
 import type { Invocation } from '../command.ts';
+import { usageError } from '../args.ts';
+import { changedLine } from '../changed-line.ts';
 import { compared } from '../compared-roots.ts';
 import { EXIT } from '../exit-code.ts';
 import { oneLine, plural, shortDigest } from '../format.ts';
+import { locateProject } from '../project.ts';
 import { printable } from '../terminal.ts';
 
 const MARKS = { added: ['+', 'green'], removed: ['-', 'red'], changed: ['~', 'yellow'], new: ['+', 'green'] } as const;
@@ -13,6 +17,7 @@ const MARKS = { added: ['+', 'green'], removed: ['-', 'red'], changed: ['~', 'ye
 /** What differs in the inputs of two roots: the base and packages, the files, the steps. */
 export async function run(invocation: Invocation): Promise<number> {
   const { json, terminal } = invocation;
+  if (invocation.flags.bool('live')) return await live(invocation);
   using roots = compared(invocation);
   const { store, before, after } = roots;
   const files = [...diffTrees(store, filesOf(store, before), filesOf(store, after))].filter((change) => entryOf(change).kind !== 'dir' || change.change !== 'changed').map(fileDifference);
@@ -33,6 +38,15 @@ export async function run(invocation: Invocation): Promise<number> {
     `${plural(files.length, 'file')}, ${plural(others.length, 'other input')} changed`,
   ];
   terminal.out(`${lines.join('\n')}\n`);
+  return EXIT.ok;
+}
+
+/** What was written inside the environment that runs. */
+async function live(invocation: Invocation): Promise<number> {
+  if (invocation.args.length > 0) throw usageError('--live is about the running environment, and takes no roots');
+  const client = await connectOrFail(locateProject(invocation).paths);
+  const changes = await client.changes();
+  invocation.terminal.out(invocation.json ? `${JSON.stringify({ schema: 'hd.diff.live/1', changes })}\n` : changes.map((change) => changedLine(change)).join(''));
   return EXIT.ok;
 }
 
