@@ -7,6 +7,8 @@ export interface Footprint {
   threads: number;
   /** What each has to itself, and its share of what several have: these add up. */
   proportionalBytes: number;
+  /** The same by what they are: the processes asked for, those that serve files, everything else. */
+  byKind: { asked: number; fuseHosts: number; others: number };
   /** Of the processes asked for alone, the largest: everything that it sees in memory, shared or not. */
   largestResidentBytes: number;
   /** Of one processor, while nobody wanted anything. */
@@ -27,10 +29,23 @@ export async function footprintOf(roots: readonly number[], idleMs: number): Pro
   return {
     processes: pids.length,
     threads: sum(pids, (pid) => statusNumber(pid, 'Threads')),
-    proportionalBytes: sum(pids, (pid) => kilobytes(pid, 'smaps_rollup', 'Pss')),
+    proportionalBytes: sum(pids, proportional),
+    byKind: {
+      asked: sum(roots, proportional),
+      fuseHosts: sum(pids.filter(isFuseHost), proportional),
+      others: sum(pids.filter((pid) => !roots.includes(pid) && !isFuseHost(pid)), proportional),
+    },
     largestResidentBytes: Math.max(...roots.map((pid) => kilobytes(pid, 'status', 'VmRSS'))),
     idleCpuPercent: (ticks / TICKS_A_SECOND / seconds) * 100,
   };
+}
+
+function proportional(pid: number): number {
+  return kilobytes(pid, 'smaps_rollup', 'Pss');
+}
+
+function isFuseHost(pid: number): boolean {
+  return read(`/proc/${pid}/cmdline`).includes('fuse-host-main');
 }
 
 /** What the kernel keeps of files in memory, of everybody. */

@@ -118,9 +118,9 @@ async function diskBytes(dir: string): Promise<number> {
 
 function table(rows: readonly Taken[]): string {
   const lines = rows.map((row) => [
-    row.environments, mebibytes(row.diskBytes), `${mebibytes(row.cacheBytes)} (${mebibytes(row.readBytes)} read in each)`, mebibytes(row.proportionalBytes), mebibytes(row.largestResidentBytes), row.processes, row.threads, `${row.idleCpuPercent.toFixed(2)} %`,
+    row.environments, mebibytes(row.diskBytes), `${mebibytes(row.cacheBytes)} (${mebibytes(row.readBytes)} read in each)`, mebibytes(row.proportionalBytes), ...Object.values(row.byKind).map(mebibytes), mebibytes(row.largestResidentBytes), row.processes, row.threads, `${row.idleCpuPercent.toFixed(2)} %`,
   ].join(' | '));
-  return ['| Environments | Disk, beyond the base | Page cache | Memory (sum of proportional shares) | Largest supervisor, resident | Processes | Threads | Idle CPU, of one processor |', '|---|---|---|---|---|---|---|---|', ...lines.map((line) => `| ${line} |`)].join('\n');
+  return ['| Environments | Disk, beyond the base | Page cache | Memory: sum of proportional shares | of supervisors | of FUSE hosts | of the rest | Largest supervisor, resident | Processes | Threads | Idle CPU, of one processor |', '|---|---|---|---|---|---|---|---|---|---|---|', ...lines.map((line) => `| ${line} |`)].join('\n');
 }
 
 function mebibytes(bytes: number): string {
