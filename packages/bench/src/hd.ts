@@ -47,6 +47,10 @@ export class Hd {
     return await client.exec({ args, terminal: false, env: {} });
   }
 
+  async supervisorPid(): Promise<number> {
+    return (await (await connectOrFail(envPaths(openHome(this.#env), findProject(this.#projectDir)))).status()).pid;
+  }
+
   /** Follows the events of the environment that is up, for `stepsRun`. */
   async follow(): Promise<void> {
     const client = await connectOrFail(envPaths(openHome(this.#env), findProject(this.#projectDir)));

@@ -21,7 +21,8 @@ export function renderEnvironments(environments: readonly ListedEnvironment[], p
   const widths = [0, 1, 2].map((column) => Math.max(...table.map((row) => displayWidth(row[column] ?? ''))));
   return table.map((row, index) => {
     const line = row.map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - displayWidth(cell)))).join('  ').trimEnd();
-    return `${index === 0 || environments[index - 1]?.pid !== null ? (index === 0 ? paint('bold', line) : line) : paint('dim', line)}\n`;
+    const style = index === 0 ? 'bold' : environments[index - 1]?.pid === null ? 'dim' : undefined;
+    return `${style === undefined ? line : paint(style, line)}\n`;
   }).join('');
 }
 

@@ -8,12 +8,13 @@ import type { GraphView } from '@hyperdocker/engine';
 import { writeLock } from '@hyperdocker/spec';
 import { detectKind } from './commands/init.ts';
 import { renderStatus } from './commands/status.ts';
+import { renderEnvironments } from './environment-table.ts';
 import { renderError } from './errors.ts';
 import { formatBytes, formatCount, formatDuration } from './format.ts';
 import { renderGraph } from './graph-renderer.ts';
 import { lockDifference } from './lock-difference.ts';
 import { LogFile } from './log-file.ts';
-import { makePaint, wantsColor } from './terminal.ts';
+import { makePaint, printable, wantsColor } from './terminal.ts';
 
 const plain = makePaint(false);
 
@@ -96,6 +97,20 @@ Services:
 `);
   const stopped = renderStatus({ ...common, state: 'not running', root: null, pid: null, tracing: null, wayOut: null, services: [] }, plain, 0);
   assert.match(stopped, /DAG root: {4}not built yet\nState: {7}not running\nNetwork: {5}private\nProject: {5}\/p\nServices: {4}none\n/);
+});
+
+test('a table of all environments: those that are down have the ports that they had', () => {
+  const common = { id: 'x', usedMs: 0 };
+  const table = renderEnvironments([
+    { ...common, name: 'shop', project: '/srv/shop', state: 'up', pid: 7, services: [{ name: 'web', status: 'ready', port: 5000, url: 'http://localhost:5000' }, { name: 'worker', status: 'ready', port: null }, { name: 'api', status: 'failed', port: 8000 }] },
+    { ...common, name: 'shop', project: '/srv/shop-fix', state: 'down', pid: null, services: [{ name: 'web', status: 'not running', port: 5001 }] },
+    { ...common, name: 'tool', project: '/srv/\u001b[31mtool', state: 'gone', pid: null, services: [] },
+  ], plain);
+  assert.equal(table, `NAME  STATE  PORTS               DIRECTORY
+shop  up     web:5000, api:8000  /srv/shop
+shop  down   web:5001            /srv/shop-fix
+tool  gone   -                   /srv/${printable('\u001b[31mtool')}
+`);
 });
 
 test('a lock that differs says in what', () => {

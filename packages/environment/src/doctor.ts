@@ -2,14 +2,15 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, realpathSync, statfsSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describeError } from '@hyperdocker/base';
 import { fuseProblem } from '@hyperdocker/mount';
-import type { WayOut } from '@hyperdocker/sandbox';
-import { PrivateNetwork, cgroupMode, probeRuntimes } from '@hyperdocker/sandbox';
+import { cgroupMode, probeRuntimes } from '@hyperdocker/sandbox';
 import { configuredWays } from './environment-network.ts';
 import type { Home } from './home.ts';
 import { hostPassthrough } from './passthrough.ts';
 import { findProgram, findPrograms } from './programs-on-path.ts';
+import type { NetworkTrial } from './trial-network-main.ts';
 import { isOrdinaryUser, namespaceProblem, removeTrees, unshareOptions } from './user-namespace.ts';
 
 export interface DoctorCheck {
@@ -27,7 +28,7 @@ export interface DoctorReport { checks: DoctorCheck[] }
 type Finding = Omit<DoctorCheck, 'id' | 'title'>;
 interface Machine { home: Home; env: NodeJS.ProcessEnv }
 
-const CHECKS: [id: string, title: string, check: (machine: Machine) => Finding | Promise<Finding>][] = [
+const CHECKS: [id: string, title: string, check: (machine: Machine) => Finding][] = [
   ['kernel', 'Kernel', kernel],
   ['node', 'Node.js', node],
   ['user', 'User', user],
@@ -48,16 +49,13 @@ const CHECKS: [id: string, title: string, check: (machine: Machine) => Finding |
 /** Looks at what this machine offers, by trying it where that leaves no trace. */
 export async function doctor(home: Home, options: { env?: NodeJS.ProcessEnv } = {}): Promise<DoctorReport> {
   const machine = { home, env: options.env ?? process.env };
-  const checks: DoctorCheck[] = [];
-  // One after the other: some of them make for a moment what another one would come across.
-  for (const [id, title, check] of CHECKS) checks.push({ id, title, ...(await attempt(() => check(machine))) });
-  return { checks };
+  return { checks: CHECKS.map(([id, title, check]) => ({ id, title, ...attempt(() => check(machine)) })) };
 }
 
 /** A check that cannot be made is a finding as well. */
-async function attempt(check: () => Finding | Promise<Finding>): Promise<Finding> {
+function attempt(check: () => Finding): Finding {
   try {
-    return await check();
+    return check();
   } catch (error) {
     return { status: 'warn', detail: `cannot tell: ${describeError(error)}` };
   }
@@ -170,16 +168,14 @@ function inotify(): Finding {
 }
 
 /** Makes one with each way out. */
-async function privateNetwork({ env }: Machine): Promise<Finding> {
-  const works: WayOut[] = [];
-  const refused: string[] = [];
-  for (const way of configuredWays(env)) {
-    if (way === 'none') continue;
-    await using trial = await PrivateNetwork.open({ ways: [way], searchPath: env['PATH'] ?? '' });
-    if (trial.way === way) works.push(way);
-    else refused.push(...trial.refused.map(({ reason }) => `${way}: ${reason}`));
-  }
-  const why = refused.length === 0 ? '' : `; not ${refused.join('; ')}`;
+function privateNetwork({ env }: Machine): Finding {
+  const ways = configuredWays(env).filter((way) => way !== 'none');
+  const command = [process.execPath, '--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./trial-network-main.ts', import.meta.url)), ...ways];
+  const [program = '', ...args] = isOrdinaryUser() ? ['unshare', ...unshareOptions(), '--', ...command] : command;
+  const trial = spawnSync(program, args, { encoding: 'utf8', env: { ...process.env, PATH: env['PATH'] } });
+  if (trial.status !== 0) return { status: 'warn', detail: `none can be made: ${reasonOf(trial)}`, fix: '`network = "host"` in hd.toml' };
+  const { works, refused } = JSON.parse(trial.stdout) as NetworkTrial;
+  const why = refused.length === 0 ? '' : `; not ${refused.map(({ way, reason }) => `${way}: ${reason}`).join('; ')}`;
   const [first, ...others] = works;
   if (first === undefined) return { status: 'warn', detail: `without a way out: services reach nothing but each other${why}`, fix: 'apt-get install passt, or `network = "host"` in hd.toml' };
   const limits = first === 'relay' ? ', which carries TCP over IPv4 and names' : '';

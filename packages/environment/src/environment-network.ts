@@ -55,7 +55,7 @@ export async function openNetwork(options: NetworkOptions): Promise<EnvironmentN
     if (resolver.relayTo !== undefined) await network.relay(RELAYED_RESOLVER, 53, { host: resolver.relayTo, port: 53, names: true });
     const ports = takePorts(spec.services, options);
     for (const { service, port, instead } of ports) {
-      if (instead !== undefined) emit({ type: 'warning', code: 'PORT_TAKEN', message: `port ${instead} is taken: ${service} is published on port ${port}` });
+      if (instead !== undefined) emit({ type: 'warning', code: 'PORT_TAKEN', message: `port ${instead} is not to be had: ${service} is published on port ${port}` });
     }
     const opened = new OwnNetwork(options, network, resolver.text, ports);
     await opened.forward();

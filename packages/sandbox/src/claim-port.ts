@@ -12,9 +12,10 @@ const SO_REUSEADDR = 2;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
 const BACKLOG = 511;
-const EADDRINUSE = 98;
-/** EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL: an address that this machine does not have. */
-const NOT_HERE = [13, 99, 97, 22];
+/** EADDRINUSE, and EACCES: a port that only root may have. */
+const NOT_TO_BE_HAD = [98, 13];
+/** EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL: an address that this machine does not have. */
+const NOT_HERE = [99, 97, 22];
 
 export type Claim =
   /** Descriptors that listen, one for each address that is there. They belong to the caller. */
@@ -34,9 +35,9 @@ export function claimPort(addresses: readonly string[], port: number): Claim {
       fds.push(listenAt(address, port));
     } catch (error) {
       const errno = error instanceof HdError ? error.details?.['errno'] : undefined;
-      if (errno !== EADDRINUSE && NOT_HERE.includes(errno as number)) continue;
+      if (NOT_HERE.includes(errno as number)) continue;
       for (const fd of fds) closeSync(fd);
-      if (errno === EADDRINUSE) return { kind: 'taken' };
+      if (NOT_TO_BE_HAD.includes(errno as number)) return { kind: 'taken' };
       throw error;
     }
   }

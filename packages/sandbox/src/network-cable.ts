@@ -33,6 +33,7 @@ const INSIDE_NAME = 'eth0';
  * @throws HdError NO_CABLE, which says why
  */
 export async function openCable(options: CableOptions): Promise<Cable> {
+  if (!mayUseHostNetwork(options)) throw noCable('it takes the rights of root over the host\'s network');
   const handsPackets = inHostNetwork(options, () => readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() === '1');
   if (!handsPackets) throw noCable('this machine does not hand packets on (sysctl net.ipv4.ip_forward)');
   using made = new DisposableStack();
@@ -130,10 +131,24 @@ function inHostNetwork<T>({ namespace }: CableOptions, work: () => T): T {
   const outside = openSync('/proc/self/ns/net', 'r');
   try {
     sys().joinNetwork(outside);
-    return work();
+    try {
+      return work();
+    } finally {
+      sys().joinNetwork(namespace);
+    }
   } finally {
-    sys().joinNetwork(namespace);
     closeSync(outside);
+  }
+}
+
+/** Root of a user namespace has no rights there. */
+function mayUseHostNetwork(options: CableOptions): boolean {
+  try {
+    inHostNetwork(options, () => {});
+    return true;
+  } catch (error) {
+    if (error instanceof HdError && error.details?.['errno'] === EPERM) return false;
+    throw error;
   }
 }
 
