@@ -1,5 +1,5 @@
 import { Errno, Opcode, decodeChange, decodeNames, decodeRequest, decodeWrite, encodeAttributes, encodeDirectory, encodeEntry, encodeInit, encodeOpen, encodeReply, encodeStatfs, encodeWritten, nowNs } from './fuse-wire.ts';
-import type { Request } from './fuse-wire.ts';
+import type { Attributes, Request } from './fuse-wire.ts';
 import { ROOT_INO, errnoOf } from './memory-disk.ts';
 import type { MemoryDisk } from './memory-disk.ts';
 import { CONTROL_PREFIX, FAULT_KINDS } from './operation.ts';
@@ -14,6 +14,8 @@ const CONTROL_INO = 2 ** 40;
 /** Answers the kernel's requests from a `MemoryDisk`. */
 export class DiskServer {
   readonly #disk: MemoryDisk;
+  /** Of the last control name that was looked up. */
+  #controlSizeBytes = 0;
 
   constructor(disk: MemoryDisk) {
     this.#disk = disk;
@@ -60,7 +62,8 @@ export class DiskServer {
       case Opcode.LOOKUP:
         return this.#lookup(ino, decodeNames(body, 0)[0]);
       case Opcode.GETATTR:
-        return encodeAttributes(disk.attributes(ino));
+        // The kernel may ask at once for what it was told to remember.
+        return encodeAttributes(ino === CONTROL_INO ? controlAttributes(this.#controlSizeBytes) : disk.attributes(ino));
       case Opcode.ACCESS:
         return disk.isReadOnly && (body.readUInt32LE(0) & WANTS_WRITE) !== 0 ? Errno.EROFS : 0;
       case Opcode.READLINK:
@@ -128,8 +131,8 @@ export class DiskServer {
 
   #lookup(dir: number, name: string): Buffer {
     if (dir !== ROOT_INO || !name.startsWith(CONTROL_PREFIX)) return encodeEntry(this.#disk.lookup(dir, name));
-    const sizeBytes = this.#control(name.slice(CONTROL_PREFIX.length));
-    return encodeEntry({ ino: CONTROL_INO, sizeBytes, mode: 0o100000, links: 1, uid: 0, gid: 0, mtimeNs: nowNs() }, 'attributes');
+    this.#controlSizeBytes = this.#control(name.slice(CONTROL_PREFIX.length));
+    return encodeEntry(controlAttributes(this.#controlSizeBytes), 'attributes');
   }
 
   /** @returns how many changes the fault had touched */
@@ -142,4 +145,8 @@ export class DiskServer {
     else if (verb === 'repair') this.#disk.repair();
     return hits;
   }
+}
+
+function controlAttributes(sizeBytes: number): Attributes {
+  return { ino: CONTROL_INO, sizeBytes, mode: 0o100000, links: 1, uid: 0, gid: 0, mtimeNs: nowNs() };
 }
