@@ -125,6 +125,27 @@ describe('services: what they say of themselves', { skip: unable || noFuse || no
     await project.hd('down');
   });
 
+  test('hd events, hd logs --since, hd config', async () => {
+    const project = await rig.environment('told', service('web', 'echo up; exec sleep 1000', `${UP}watch = ["*.txt"]`), { 'a.txt': '1' });
+    await project.up();
+    await using events = project.start('events', '--all');
+    await events.waitFor(/"type":"up"/);
+    project.write('a.txt', '2');
+    await events.waitFor(/"type":"change"[^]*"status":"restarting"/);
+    assert.deepEqual(await logged(project, '--since', '1h'), await logged(project));
+    assert.deepEqual(await logged(project, '--since', '2100-01-01'), []);
+    assert.equal((await project.hd('logs', '--since', 'soon')).code, 2);
+    const { stdout } = await project.hd('config');
+    assert.match(stdout, /\[services\.web\][^]*restart_policy = "always"[^]*stop_signal = "SIGTERM"/);
+    const { config } = JSON.parse((await project.hd('config', '--json')).stdout) as { config: { options: object } };
+    // What it says means the same.
+    project.write('hd.toml', stdout);
+    assert.deepEqual(JSON.parse((await project.hd('config', '--json')).stdout).config, config);
+    await project.hd('down');
+    assert.equal((await events.exited).code, 0);
+    assert.equal((await project.hd('events')).code, 4);
+  });
+
   test('what cannot be is refused with its place', async () => {
     const project = await rig.environment('wrong', '');
     for (const [toml, message] of [

@@ -72,9 +72,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     flags: {
       follow: { type: 'boolean', short: 'f', help: 'go on until the environment stops' },
       tail: { type: 'number', short: 'n', value: 'N', help: 'only the last N lines of each service' },
+      since: { type: 'text', value: 'TIME', help: 'only what is younger: 30s, 10m, 2h, or a date such as 2026-01-31T12:00' },
     },
     examples: [['hd logs', 'of all services'], ['hd logs -f --tail 20 web', 'follow one']],
     load: () => import('./commands/logs.ts'),
+  },
+  {
+    name: 'events', group: 'Common', summary: 'Print what happens in the environment, a line of JSON for each event.', usage: '[dir]', takes: [0, 1],
+    flags: { all: { type: 'boolean', help: 'also what has happened before, as far as it is kept' } },
+    examples: [['hd events', 'from now on, until it stops'], ['hd events --all', 'from its beginning']],
+    load: () => import('./commands/events.ts'),
   },
   {
     name: 'exec', group: 'Common', summary: 'Run a command inside the running environment.', usage: '[--] <command> [args...]', takes: [1, Infinity], passThrough: true, flags: { ...EXEC_FLAGS, ...DETACH },
@@ -119,6 +126,11 @@ export const COMMANDS: readonly CommandSpec[] = [
     },
     examples: [['hd export --archive app.tar -t app:1.0', 'then `docker load -i app.tar`'], ['hd export --push localhost:5000/app:1.0', ''], ['hd export --oci image', 'a directory']],
     load: () => import('./commands/export.ts'),
+  },
+  {
+    name: 'config', group: 'Project', summary: 'Show hd.toml as it is understood, with every default.', usage: '[dir]', takes: [0, 1], flags: {},
+    examples: [['hd config', 'as TOML'], ['hd config --json', ''], ['hd config -q', 'only check it: exits with 2 where it has errors']],
+    load: () => import('./commands/config.ts'),
   },
   {
     name: 'lock', group: 'Project', summary: 'Write hd.lock: the exact versions that the dependencies came to.', usage: '[dir]', takes: [0, 1],

@@ -2,6 +2,7 @@ import { watch } from 'node:fs';
 import { HdError } from '@hyperdocker/base';
 import type { SupervisorClient } from '@hyperdocker/environment';
 import { connect } from '@hyperdocker/environment';
+import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { Interrupts } from '../interrupts.ts';
@@ -20,11 +21,12 @@ export async function run(invocation: Invocation): Promise<number> {
   if (unknown !== undefined) throw new HdError('NO_SUCH_SERVICE', `there is no service ${unknown}`, { hint: `services: ${known.join(', ') || 'none'}` });
   const names = args.length === 0 ? known : args;
   const files = names.map((name) => new LogFile(name, place.paths.logsDir));
+  const sinceMs = sinceFlag(flags.text('since'), Date.now());
   const print = printer(invocation, known);
   // Connected before reading: an end that comes meanwhile is then seen.
   const client = flags.bool('follow') ? await connect(place.paths) : undefined;
   const tail = flags.number('tail') ?? Infinity;
-  print(byTime(files.map((file) => file.read().slice(tail === Infinity ? 0 : -tail || Infinity))));
+  print(byTime(files.map((file) => file.read().filter(({ t }) => t >= sinceMs).slice(tail === Infinity ? 0 : -tail || Infinity))));
   if (client !== undefined) await follow(client, files, place.paths.logsDir, print, terminal.closed);
   return EXIT.ok;
 }
@@ -45,6 +47,18 @@ async function follow(client: SupervisorClient, files: readonly LogFile[], logsD
   } finally {
     watcher.close();
   }
+}
+
+const UNITS_MS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds since the epoch. @throws HdError USAGE */
+function sinceFlag(text: string | undefined, nowMs: number): number {
+  if (text === undefined) return 0;
+  const [, amount, unit] = /^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$/.exec(text) ?? [];
+  if (amount !== undefined && unit !== undefined) return nowMs - Number(amount) * (UNITS_MS[unit] ?? 0);
+  const atMs = Date.parse(text);
+  if (Number.isNaN(atMs)) throw usageError(`--since needs a time, not "${text}"`, 'such as 30s, 10m, 2h, or 2026-01-31T12:00');
+  return atMs;
 }
 
 function byTime(entries: LogEntry[][]): LogEntry[] {
