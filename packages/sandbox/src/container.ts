@@ -131,6 +131,8 @@ export class OciRuntime {
     for (const file of Object.values(files)) rmSync(file, { force: true });
     const [file, ...args] = this.#command(['--log', files.log, ...job.command, '--pid-file', files.pid, ...job.trailing]);
     assert(file !== undefined, 'a command has a name');
+    // There before what it guards: on a busy machine a command runs long before the next process has been started.
+    this.#guard ??= new Guard(this.#command(['delete', '--force']));
     const stdin = job.lingers ? 'pipe' : (options.stdin ?? 'ignore');
     const child = spawn(file, args, {
       stdio: options.stdio === 'inherit' ? 'inherit' : [stdin, 'pipe', 'pipe'],
@@ -145,10 +147,7 @@ export class OciRuntime {
 
   #supervise(job: Job, child: ChildProcess, files: RunFiles): RunningContainer {
     const { pid } = child;
-    if (pid !== undefined) {
-      this.#guard ??= new Guard(this.#command(['delete', '--force']));
-      this.#guard.started(pid, files.pid, job.container);
-    }
+    if (pid !== undefined) this.#guard?.started(pid, files.pid, job.container);
     const exit = ended(child, job.container === undefined).then(async (end): Promise<ContainerExit> => {
       const outOfMemory = job.memoryBytes !== undefined && wasOutOfMemory(job.id, cgroupMode()) ? { outOfMemory: job.memoryBytes } : {};
       // The runtime deletes what it ran, unless it was killed itself, failed half way, or was told to keep it.

@@ -51,8 +51,9 @@ async function runDetached(client: SupervisorClient, request: ExecRequest, expla
 async function runToEnd({ runtime, runtimeRoot, prefix, bundleDir, container }: ExecReply): Promise<ContainerExit> {
   const oci = new OciRuntime({ path: runtime, root: runtimeRoot, prefix });
   try {
-    const running = container.terminal || !STREAMS.some(isatty) ? oci.runPrepared(container, { bundleDir, stdio: 'inherit' }) : runBeside(oci, container, bundleDir);
+    // Listened to before there is anything to hand them to: a command may run before starting it has returned. They come after that.
     using _signals = new SignalForwarding((signal, to) => void running.signal(signal, to));
+    const running = container.terminal || !STREAMS.some(isatty) ? oci.runPrepared(container, { bundleDir, stdio: 'inherit' }) : runBeside(oci, container, bundleDir);
     const exit = await running.exit;
     // The supervisor has taken it away before it ended the command.
     if (existsSync(join(bundleDir, 'config.json'))) return exit;
