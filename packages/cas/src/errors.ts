@@ -42,7 +42,12 @@ export function storeWrite(what: string, cause: unknown): HdError {
   });
 }
 
+export function sqliteExtendedCode(error: unknown): number | undefined {
+  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : undefined;
+}
+
 /** The primary result code of a `node:sqlite` error. */
 export function sqliteCode(error: unknown): number | undefined {
-  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode & 0xff : undefined;
+  const code = sqliteExtendedCode(error);
+  return code === undefined ? undefined : code & 0xff;
 }

@@ -4,7 +4,7 @@ import { threadId } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
 import { describeError } from '@hyperdocker/base';
 import type { Ref, RefName, RefTarget } from './contract.ts';
-import { sqliteCode, storeBusy, storeWrite } from './errors.ts';
+import { sqliteCode, sqliteExtendedCode, storeBusy, storeWrite } from './errors.ts';
 import { isAlive, ownProcess } from './process-id.ts';
 
 const SCHEMA = `
@@ -16,6 +16,8 @@ const SCHEMA = `
 /** Which files of earlier versions lack. */
 const ADDED_COLUMNS = [['refs', 'crc'], ['reflog', 'crc'], ['holders', 'thread']] as const;
 const BUSY_TIMEOUT_MS = 30_000;
+/** `SQLITE_IOERR`, with 4 in the byte above it. */
+const SQLITE_IOERR_FSYNC = 10 | (4 << 8);
 /** Entries of the reflog kept for each ref. */
 const REFLOG_ENTRIES = 1000;
 /** How long refs, leases and pins wait for a collection in another process. */
@@ -67,6 +69,8 @@ const ownHolders = new Set<string>();
 export class RefStore {
   readonly #db: DatabaseSync;
   readonly #synchronous: 'FULL' | 'NORMAL';
+  /** A sync of the write-ahead log has failed. */
+  #logIsLost = false;
   readonly #file: string;
   readonly #held = new Set<Held>();
   /** Of the transaction that is running: void if it fails. */
@@ -379,10 +383,21 @@ export class RefStore {
     }
   }
 
+  /**
+   * What a failed sync was to save is never saved by a later one: in the middle of the write-ahead log stand commits that only memory has, and recovery would stop there.
+   * So all of it goes into the database file itself, and the log begins anew.
+   */
+  #leaveLog(): void {
+    const { busy } = this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number };
+    if (busy !== 0) throw storeBusy('somebody who reads the refs, after a failed write');
+    this.#logIsLost = false;
+  }
+
   #transaction<T>(what: string, change: () => T): T {
     this.#removeEnded();
     this.#unsure = [];
     try {
+      if (this.#logIsLost) this.#leaveLog();
       this.#db.exec('BEGIN IMMEDIATE');
       const result = change();
       this.#db.exec('COMMIT');
@@ -391,6 +406,7 @@ export class RefStore {
       // Others may be given their numbers now.
       for (const held of this.#unsure) this.#forget(held);
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      this.#logIsLost ||= sqliteExtendedCode(error) === SQLITE_IOERR_FSYNC;
       throw error instanceof Error && 'errcode' in error ? storeWrite(what, error) : error;
     }
   }

@@ -13,7 +13,7 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { storeConformance } from '../../../cas/src/conformance.ts';
 import { openStore } from '@hyperdocker/cas';
-import type { RefTarget } from '@hyperdocker/cas';
+import type { RefTarget, Store } from '@hyperdocker/cas';
 import { faultyDisk, tellDisk } from '../faulty-disk/faulty-disk.ts';
 import type { FaultyDisk } from '../faulty-disk/faulty-disk.ts';
 import { FAULT_KINDS } from '../faulty-disk/operation.ts';
@@ -68,6 +68,45 @@ if (inMountNamespace(import.meta.filename)) {
       checkStore(dir, WAYS.strict, { refs: [{ r: target }], objects: [target] });
     });
     assert.equal(cuts, 1);
+  });
+
+  test('a ref that a collection has dropped stays so, whichever sync had failed before', async () => {
+    const lives = 40;
+    await using disk = await faultyDisk();
+    await disk.record();
+    const [kept, dropped] = ['kept', 'dropped'].map((text) => Buffer.alloc(5000, text)) as [Buffer, Buffer];
+    const target = (store: Store, bytes: Buffer): RefTarget => ({ kind: 'blob', digest: store.putBlob(bytes) });
+    let failures = 0;
+    for (let at = 0; at < lives; at++) {
+      const dir = join(disk.path, `life-${at}`);
+      {
+        // It closes, and with that is on the disk.
+        using before = openStore(dir, WAYS.batch);
+        before.setRef('dropped', target(before, dropped));
+      }
+      using store = openStore(dir, WAYS.batch);
+      // Not synced: it stands in the log before what the collection writes.
+      store.setRef('kept', target(store, kept));
+      const collect = (): unknown => store.gc({ demoteAfterMs: 0, waitMs: 1000, dropRefs: ['dropped'] });
+      tellDisk(disk.path, `arm EIO ${at}`);
+      try {
+        collect();
+      } catch {
+        failures++;
+        tellDisk(disk.path, 'repair');
+        collect();
+      }
+      tellDisk(disk.path, 'repair');
+      tellDisk(disk.path, `mark life-${at}`);
+    }
+    assert(failures > 5, `${failures} failures`);
+    let cuts = 0;
+    cutPower(root, await disk.takeLog(), (name, dir) => {
+      cuts++;
+      using store = openStore(dir, WAYS.batch);
+      assert.deepEqual([store.getRef('dropped'), store.fsck().problems], [undefined, []], name);
+    });
+    assert.equal(cuts, lives);
   });
 
   for (const way of everything ? (['strict', 'batch'] as const) : (['strict'] as const)) {
