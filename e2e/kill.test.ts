@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { HdProcess } from '@hyperdocker/testkit';
-import { waitForHttp, waitUntil } from '@hyperdocker/testkit';
+import { randomNumbers, waitForHttp, waitUntil } from '@hyperdocker/testkit';
 import { BusyboxRig, noBusybox } from './busybox.ts';
 import { nothingRemains, processesOf } from './remains.ts';
 import type { ProjectRig } from './rig.ts';
@@ -241,15 +241,4 @@ function killHard(pid: number): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
-}
-
-/** mulberry32: numbers from 0 to 1 that a seed gives again. */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
 }

@@ -7,7 +7,7 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { ListedEnvironment, StatusReply } from '@hyperdocker/environment';
-import { waitForHttp, waitUntil } from '@hyperdocker/testkit';
+import { processesIn, waitForHttp, waitUntil } from '@hyperdocker/testkit';
 import { BusyboxRig, noBusybox, nothingLeft } from './busybox.ts';
 import type { ProjectRig } from './rig.ts';
 import { noFuse, unable } from './rig.ts';
@@ -36,16 +36,6 @@ function namespacesOf(pid: number): string[] {
 
 function links(): string[] {
   return readFileSync('/proc/self/net/dev', 'utf8').split('\n').flatMap((line) => /^\s*(hd[^:]+):/.exec(line)?.[1] ?? []);
-}
-
-function processesIn(namespaces: readonly string[]): string[] {
-  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((pid) => {
-    try {
-      return namespaces.includes(readlinkSync(`/proc/${pid}/ns/net`));
-    } catch {
-      return false;
-    }
-  });
 }
 
 function isFree(port: number): Promise<boolean> {

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { waitForHttp, waitUntil } from '@hyperdocker/testkit';
+import { randomNumbers, waitForHttp, waitUntil } from '@hyperdocker/testkit';
 import { BusyboxRig, noBusybox, nothingLeft } from './busybox.ts';
 import type { ProjectRig } from './rig.ts';
 import { noFuse, unable } from './rig.ts';
@@ -297,17 +297,6 @@ describe('edits of all kinds', { skip }, () => {
     assert.match((await project.hd('status')).stdout, /sleep 2000/);
   });
 });
-
-/** mulberry32: numbers from 0 to 1 that a seed gives again. */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /** Children of a process that a test has started. */
 function pidsOf(parent: number): number[] {

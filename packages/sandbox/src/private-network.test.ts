@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { describe, test } from 'node:test';
 import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { freePort, waitUntil } from '@hyperdocker/testkit';
+import { freePort, processesIn, waitUntil } from '@hyperdocker/testkit';
 import { noIp, noNetworks, packetTables, serverBeyond } from './beyond-fixture.ts';
 import { claimPort } from './claim-port.ts';
 import { PrivateNetwork, type WayOut } from './private-network.ts';
@@ -241,16 +241,6 @@ function links(): string[] {
 
 function namespacesOf(pid: number): string[] {
   return [...new Set(readdirSync(`/proc/${pid}/task`).map((task) => readlinkSync(`/proc/${pid}/task/${task}/ns/net`)))];
-}
-
-function processesIn(namespaces: readonly string[]): string[] {
-  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((pid) => {
-    try {
-      return namespaces.includes(readlinkSync(`/proc/${pid}/ns/net`));
-    } catch {
-      return false;
-    }
-  });
 }
 
 function reach(host: string, port: number): Promise<string> {

@@ -4,5 +4,6 @@ export { faultyDisk, tellDisk, type FaultyDisk } from './faulty-disk/faulty-disk
 export type { Fault, FaultKind, Operation } from './faulty-disk/operation.ts';
 export { PowerCuts, imageDigest, writeImage, type Image, type Survival } from './faulty-disk/power-cut.ts';
 export { inMountNamespace, mountProblem } from './mount-namespace.ts';
-export { freePort, waitForHttp, waitUntil, type WaitOptions } from './network.ts';
+export { freePort, processesIn, waitForHttp, waitUntil, type WaitOptions } from './network.ts';
+export { randomNumbers } from './random-numbers.ts';
 export { tempWorld, type World } from './world.ts';

@@ -1,5 +1,6 @@
 import { HdError } from '@hyperdocker/base';
 import { once } from 'node:events';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -56,4 +57,15 @@ export async function waitForHttp(url: string, options: WaitOptions & { until?: 
     if (!(error instanceof HdError)) throw error;
     throw new HdError(error.code, `${error.message}; the last answer: ${last}`, { cause: error.cause });
   }
+}
+
+/** Ids of all processes in any of these network namespaces, each as `net:[4026531840]`. */
+export function processesIn(namespaces: readonly string[]): string[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((pid) => {
+    try {
+      return namespaces.includes(readlinkSync(`/proc/${pid}/ns/net`));
+    } catch {
+      return false;
+    }
+  });
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { assert, hasher } from '@hyperdocker/base';
 import { ROOT_INO } from './memory-disk.ts';
 import type { Operation } from './operation.ts';
+import { randomNumbers } from '../random-numbers.ts';
 
 /**
  * What a power cut can leave of the operations in a log:
@@ -254,20 +255,6 @@ function resize(bytes: Buffer, sizeBytes: number): Buffer {
   const result = Buffer.alloc(sizeBytes);
   bytes.copy(result, 0, 0, Math.min(sizeBytes, bytes.length));
   return result;
-}
-
-/** Numbers from 0 to 1, the same for the same seed. */
-export function randomNumbers(seed: number): () => number {
-  let state = (seed ^ 0x9e3779b9) | 0 || 1;
-  const next = (): number => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) / 2 ** 32;
-  };
-  // Seeds that are neighbours start alike.
-  for (let i = 0; i < 8; i++) next();
-  return next;
 }
 
 /** Tells images apart. */

@@ -4,7 +4,7 @@ import { Decoder, Encoder } from '@hyperdocker/base';
 import type { BlobDigest, ByteString } from '@hyperdocker/base';
 import { openStore, rebuildIndex } from '@hyperdocker/cas';
 import type { FileEntry, NodeLinks, OpenOptions, RefTarget, Store } from '@hyperdocker/cas';
-import { randomNumbers } from '../faulty-disk/power-cut.ts';
+import { randomNumbers } from '../random-numbers.ts';
 
 /**
  * A life of a store, step by step, and what must hold after each. Steps may be run again after they failed. None moves more than one ref, so that a
