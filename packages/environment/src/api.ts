@@ -10,6 +10,8 @@ import type { ServiceStatus } from './events.ts';
  *   POST /v1/down                 → {} once everything is stopped; the supervisor then ends
  *   POST /v1/kill                 → {} the same, without grace
  *   POST /v1/restart {services}   → {}
+ *   POST /v1/start {services}     → {failed}: those that do not run
+ *   POST /v1/stop {services}      → {} once they have ended
  *   GET  /v1/changes              → ChangedPath[]: what was written inside
  *   POST /v1/reset                → ResetReply, once all runs again on a root as built
  *   POST /v1/exec   ExecRequest   → ExecReply, or DetachedReply

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { HdError } from '@hyperdocker/base';
+import { HdError, sha256Hex } from '@hyperdocker/base';
 import type { EnvPaths } from './home.ts';
 import { isAlive, readState } from './state-file.ts';
 
@@ -28,7 +27,7 @@ const INTERVAL_MS = 20;
 async function tryClaim(paths: EnvPaths): Promise<AsyncDisposable | undefined> {
   const lock = createServer();
   try {
-    await once(lock.listen(`\0hyperdocker-${createHash('sha256').update(paths.socket).digest('hex').slice(0, 32)}`), 'listening');
+    await once(lock.listen(`\0hyperdocker-${sha256Hex(paths.socket).slice(0, 32)}`), 'listening');
   } catch {
     return undefined;
   }

@@ -9,7 +9,9 @@ import { exchange } from './exchange.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
 import { servedRoot } from './live-record.ts';
 import { isAlive, readState } from './state-file.ts';
-import { isOrdinaryUser, unshareOptions } from './user-namespace.ts';
+import { enterMounts, isOrdinaryUser, unshareOptions } from './user-namespace.ts';
+
+const { O_WRONLY, O_CREAT, O_APPEND, O_TRUNC } = constants;
 
 /** The other end of a supervisor's socket. */
 export class SupervisorClient {
@@ -173,9 +175,10 @@ export interface LaunchOptions {
 export async function launch(options: LaunchOptions): Promise<SupervisorClient> {
   const { paths, buildOnly } = options;
   const served = buildOnly ? undefined : servedRoot(paths);
-  if (served === undefined) return await start(options, ['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave']);
+  if (served === undefined) return await start(options, ['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave'], O_TRUNC);
   try {
-    return await start(options, [NSENTER, '--target', String(served.host.pid), ...(isOrdinaryUser() ? ['--user'] : []), '--mount']);
+    // The host that was left goes on writing to its log, and each puts its lines at the end.
+    return await start(options, enterMounts(served.host.pid, { ordinary: isOrdinaryUser() }), 0);
   } catch (error) {
     if (servedRoot(paths) !== undefined) throw error;
     // Its time was up just now.
@@ -184,14 +187,10 @@ export async function launch(options: LaunchOptions): Promise<SupervisorClient> 
   }
 }
 
-const NSENTER = 'nsenter';
-
-async function start(options: LaunchOptions, [namespace = '', ...namespaceArgs]: string[]): Promise<SupervisorClient> {
+async function start(options: LaunchOptions, [namespace = '', ...namespaceArgs]: string[], logFlags: number): Promise<SupervisorClient> {
   const { paths } = options;
   mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
-  const { O_WRONLY, O_CREAT, O_APPEND, O_TRUNC } = constants;
-  // A host that was left goes on writing there, and each puts its lines at the end.
-  const log = openSync(paths.supervisorLog, O_WRONLY | O_CREAT | O_APPEND | (namespace === NSENTER ? 0 : O_TRUNC), 0o600);
+  const log = openSync(paths.supervisorLog, O_WRONLY | O_CREAT | O_APPEND | logFlags, 0o600);
   const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
   const child = spawn(namespace, [...namespaceArgs, process.execPath, '--disable-warning=ExperimentalWarning', main], {
     stdio: ['ignore', log, log, 'ipc'],

@@ -3,13 +3,12 @@ import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, 
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describeError } from '@hyperdocker/base';
+import { describeError, findProgram, findPrograms } from '@hyperdocker/base';
 import { fuseProblem } from '@hyperdocker/mount';
 import { cgroupMode, probeRuntimes } from '@hyperdocker/sandbox';
 import { configuredWays } from './environment-network.ts';
 import type { Home } from './home.ts';
 import { hostPassthrough } from './passthrough.ts';
-import { findProgram, findPrograms } from './programs-on-path.ts';
 import type { NetworkTrial } from './trial-network-main.ts';
 import { isOrdinaryUser, namespaceProblem, removeTrees, unshareOptions } from './user-namespace.ts';
 
@@ -138,13 +137,13 @@ function cgroups(): Finding {
 }
 
 function mmdebstrap({ env }: Machine): Finding {
-  const path = findProgram('mmdebstrap', env);
+  const path = findProgram('mmdebstrap', env['PATH']);
   if (path !== undefined) return { status: 'ok', detail: path };
   return { status: 'warn', detail: 'not installed; bases such as apt://bookworm need it', fix: 'apt-get install mmdebstrap' };
 }
 
 function aptGet({ env }: Machine): Finding {
-  const path = findProgram('apt-get', env);
+  const path = findProgram('apt-get', env['PATH']);
   if (path !== undefined) return { status: 'ok', detail: path };
   return { status: 'warn', detail: 'not here: missing system packages have to be installed by hand' };
 }
@@ -192,7 +191,7 @@ function network({ env }: Machine): Finding {
 
 /** util-linux ships a hexdump of this name in bsdextrautils. */
 function shadowedName({ env }: Machine): Finding {
-  const found = findPrograms('hd', env);
+  const found = findPrograms('hd', env['PATH']);
   const isHexdump = (path: string): boolean => realpathSync(path).endsWith('hexdump');
   const [first] = found;
   if (first === undefined) return { status: 'ok', detail: 'no hd on PATH' };

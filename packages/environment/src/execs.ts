@@ -47,7 +47,7 @@ export class Execs {
     const { spec, bundleDir } = this.#spec(EXEC, request, surroundings, { init: true });
     prepareBundle(bundleDir, spec);
     this.#prepared.add(bundleDir);
-    const prefix = enterMounts(process.pid, { ordinary: inUserNamespace() });
+    const prefix = [...enterMounts(process.pid, { ordinary: inUserNamespace() }), '--root', '--'];
     return { container: { id: spec.id, terminal: spec.terminal, init: spec.init === true }, runtime: runtimePath, runtimeRoot, prefix, bundleDir };
   }
 
@@ -69,14 +69,10 @@ export class Execs {
     return { id: spec.id, exitCode: code, ...(problem === undefined ? {} : { error: problem.toJSON() }) };
   }
 
-  /**
-   * Ends all of them, once the services are down: nothing may use the root when it is unmounted. A client that was told how to run a command and has not
-   * begun finds nothing to run.
-   */
-  async end(): Promise<void> {
+  /** A client that was told how to run a command and has not begun finds nothing to run. What runs is ended with all containers of the environment. */
+  forget(): void {
     for (const bundleDir of this.#prepared) rmSync(bundleDir, { recursive: true, force: true });
     this.#prepared.clear();
-    for (const { id } of await this.#options.runtime.list()) await this.#options.runtime.delete(id, { force: true });
   }
 
   #spec(what: string, request: ExecRequest, { container, user, env, workdir }: ExecSurroundings, { init }: { init: boolean }): { spec: ContainerSpec; bundleDir: string } {

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import type { TreeDigest } from '@hyperdocker/base';
 import { HdError, isDigest } from '@hyperdocker/base';
@@ -14,6 +13,7 @@ import { readJson, writeJson } from './json-file.ts';
 import type { Plan } from './plan.ts';
 import { HOST_PLATFORM, makePlan } from './plan.ts';
 import { registryConfig } from './registries.ts';
+import { requireServices } from './service-names.ts';
 import { specOrThrow } from './spec-file.ts';
 
 /** `name`: what `docker load` calls the image, or the layout's index. */
@@ -74,9 +74,8 @@ function open(to: ExportTo, home: Home, signal: AbortSignal | undefined): { targ
 
 function chooseService(services: readonly ServiceSpec[], name: string | undefined): ServiceSpec | undefined {
   if (name === undefined) return services.length === 1 ? services[0] : undefined;
-  const found = services.find((service) => service.name === name);
-  if (found === undefined) throw new HdError('NO_SUCH_SERVICE', `there is no service ${name}`, { hint: `services: ${services.map((service) => service.name).join(', ') || 'none'}` });
-  return found;
+  requireServices(services.map((service) => service.name), [name]);
+  return services.find((service) => service.name === name);
 }
 
 /** What a container of the image finds is what the service finds in the environment. */
@@ -112,7 +111,7 @@ class LayerFile implements LayerMemory {
 
   constructor(file: string) {
     this.#file = file;
-    const read = existsSync(file) ? readJson(file) : undefined;
+    const read = readJson(file);
     this.#blobs = new Map(isLayerFile(read) ? Object.entries(read.layers) : []);
   }
 

@@ -17,6 +17,7 @@ export { Ingest } from './ingest.ts';
 export type { IngestOptions, Ingested } from './ingest.ts';
 export * from './lock.ts';
 export type { KnownEnvironment } from './known-environments.ts';
+export { requireServices } from './service-names.ts';
 export { exportEnvironment } from './export.ts';
 export type { ExportTo } from './export.ts';
 export { sweepMaterialized } from './materialized.ts';

@@ -55,7 +55,7 @@ export function knownEnvironments(home: Home, store: Store): KnownEnvironment[] 
     const paths = pathsOf(home, id);
     const note = readNote(paths.note);
     const state = readState(paths.stateFile);
-    const project = projectOf(paths);
+    const project = note?.project ?? state?.project;
     // One that could be adopted is in use.
     const isRunning = (state !== undefined && isAlive(state)) || servedRoot(paths) !== undefined;
     return {

@@ -38,11 +38,6 @@ export async function recover(paths: EnvPaths, options: { evenServed: boolean })
   removeState(paths.stateFile);
 }
 
-/** Whether there is anything to clean up. */
-export function hasLeftovers(paths: EnvPaths): boolean {
-  return existsSync(paths.stateFile) || existsSync(paths.liveRecord);
-}
-
 /** Ends all containers of an environment, whoever runs them. Guards may do the same at the same time. */
 export async function endContainers(paths: EnvPaths, path: string, which: (id: string) => boolean = () => true): Promise<void> {
   const runtime = new OciRuntime({ path, root: paths.runtimeRoot });

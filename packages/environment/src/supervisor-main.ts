@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
-import { HdError, describeError, processStartTime } from '@hyperdocker/base';
+import { HdError, describeError, processStartTime, listenPrivately } from '@hyperdocker/base';
 import type { ErrorReply, ExecRequest } from './api.ts';
 import { claim } from './claim.ts';
 import { envPaths, findProject, openHome } from './home.ts';
@@ -114,17 +114,13 @@ function sendError(response: ServerResponse, error: unknown): void {
   response.writeHead(error instanceof HdError ? 400 : 500).end(JSON.stringify({ error: json } satisfies ErrorReply));
 }
 
-/** A file of that name can only be left from a supervisor that was killed. */
-function listen(server: ReturnType<typeof createServer>, socket: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    rmSync(socket, { force: true });
-    const before = process.umask(0o177);
-    server.once('error', (cause) => reject(new HdError('SUPERVISOR_START', `cannot listen on ${socket}`, { cause, hint: 'a shorter path in HD_HOME may help: such names have 107 characters at most' })));
-    server.listen(socket, () => {
-      process.umask(before);
-      resolve();
-    });
-  });
+/** @throws HdError SUPERVISOR_START */
+async function listen(server: ReturnType<typeof createServer>, socket: string): Promise<void> {
+  try {
+    await listenPrivately(server, socket);
+  } catch (cause) {
+    throw new HdError('SUPERVISOR_START', `cannot listen on ${socket}`, { cause, hint: 'a shorter path in HD_HOME may help: such names have 107 characters at most' });
+  }
 }
 
 process.once('message', (message) => {

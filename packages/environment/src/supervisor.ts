@@ -44,6 +44,7 @@ import { endContainers } from './recover.ts';
 import { registryConfig } from './registries.ts';
 import type { SecretHost } from './secrets.ts';
 import { readSecrets } from './secrets.ts';
+import { requireServices } from './service-names.ts';
 import { ServiceSet } from './service-set.ts';
 import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
@@ -204,9 +205,7 @@ export class Supervisor {
   /** @throws HdError NOT_READY, NO_SUCH_SERVICE */
   #liveServices(names: readonly string[]): ServiceSet {
     const { services } = this.#live();
-    for (const name of names) {
-      if (!services.names.includes(name)) throw new HdError('NO_SUCH_SERVICE', `there is no service ${name}`, { hint: `services: ${services.names.join(', ') || 'none'}` });
-    }
+    requireServices(services.names, names);
     return services;
   }
 
@@ -345,27 +344,30 @@ export class Supervisor {
 
   async #stop(): Promise<void> {
     const session = this.#session;
-    if (session !== undefined) await this.#dropRoot(session);
+    if (session !== undefined) {
+      await this.#halt(session);
+      await this.#dropRoot(session);
+    }
     await session?.network?.[Symbol.asyncDispose]();
     this.#session = undefined;
     this.#livePin[Symbol.dispose]();
     this.#shownPin[Symbol.dispose]();
   }
 
-  async #dropRoot(session: Session): Promise<void> {
-    if (session.live === undefined) return await session.services?.stop();
-    await this.#halt(session);
-    // What another supervisor's guard has not ended.
+  /** Afterwards nothing uses the root. */
+  async #halt({ services, live }: Session): Promise<void> {
+    await services?.stop();
+    if (live === undefined) return;
+    // A command of a client's that runs on would hold it, and so would what another supervisor's guard has not ended.
+    this.#execs.forget();
     await this.#endContainers();
-    await this.#keeper.release(this.#fuse);
-    await session.live.unmount();
   }
 
-  /** Afterwards nothing uses the root. */
-  async #halt(session: Session): Promise<void> {
-    await session.services?.stop();
-    // A command of a client's that runs on would hold it.
-    await this.#execs.end();
+  /** Nothing may use it. */
+  async #dropRoot({ live }: Session): Promise<void> {
+    if (live === undefined) return;
+    await this.#keeper.release(this.#fuse);
+    await live.unmount();
   }
 
   #changes({ live, plan }: Session): ChangedPath[] {
@@ -461,7 +463,9 @@ export class Supervisor {
     this.#shownPin[Symbol.dispose]();
     this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
     if (built.ran > 0) void this.#keepLimit();
-    this.#restartConcerned(session, [...shown.filter(isFileChange).map(({ path }) => toText(path)), ...insideWorkdir(changes.filter(isFileChange), session.plan.workdir)]);
+    // The edits first: the first that a service watches is named as the cause.
+    const paths = [...shown.filter(isFileChange).map(({ path }) => toText(path)), ...insideWorkdir(changes.filter(isFileChange), session.plan.workdir)];
+    session.services.change([...new Set(paths)]);
   }
 
   /** In the queue: edits wait for a collection there, not where they would stop everything else. */
@@ -500,11 +504,6 @@ export class Supervisor {
 
   #emitClash({ path, keptAt }: Clash): void {
     this.#emit({ type: 'clash', path: toText(path), keptAt });
-  }
-
-  /** @param paths the edits first: the first that a service watches is named as the cause. */
-  #restartConcerned(session: Session, paths: string[]): void {
-    session.services?.change([...new Set(paths)]);
   }
 
   /** True when hd.toml says something else now, and the environment was made anew by it. */

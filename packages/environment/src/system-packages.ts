@@ -2,8 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, openSync, closeSync, readFileSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { HdError } from '@hyperdocker/base';
-import { findProgram } from './programs-on-path.ts';
+import { HdError, findProgram } from '@hyperdocker/base';
 import { requireUserNamespace } from './user-namespace.ts';
 
 export interface SystemNeeds {
@@ -34,7 +33,7 @@ export async function ensureSystemPackages(options: EnsureOptions): Promise<void
   const packages = missingPackages(options.needs, env);
   if (packages.length === 0) return;
   const command = `apt-get install -y --no-install-recommends ${packages.join(' ')}`;
-  if (!isRoot || !options.allowInstall || findProgram('apt-get', env) === undefined) {
+  if (!isRoot || !options.allowInstall || findProgram('apt-get', env['PATH']) === undefined) {
     throw new HdError('MISSING_PACKAGES', `missing system packages: ${packages.join(', ')}`, { hint: `install them${isRoot ? '' : ', as root'}: ${command}`, details: { packages } });
   }
   options.onMessage(`Installing system packages: ${packages.join(', ')}`);
@@ -45,11 +44,11 @@ export async function ensureSystemPackages(options: EnsureOptions): Promise<void
 export function missingPackages(needs: SystemNeeds, env: NodeJS.ProcessEnv = process.env): string[] {
   const missing: string[] = [];
   const runtime = env['HD_RUNTIME'];
-  if (needs.runtime && (runtime === undefined || runtime === '') && ['runc', 'crun', 'youki'].every((name) => findProgram(name, env) === undefined)) missing.push('runc');
-  if (needs.runtime && ['unshare', 'nsenter'].some((name) => findProgram(name, env) === undefined)) missing.push('util-linux');
-  if (needs.runtime && findProgram('mount', env) === undefined) missing.push('mount');
-  if (needs.mmdebstrap && findProgram('mmdebstrap', env) === undefined) missing.push('mmdebstrap');
-  if (missing.length > 0 && findProgram('fusermount3', env) === undefined) missing.push('fuse3');
+  if (needs.runtime && (runtime === undefined || runtime === '') && ['runc', 'crun', 'youki'].every((name) => findProgram(name, env['PATH']) === undefined)) missing.push('runc');
+  if (needs.runtime && ['unshare', 'nsenter'].some((name) => findProgram(name, env['PATH']) === undefined)) missing.push('util-linux');
+  if (needs.runtime && findProgram('mount', env['PATH']) === undefined) missing.push('mount');
+  if (needs.mmdebstrap && findProgram('mmdebstrap', env['PATH']) === undefined) missing.push('mmdebstrap');
+  if (missing.length > 0 && findProgram('fusermount3', env['PATH']) === undefined) missing.push('fuse3');
   return missing;
 }
 

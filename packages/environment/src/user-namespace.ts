@@ -1,8 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { userInfo } from 'node:os';
-import { HdError, isErrno } from '@hyperdocker/base';
-import { findProgram } from './programs-on-path.ts';
+import { HdError, isErrno, findProgram } from '@hyperdocker/base';
 
 /**
  * How an ordinary user runs environments: the supervisor is root of a user namespace in which the user's own id is root's, and the user's subordinate ids are all others. What it makes belongs to
@@ -19,9 +18,9 @@ export function unshareOptions(): readonly string[] {
   return isOrdinaryUser() ? MAP : [];
 }
 
-/** Enters the mount namespace of a process, with the rights that it has there. */
-export function enterMounts(pid: number, { ordinary }: { ordinary: boolean }): string[] {
-  return ['nsenter', '--target', String(pid), ...(ordinary ? ['--user'] : []), '--mount', '--root', '--'];
+/** Enters the mount namespace of a process, with the rights that it has there. `nsenter` takes more options, or `--` and a command. */
+export function enterMounts(pid: number, { ordinary }: { ordinary: boolean }): [command: string, ...args: string[]] {
+  return ['nsenter', '--target', String(pid), ...(ordinary ? ['--user'] : []), '--mount'];
 }
 
 /** Removes what was made in such a namespace, though it belongs to subordinate ids, or nobody may read it. */
@@ -45,7 +44,7 @@ const ENOUGH_IDS = 65_536;
 /** Why an ordinary user cannot run environments here; undefined where nothing is in the way. */
 export function namespaceProblem(env: NodeJS.ProcessEnv = process.env): NamespaceProblem | undefined {
   for (const program of ['newuidmap', 'newgidmap']) {
-    if (findProgram(program, env) === undefined) return { message: `${program} is not installed`, fix: 'apt-get install uidmap' };
+    if (findProgram(program, env['PATH']) === undefined) return { message: `${program} is not installed`, fix: 'apt-get install uidmap' };
   }
   const { username, uid } = userInfo();
   for (const file of ['/etc/subuid', '/etc/subgid']) {

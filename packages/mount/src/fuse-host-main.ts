@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { HdError, assert, describeError } from '@hyperdocker/base';
@@ -6,7 +5,7 @@ import type { HdErrorJson, TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import { AttributeFree } from './attribute-free.ts';
 import { MAX_READ_BYTES } from './fuse-protocol.ts';
-import { MountFlag, mountAt, unmountAt } from './mount-at.ts';
+import { MountFlag, detach, mountAt, unmountAt } from './mount-at.ts';
 import type { FuseWorkerData, FuseWorkerMessage, FuseWorkerResult } from './fuse-worker.ts';
 import type { Keep } from './host-owner.ts';
 import { Owner } from './host-owner.ts';
@@ -149,10 +148,10 @@ function reply(message: HostReply): void {
 }
 
 /** Of mounts that nobody will ask for again: those who use them are on their way out, and the kernel waits for the last of them. */
-function detach(kept: readonly string[]): void {
+function leaveMounts(kept: readonly string[]): void {
   for (const [id, { fd, mountpoint, result }] of mounts) {
     if (kept.includes(id)) continue;
-    spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
+    detach(mountpoint);
     mounts.delete(id);
     result.then(() => closeSync(fd), () => {});
   }
@@ -160,13 +159,13 @@ function detach(kept: readonly string[]): void {
 
 /** A thread that sleeps in `read` cannot be ended from here, so this process ends by a signal to itself. */
 function leave(): void {
-  for (const { mountpoint } of mounts.values()) spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
+  for (const { mountpoint } of mounts.values()) detach(mountpoint);
   process.kill(process.pid, 'SIGKILL');
 }
 
 const owner = new Owner({
   request: (request) => void handle(request).catch((error: unknown) => reply({ kind: 'failed', id: 'id' in request ? request.id : '', message: describeError(error) })),
-  left: detach,
+  left: leaveMounts,
   end: leave,
 });
 // Ctrl-C in a terminal reaches the whole process group; the parent decides what it means.

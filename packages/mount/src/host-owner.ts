@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs';
 import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
+import { listenPrivately } from '@hyperdocker/base';
 import type { HostReply, HostRequest } from './fuse-host-main.ts';
 
 /** What a host does when its owner is gone. */
@@ -59,7 +60,7 @@ export class Owner {
     this.#server = undefined;
     if (this.#keep === undefined) return;
     this.#server = createServer((socket) => this.#connected(socket));
-    await listen(this.#server, keep.socket);
+    await listenPrivately(this.#server, keep.socket);
   }
 
   #connected(socket: Socket): void {
@@ -86,17 +87,4 @@ export class Owner {
       this.#events.end();
     }, keep.waitMs);
   }
-}
-
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    rmSync(path, { force: true });
-    const before = process.umask(0o177);
-    server.once('error', reject);
-    server.listen(path, () => {
-      process.umask(before);
-      server.off('error', reject);
-      resolve();
-    });
-  });
 }

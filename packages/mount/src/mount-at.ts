@@ -40,7 +40,12 @@ export function unmount(target: string): Promise<void> {
 /** Takes away all that is mounted at or below `dir`, the last first, also what is still in use: it goes with its last user. */
 export function detachBelow(dir: string): void {
   const targets = readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => unescaped(line.split(' ')[4] ?? ''));
-  for (const target of targets.reverse()) if (target === dir || target.startsWith(`${dir}/`)) spawnSync('umount', ['-l', target], { stdio: 'ignore' });
+  for (const target of targets.reverse()) if (target === dir || target.startsWith(`${dir}/`)) detach(target);
+}
+
+/** Takes a mount out of sight, also one that is still in use. Nothing where there is none. */
+export function detach(target: string): void {
+  spawnSync('umount', ['-l', target], { stdio: 'ignore' });
 }
 
 /** A path as mountinfo writes it. */

@@ -42,6 +42,10 @@ export async function* decompressed(path: string, options: DecompressOptions): A
   if (plain !== undefined) compareDigest(`${options.name}, decompressed`, options.diffId, plain.digest('hex'));
 }
 
+export function sha256Of(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
 /** @throws HdError DIGEST_MISMATCH */
 export function compareDigest(name: string, expected: string | undefined, sha256Hex: string): void {
   if (expected === `sha256:${sha256Hex}`) return;

@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { assert } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
+import { sha256Of } from './decompress.ts';
 import type { ImageConfig } from './image-config.ts';
 import type { LayerBlob } from './layer-blob.ts';
 import { LAYER_TYPE, packLayer } from './layer-blob.ts';
@@ -133,7 +133,7 @@ function configDocument({ config, platform, createdMs, layers }: ImageParts, dif
 
 function document(mediaType: string, value: object): Document {
   const bytes = Buffer.from(JSON.stringify(value));
-  return { mediaType, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}`, size: bytes.length, bytes };
+  return { mediaType, digest: `sha256:${sha256Of(bytes)}`, size: bytes.length, bytes };
 }
 
 export function descriptor({ mediaType, digest, size }: Content): Content {

@@ -1,9 +1,8 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError, toByteString, toText } from '@hyperdocker/base';
-import { createHash } from 'node:crypto';
 import { ArchiveFiles } from './archive-files.ts';
-import { compareDigest } from './decompress.ts';
+import { compareDigest, sha256Of } from './decompress.ts';
 import { invalidImage, isObject, parseJson, parseJsonObject, parseManifest, selectPlatform } from './manifest.ts';
 import type { Descriptor, Platform } from './manifest.ts';
 import type { RegistryClient } from './registry.ts';
@@ -127,7 +126,7 @@ function named(manifests: Descriptor[], ref: string | undefined, image: string):
 
 function readBlob(find: FindFile, descriptor: Descriptor, image: string): Buffer {
   const bytes = readFileSync(needFile(find, blobPath(descriptor), image));
-  compareDigest(`a document of ${image}`, descriptor.digest, createHash('sha256').update(bytes).digest('hex'));
+  compareDigest(`a document of ${image}`, descriptor.digest, sha256Of(bytes));
   return bytes;
 }
 

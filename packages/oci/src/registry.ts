@@ -5,7 +5,7 @@ import { HdError, describeError } from '@hyperdocker/base';
 import { writeAll } from './blob-spool.ts';
 import { dockerCredentials } from './credentials.ts';
 import type { CredentialLookup, Credentials } from './credentials.ts';
-import { compareDigest } from './decompress.ts';
+import { compareDigest, sha256Of } from './decompress.ts';
 import { MANIFEST_TYPES } from './manifest.ts';
 import type { Descriptor } from './manifest.ts';
 import { formatReference, registryHost } from './reference.ts';
@@ -72,7 +72,7 @@ export class RegistryClient {
     return this.#fromAny(reference, async (endpoint) => {
       const response = await this.#get(endpoint, reference, `manifests/${reference.digest ?? reference.tag}`, { accept: MANIFEST_TYPES.join(', ') });
       const bytes = await readBounded(response, reference);
-      const sha256 = createHash('sha256').update(bytes).digest('hex');
+      const sha256 = sha256Of(bytes);
       const promised = reference.digest ?? response.headers.get('docker-content-digest') ?? undefined;
       if (promised?.startsWith('sha256:')) compareDigest(`the manifest of ${formatReference(reference)}`, promised, sha256);
       return { bytes, digest: `sha256:${sha256}` };
@@ -84,7 +84,7 @@ export class RegistryClient {
     return this.#fromAny(reference, async (endpoint) => {
       const response = await this.#get(endpoint, reference, `blobs/${descriptor.digest}`, {});
       const bytes = await readBounded(response, reference);
-      compareDigest(`a document of ${formatReference(reference)}`, descriptor.digest, createHash('sha256').update(bytes).digest('hex'));
+      compareDigest(`a document of ${formatReference(reference)}`, descriptor.digest, sha256Of(bytes));
       return bytes;
     });
   }

@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
-import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { basename, delimiter, join } from 'node:path';
+import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { HdError } from '@hyperdocker/base';
+import { HdError, findProgram } from '@hyperdocker/base';
 import { signalEach } from './process-tree.ts';
 
 /** The namespace that a helper is for. */
@@ -90,16 +90,7 @@ async function startGuarded(command: readonly string[], { descriptor, isRouted }
 }
 
 function findOn(searchPath: string | undefined, name: string): string {
-  const found = (searchPath ?? '').split(delimiter).filter((directory) => directory !== '').map((directory) => join(directory, name)).find(isExecutable);
+  const found = findProgram(name, searchPath);
   if (found === undefined) throw new HdError('NO_HELPER', `${name} is not installed`);
   return found;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, lstatSync, mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, delimiter, isAbsolute, join } from 'node:path';
-import { HdError } from '@hyperdocker/base';
+import { basename, isAbsolute, join } from 'node:path';
+import { HdError, findPrograms, isExecutable } from '@hyperdocker/base';
 import { hostFacts, writeBundle } from './bundle.ts';
 import type { HostFacts } from './bundle.ts';
 import type { ContainerMount } from './contract.ts';
@@ -44,11 +44,8 @@ const KNOWN = ['runc', 'crun', 'youki'];
 
 function candidates(options: RuntimeOptions): string[] {
   const names = options.configured === undefined ? KNOWN : [options.configured];
-  const directories = (options.searchPath ?? process.env.PATH ?? '').split(delimiter).filter((directory) => directory !== '');
-  return names.flatMap((name) => {
-    const path = (isAbsolute(name) ? [name] : directories.map((directory) => join(directory, name))).find(isExecutable);
-    return path === undefined ? [] : [path];
-  });
+  const searchPath = options.searchPath ?? process.env.PATH;
+  return names.flatMap((name) => (isAbsolute(name) ? [name].filter(isExecutable) : findPrograms(name, searchPath).slice(0, 1)));
 }
 
 function probe(path: string, userNamespace: readonly string[] | undefined): RuntimeProbe {
@@ -96,13 +93,4 @@ function writeProbeBundle(dir: string, id: string, host: HostFacts): void {
 function lastLine(text: string): string | undefined {
   const line = text.trim().split('\n').at(-1);
   return line === undefined || line === '' ? undefined : line;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

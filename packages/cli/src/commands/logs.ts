@@ -1,7 +1,7 @@
 import { watch } from 'node:fs';
 import { HdError } from '@hyperdocker/base';
 import type { SupervisorClient } from '@hyperdocker/environment';
-import { connect } from '@hyperdocker/environment';
+import { connect, requireServices } from '@hyperdocker/environment';
 import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
@@ -17,8 +17,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const { terminal, args, flags } = invocation;
   const place = locateProject(invocation);
   const known = loadSpec(place.project, terminal).spec.services.map(({ name }) => name);
-  const unknown = args.find((name) => !known.includes(name));
-  if (unknown !== undefined) throw new HdError('NO_SUCH_SERVICE', `there is no service ${unknown}`, { hint: `services: ${known.join(', ') || 'none'}` });
+  requireServices(known, args);
   const names = args.length === 0 ? known : args;
   const files = names.map((name) => new LogFile(name, place.paths.logsDir));
   const sinceMs = sinceFlag(flags.text('since'), Date.now());
