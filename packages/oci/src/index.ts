@@ -12,8 +12,6 @@ export { formatBase, imageFromJson, imageToJson, loadImage } from './image.ts';
 export type { Image, ImageBase, ImageProgress, LoadOptions } from './image.ts';
 export { EMPTY_CONFIG } from './image-config.ts';
 export type { ImageConfig } from './image-config.ts';
-export { translateDockerfile } from './dockerfile.ts';
-export type { IngestNote } from './dockerfile.ts';
 export { planLayers } from './layer-plan.ts';
 export type { LayerBlob } from './layer-blob.ts';
 export { exportImage } from './image-export.ts';

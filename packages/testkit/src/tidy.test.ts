@@ -14,7 +14,7 @@ import { checkout } from './index.ts';
 const FLOORS = [
   ['base'],
   ['cas', 'spec', 'watch', 'sandbox'],
-  ['engine', 'oci'],
+  ['engine', 'oci', 'frontend'],
   ['mount'],
   ['environment'],
   ['cli', 'bench'],

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { HdError, isErrno } from '@hyperdocker/base';
-import { translateDockerfile } from '@hyperdocker/oci';
+import { translateDockerfile } from '@hyperdocker/frontend';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { writeNew } from '../write-new.ts';

@@ -1,0 +1,2 @@
+export { translateDockerfile } from './dockerfile.ts';
+export type { IngestNote } from './dockerfile.ts';
