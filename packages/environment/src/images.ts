@@ -1,12 +1,11 @@
 import { spawn } from 'node:child_process';
-import { statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
-import { HdError, hasher } from '@hyperdocker/base';
+import type { TreeDigest } from '@hyperdocker/base';
+import { HdError } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import type { Base, Image, ImageProgress, RegistryConfig } from '@hyperdocker/oci';
-import { EMPTY_CONFIG, imageFromJson, imageToJson, importTar, loadImage, parseBase } from '@hyperdocker/oci';
+import { EMPTY_CONFIG, documentOf, importTar, loadImage, parseBase } from '@hyperdocker/oci';
 import type { Emit } from './events.ts';
+import { imageKey, nameOfBase, putImage, readImage } from './named-images.ts';
 import type { WriteLease } from './write-lease.ts';
 
 export interface ImageOptions {
@@ -26,8 +25,8 @@ export interface ImageOptions {
 /** The base image, from the store if it has been here before. @throws HdError of the source, e.g. REGISTRY_UNREACHABLE */
 export async function resolveImage(text: string, options: ImageOptions): Promise<Image> {
   const base = parseBase(text);
-  const ref = imageRef(base, options);
-  const cached = options.refresh ? undefined : cachedImage(options.store, ref);
+  const key = imageKey(base, options);
+  const cached = options.refresh ? undefined : readImage(options.store, key);
   if (cached !== undefined) {
     options.emit({ type: 'image', status: 'cached', base: text });
     return cached;
@@ -46,41 +45,19 @@ export async function resolveImage(text: string, options: ImageOptions): Promise
     });
   // What it writes is flushed by the refs below, and safe until then.
   const image = await options.lease.apart([], load);
-  const json = options.store.putBlob(Buffer.from(imageToJson(image)));
-  options.store.setRef(`${ref}/tree`, { kind: 'tree', digest: image.tree });
-  options.store.setRef(`${ref}/image`, { kind: 'blob', digest: json });
+  putImage(options.store, key, { ...image, name: nameOfBase(text), platform: options.platform, document: image.document ?? documentOf(image.config, options.platform) });
   options.emit({ type: 'image', status: 'ready', base: text, ms: performance.now() - started });
   return image;
 }
 
 /** The base image if it is here. */
 export function findImage(text: string, options: Pick<ImageOptions, 'store' | 'platform' | 'projectDir'>): Image | undefined {
-  return cachedImage(options.store, imageRef(parseBase(text), options));
-}
-
-function cachedImage(store: Store, ref: string): Image | undefined {
-  const found = store.getRef(`${ref}/image`);
-  if (found === undefined) return undefined;
-  const image = imageFromJson(store.getBlob(found.target.digest as BlobDigest).toString('utf8'));
-  return store.hasTree(image.tree) ? image : undefined;
+  return readImage(options.store, imageKey(parseBase(text), options));
 }
 
 /** Beginning of the refs of a base image. */
 export function imageRefOf(text: string, options: Pick<ImageOptions, 'platform' | 'projectDir'>): string {
-  return imageRef(parseBase(text), options);
-}
-
-/** One cache entry for each source. Local files count with their size and time, so that a new archive is a new image. */
-function imageRef(base: Base, { platform, projectDir }: Pick<ImageOptions, 'platform' | 'projectDir'>): string {
-  let local = '';
-  if (base.kind === 'oci-dir') local = stamp(join(resolve(projectDir, base.path), 'index.json'));
-  if (base.kind === 'docker-archive') local = stamp(resolve(projectDir, base.path));
-  return `image/${hasher.hash(Buffer.from(JSON.stringify([base, platform, local]))).slice(0, 32)}`;
-}
-
-function stamp(file: string): string {
-  const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
-  return `${file} ${stats?.size ?? 0} ${stats?.mtimeNs ?? 0}`;
+  return imageKey(parseBase(text), options);
 }
 
 /**

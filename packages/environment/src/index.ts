@@ -20,6 +20,7 @@ export type { KnownEnvironment } from './known-environments.ts';
 export { requireServices } from './service-names.ts';
 export { exportEnvironment } from './export.ts';
 export type { ExportTo } from './export.ts';
+export * from './named-images.ts';
 export { sweepMaterialized } from './materialized.ts';
 export { parseSize, storeLimit } from './size-limit.ts';
 export { reportStore } from './store-report.ts';

@@ -5,6 +5,7 @@ import { assert } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { sha256Of } from './decompress.ts';
+import { dockerConfig } from './image-config.ts';
 import type { ImageConfig } from './image-config.ts';
 import type { LayerBlob } from './layer-blob.ts';
 import { LAYER_TYPE, packLayer } from './layer-blob.ts';
@@ -117,15 +118,10 @@ async function allOrFirstError(work: Promise<void>[]): Promise<void> {
 /** An OCI image configuration. */
 function configDocument({ config, platform, createdMs, layers }: ImageParts, diffIds: readonly string[]): object {
   const created = new Date(createdMs).toISOString();
-  const set = (names: readonly string[]): object => Object.fromEntries(names.map((name) => [name, {}]));
-  const filled = {
-    User: config.user, ExposedPorts: set(config.exposedPorts), Env: Object.entries(config.env).map(([name, value]) => `${name}=${value}`), Entrypoint: config.entrypoint, Cmd: config.cmd,
-    Volumes: set(config.volumes), WorkingDir: config.workdir, Labels: config.labels, StopSignal: config.stopSignal,
-  };
   return {
     created,
     ...platform,
-    config: Object.fromEntries(Object.entries(filled).filter(([, value]) => (typeof value === 'string' ? value !== '' : Object.keys(value).length > 0))),
+    config: dockerConfig(config),
     rootfs: { type: 'layers', diff_ids: diffIds },
     history: layers.map(() => ({ created, created_by: 'hd export' })),
   };

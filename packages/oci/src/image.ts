@@ -7,7 +7,7 @@ import { emptyTree } from '@hyperdocker/cas';
 import type { Store } from '@hyperdocker/cas';
 import { decompressed } from './decompress.ts';
 import { EMPTY_CONFIG, parseDiffIds, parseImageConfig } from './image-config.ts';
-import type { ImageConfig } from './image-config.ts';
+import type { ImageConfig, ImageDocument } from './image-config.ts';
 import { findInArchive, findInOciDir, findInRegistry } from './image-source.ts';
 import type { FoundImage, FoundLayer } from './image-source.ts';
 import { ImageTree } from './image-tree.ts';
@@ -27,6 +27,8 @@ export interface Image {
   source: string;
   /** Its identity: the manifest's `sha256:…`; for sources without manifests the tree's digest. */
   resolved: string;
+  /** Its whole configuration, as it was written. Absent where the source has none. */
+  document?: ImageDocument;
 }
 
 /** Every base that is an image. `apt` is made by running mmdebstrap, elsewhere. */
@@ -75,7 +77,7 @@ export async function loadImage(store: Store, base: ImageBase, options: LoadOpti
     options.onProgress?.({ kind: 'found', layers: found.layers.length, totalBytes: found.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0) });
     downloads = startAll(found.layers, signal);
     const tree = await unpack(store, found, downloads, diffIds, { ...options, signal, tempDir: directory });
-    return { tree, config: parseImageConfig(found.config, source), source, resolved: found.manifestDigest ?? tree };
+    return { tree, config: parseImageConfig(found.config, source), source, resolved: found.manifestDigest ?? tree, document: found.config };
   } finally {
     stop.abort();
     await Promise.allSettled(downloads);
