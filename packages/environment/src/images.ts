@@ -2,10 +2,12 @@ import { spawn } from 'node:child_process';
 import type { TreeDigest } from '@hyperdocker/base';
 import { HdError } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
-import type { Base, Image, ImageProgress, RegistryConfig } from '@hyperdocker/oci';
-import { EMPTY_CONFIG, documentOf, importTar, loadImage, parseBase } from '@hyperdocker/oci';
+import type { Base, Image, ImageProgress, LoadedImage, RegistryConfig } from '@hyperdocker/oci';
+import { EMPTY_CONFIG, documentOf, importTar, parseBase } from '@hyperdocker/oci';
 import type { Emit } from './events.ts';
-import { imageKey, nameOfBase, putImage, readImage } from './named-images.ts';
+import { fetchImage } from './fetch-image.ts';
+import type { StoredImage } from './named-images.ts';
+import { idOf, imageKey, nameOfBase, putImage, readImage } from './named-images.ts';
 import type { WriteLease } from './write-lease.ts';
 
 export interface ImageOptions {
@@ -33,25 +35,18 @@ export async function resolveImage(text: string, options: ImageOptions): Promise
   }
   const started = performance.now();
   options.emit({ type: 'image', status: 'fetching', base: text });
-  const [os = 'linux', architecture = 'amd64'] = options.platform.split('/');
-  const load = (): Promise<Image> =>
-    base.kind === 'apt' ? bootstrapDebian(base, options) : loadImage(options.store, base, {
-      registry: { config: options.registries },
-      platform: { os, architecture },
-      tempDir: options.tempDir,
-      cwd: options.projectDir,
-      onProgress: (progress) => options.emit({ type: 'image', status: 'fetching', base: text, detail: describeProgress(progress) }),
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-    });
+  const onProgress = throttled((progress) => options.emit({ type: 'image', status: 'fetching', base: text, detail: describeProgress(progress) }));
   // What it writes is flushed by the refs below, and safe until then.
-  const image = await options.lease.apart([], load);
-  putImage(options.store, key, { ...image, name: nameOfBase(text), platform: options.platform, document: image.document ?? documentOf(image.config, options.platform) });
+  const image: Image & Partial<LoadedImage> = base.kind === 'apt' ? await options.lease.apart([], () => bootstrapDebian(base, options)) : await fetchImage(options.store, base, { ...options, cwd: options.projectDir, onProgress });
+  const { names: _, chain = [], ...loaded } = image;
+  const document = loaded.document ?? documentOf(loaded.config, options.platform);
+  putImage(options.store, key, { ...loaded, name: nameOfBase(text), platform: options.platform, document, id: loaded.id ?? idOf(document) }, chain);
   options.emit({ type: 'image', status: 'ready', base: text, ms: performance.now() - started });
   return image;
 }
 
 /** The base image if it is here. */
-export function findImage(text: string, options: Pick<ImageOptions, 'store' | 'platform' | 'projectDir'>): Image | undefined {
+export function findImage(text: string, options: Pick<ImageOptions, 'store' | 'platform' | 'projectDir'>): StoredImage | undefined {
   return readImage(options.store, imageKey(parseBase(text), options));
 }
 
@@ -102,11 +97,24 @@ function bootstrapEnv(host: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...Object.fromEntries(passed), SOURCE_DATE_EPOCH: '1577836800', LC_ALL: 'C.UTF-8', PYTHONHASHSEED: '0', HOME: '/root' };
 }
 
+/** Of each download, only every twentieth part: events are kept. */
+function throttled(tell: (progress: ImageProgress) => void): (progress: ImageProgress) => void {
+  const told = new Map<string, number>();
+  return (progress) => {
+    if (progress.kind === 'download') {
+      const part = Math.floor((20 * progress.doneBytes) / Math.max(1, progress.totalBytes));
+      if (told.get(progress.digest) === part) return;
+      told.set(progress.digest, part);
+    }
+    tell(progress);
+  };
+}
+
 function describeProgress(progress: ImageProgress): string {
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
   switch (progress.kind) {
     case 'found':
-      return `${progress.layers} layers, ${megabytes(progress.totalBytes)}`;
+      return `${progress.layers} layers${progress.here === 0 ? '' : `, ${progress.here} of them here`}, ${megabytes(progress.totalBytes)}`;
     case 'download':
       return `${progress.digest.slice(7, 19)} ${megabytes(progress.doneBytes)} of ${megabytes(progress.totalBytes)}`;
     case 'unpacked':

@@ -1,9 +1,9 @@
 import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
-import { HdError, hasher } from '@hyperdocker/base';
+import { HdError, hasher, sha256Hex } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
-import type { Base, Image, ImageDocument } from '@hyperdocker/oci';
+import type { Base, ChainLink, Image, ImageDocument } from '@hyperdocker/oci';
 import { documentOf, formatFamiliar, imageFromJson, imageToJson, parseBase, parseImageConfig, parseReference } from '@hyperdocker/oci';
 import { HOST_PLATFORM } from './plan.ts';
 
@@ -18,6 +18,8 @@ export interface StoredImage extends Image {
   platform: string;
   /** The image's configuration as OCI and Docker write it. */
   document: ImageDocument;
+  /** `sha256:…` of its configuration, Docker's image ID; where that is not known as it was written, of the document here. */
+  id: string;
 }
 
 /** One of the list. */
@@ -36,6 +38,7 @@ export interface NewImage {
   source: string;
   /** Default: the tree's digest. */
   resolved?: string;
+  id?: string;
 }
 
 /**
@@ -44,14 +47,29 @@ export interface NewImage {
  */
 export function putNamedImage(store: Store, name: string, image: NewImage, platform: string = HOST_PLATFORM): ListedImage {
   const reference = parseReference(name);
-  const { tree, document, source, resolved } = image;
-  const stored: StoredImage = { tree, config: parseImageConfig(document, name), source, resolved: resolved ?? tree, name: formatFamiliar(reference), platform, document };
-  return putImage(store, imageKey({ kind: 'registry', reference }, { platform, projectDir: '/' }), stored);
+  const { tree, document, source, resolved, id } = image;
+  const stored = { tree, config: parseImageConfig(document, name), source, resolved: resolved ?? tree, name: formatFamiliar(reference), platform, document, id: id ?? idOf(document) };
+  return putImage(store, namedKey(name, platform), stored);
+}
+
+/** Beginning of the refs of the image that a name like `app:1` means. @throws HdError IMAGE_REFERENCE */
+export function namedKey(name: string, platform: string = HOST_PLATFORM): string {
+  return imageKey({ kind: 'registry', reference: parseReference(name) }, { platform, projectDir: '/' });
 }
 
 /** The image that a name like `app:1` means here, if there is one. @throws HdError IMAGE_REFERENCE */
 export function getNamedImage(store: Store, name: string, platform: string = HOST_PLATFORM): StoredImage | undefined {
-  return readImage(store, imageKey({ kind: 'registry', reference: parseReference(name) }, { platform, projectDir: '/' }));
+  return readImage(store, namedKey(name, platform));
+}
+
+/** Has it a name like `app:1`? Other bases are called by their text. */
+export function isNamed({ key, name, platform }: ListedImage): boolean {
+  try {
+    return key === namedKey(name, platform);
+  } catch (error) {
+    if (error instanceof HdError) return false;
+    throw error;
+  }
 }
 
 /** All images, by name. Those whose record is damaged are left out: `hd cas fsck` names them. */
@@ -88,12 +106,26 @@ export function removeImage(store: Store, key: string): void {
   for (const { name } of store.listRefs(`${key}/`)) store.deleteRef(name);
 }
 
-/** Puts an image where its name is looked up. */
-export function putImage(store: Store, key: string, image: StoredImage): ListedImage {
+/** Puts an image where its name is looked up. @param chain trees of its layers, kept for other images on the same layers */
+export function putImage(store: Store, key: string, image: StoredImage, chain: readonly ChainLink[] = []): ListedImage {
   const json = store.putBlob(Buffer.from(imageToJson(image)));
+  const before = new Set(store.listRefs(`${key}/chain/`).map(({ name }) => name));
+  for (const { chainId, tree } of chain) {
+    const ref = `${key}/chain/${chainId.replace('sha256:', '')}`;
+    store.setRef(ref, { kind: 'tree', digest: tree });
+    before.delete(ref);
+  }
+  const previous = store.getRef(`${key}/tree`)?.target.digest;
   store.setRef(`${key}/tree`, { kind: 'tree', digest: image.tree });
   store.setRef(`${key}/image`, { kind: 'blob', digest: json });
+  if (previous !== image.tree) for (const ref of before) store.deleteRef(ref);
   return { ...image, key, addedMs: store.getRef(`${key}/image`)?.atMs ?? Date.now() };
+}
+
+/** Trees of layers laid over each other, by the chain of the layers, of all images. */
+export function knownChains(store: Store): Map<string, TreeDigest> {
+  const refs = store.listRefs('image/').filter(({ name }) => name.includes('/chain/'));
+  return new Map(refs.map(({ name, ref }) => [`sha256:${name.slice(name.lastIndexOf('/') + 1)}`, ref.target.digest as TreeDigest]));
 }
 
 /** Undefined: not here, or not whole. */
@@ -104,7 +136,13 @@ export function readImage(store: Store, key: string): StoredImage | undefined {
   if (!store.hasTree(image.tree)) return undefined;
   // Records of the first version have neither name nor document: they are of this machine's platform.
   const platform = image.platform ?? HOST_PLATFORM;
-  return { ...image, name: image.name ?? familiarSource(image.source), platform, document: image.document ?? documentOf(image.config, platform) };
+  const document = image.document ?? documentOf(image.config, platform);
+  return { ...image, name: image.name ?? familiarSource(image.source), platform, document, id: image.id ?? idOf(document) };
+}
+
+/** The same for the same document. */
+export function idOf(document: ImageDocument): string {
+  return `sha256:${sha256Hex(JSON.stringify(document))}`;
 }
 
 /** Beginning of the refs of an image: one for each source. Local files count with their size and time, so that a new archive is a new image. */
@@ -124,16 +162,18 @@ export function nameOfBase(text: string): string {
 function canonicalName(asked: string): string {
   try {
     return formatFamiliar(parseReference(asked));
-  } catch {
-    return asked;
+  } catch (error) {
+    if (error instanceof HdError) return asked;
+    throw error;
   }
 }
 
 function familiarSource(source: string): string {
   try {
     return nameOfBase(source);
-  } catch {
-    return source;
+  } catch (error) {
+    if (error instanceof HdError) return source;
+    throw error;
   }
 }
 
