@@ -9,7 +9,7 @@ import { HdError, toByteString } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import { TreeBuilder, applyDelta, emptyTree, openMemoryStore, walkTree } from '@hyperdocker/cas';
 import type { BuilderEntry, Store } from '@hyperdocker/cas';
-import { ArchiveTarget, EMPTY_CONFIG, LayoutTarget, RegistryClient, RegistryTarget, exportImage, hostPlatform, loadImage, parseBase, parseReference, planLayers } from './index.ts';
+import { ArchiveTarget, EMPTY_CONFIG, LayoutTarget, RegistryClient, RegistryTarget, documentOf, exportImage, hostPlatform, loadImage, parseBase, parseReference, planLayers } from './index.ts';
 import type { ExportedImage, ImageTarget, LayerBlob, LayerMemory } from './index.ts';
 import { hasDockerRegistry, startDockerRegistry } from './test-registry.ts';
 
@@ -98,7 +98,7 @@ class Memory implements LayerMemory {
 }
 
 async function write(store: Store, tree: TreeDigest, target: ImageTarget, memory?: Memory): Promise<ExportedImage> {
-  const parts = { layers: planLayers(store, undefined, tree), config, platform: hostPlatform(), createdMs: 0 };
+  const parts = { layers: planLayers(store, undefined, tree), document: documentOf(config, Object.values(hostPlatform()).join('/')), createdMs: 0 };
   return await exportImage(store, parts, target, { tempDir: world, ...(memory === undefined ? {} : { memory }) });
 }
 
