@@ -14,6 +14,8 @@ export interface Home {
   /** Which trees are known to have no extended attributes. A cache. */
   attributeFreeFile: string;
   tempDir: string;
+  /** Parts of layers whose download was cut off. */
+  partialDir: string;
 }
 
 export function openHome(env: NodeJS.ProcessEnv = process.env): Home {
@@ -26,6 +28,7 @@ export function openHome(env: NodeJS.ProcessEnv = process.env): Home {
     materializedDir: join(dir, 'materialized'),
     attributeFreeFile: join(dir, 'attribute-free'),
     tempDir: join(dir, 'tmp'),
+    partialDir: join(dir, 'partial'),
   };
   for (const path of [dir, home.envsDir, home.materializedDir, home.tempDir]) mkdirSync(path, { recursive: true, mode: 0o700 });
   return home;
