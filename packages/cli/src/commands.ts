@@ -196,6 +196,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/doctor.ts'),
   },
   {
+    name: 'demo', group: 'Other', summary: 'Measure hd beside Docker on copies of a project, until a response shows the new code.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      rounds: { type: 'number', value: 'N', help: 'measured rounds of each scenario (default: 5)' },
+      plot: { type: 'text', value: 'FILE', help: 'draw the result, as SVG' },
+      'no-docker': { type: 'boolean', help: 'only the figures of hd' },
+    },
+    examples: [['hd demo', 'the project here; where there is none, the Flask demo that comes with hd'], ['hd demo my-project --plot demo.svg', 'any project with a service that answers HTTP'], ['hd demo --json --rounds 9', 'for programs']],
+    load: () => import('./commands/demo.ts'),
+  },
+  {
     name: 'completion', group: 'Other', summary: 'Print a completion script for a shell.', usage: '<bash|zsh|fish>', takes: [1, 1], flags: {},
     examples: [['source <(hd completion bash)', ''], ['hd completion fish > ~/.config/fish/completions/hd.fish', '']],
     load: () => import('./commands/completion.ts'),
