@@ -84,6 +84,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/events.ts'),
   },
   {
+    name: 'ui', group: 'Common', summary: 'Show the environment in a browser: services, logs, what was built and why, the store.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      port: { type: 'number', value: 'N', help: 'port of 127.0.0.1 to serve it on (default: any that is free)' },
+      'no-open': { type: 'boolean', help: 'only print the address; open no browser' },
+    },
+    examples: [['hd ui', 'print the address, and open it where there is a desktop'], ['hd ui --no-open --port 4321', 'to be reached through ssh -L 4321:127.0.0.1:4321']],
+    load: () => import('./commands/ui.ts'),
+  },
+  {
     name: 'exec', group: 'Common', summary: 'Run a command inside the running environment.', usage: '[--] <command> [args...]', takes: [1, Infinity], passThrough: true, flags: { ...EXEC_FLAGS, ...DETACH },
     examples: [['hd exec npm test', ''], ['hd exec -e DEBUG=1 -- python3 -m pytest -x', 'with a variable'], ['hd exec sh -c "echo hello"', '']],
     exits: CHILD_EXITS,
