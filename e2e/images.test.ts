@@ -222,7 +222,11 @@ describe('images on disk', { skip }, () => {
   });
 
   test('a damaged layer is one clear error and leaves nothing', async () => {
-    cpSync(join(rig.world.dir, 'busybox'), join(rig.world.dir, 'damaged'), { recursive: true });
+    // Layers that are here already are not read again.
+    const root = join(rig.world.dir, 'another-root');
+    makeBusyboxRoot(root);
+    writeFileSync(join(root, 'etc/another'), 'another\n');
+    writeOciDir(join(rig.world.dir, 'damaged'), { layers: [root] });
     const blobs = join(rig.world.dir, 'damaged/blobs/sha256');
     const sizes = readdirSync(blobs).map((name) => ({ name, size: execFileSync('stat', ['-c', '%s', join(blobs, name)], { encoding: 'utf8' }) }));
     const layer = sizes.toSorted((a, b) => Number(b.size) - Number(a.size))[0]?.name ?? '';

@@ -14,6 +14,7 @@ const PACKAGES = {
   mmdebstrap: 'mmdebstrap',
   'docker-registry': 'docker-registry',
   skopeo: 'skopeo',
+  openssl: 'openssl',
   'busybox-static': 'busybox',
   'inotify-tools': 'inotifywait',
   uidmap: 'newuidmap',

@@ -10,7 +10,7 @@ export interface FlagSpec {
   help: string;
 }
 
-export type CommandGroup = 'Common' | 'Project' | 'Graph and store' | 'Other';
+export type CommandGroup = 'Common' | 'Project' | 'Images' | 'Graph and store' | 'Other';
 
 export interface CommandSpec {
   /** One word, or two: `cas gc`. */

@@ -17,6 +17,8 @@ const EXEC_FLAGS: CommandSpec['flags'] = {
 };
 const DETACH: CommandSpec['flags'] = { detach: { type: 'boolean', short: 'd', help: 'return at once; the command runs on without its output being kept, until the environment stops' } };
 
+const PLATFORM: CommandSpec['flags'][string] = { type: 'text', value: 'OS/ARCH', help: "for another platform than this machine's, such as linux/arm64" };
+
 /** The one list of commands: what they are called, take and say of themselves. Their code is loaded when they run. */
 export const COMMANDS: readonly CommandSpec[] = [
   {
@@ -120,6 +122,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/restart.ts'),
   },
   {
+    name: 'pull', group: 'Common', summary: 'Bring files that were written inside the running environment to the host.', usage: '[path...]', takes: [0, Infinity], flags: {
+      'dry-run': { type: 'boolean', help: 'only say what would be written' },
+      overwrite: { type: 'boolean', help: 'where both sides have changed, take the file inside; the host\'s is kept aside' },
+    },
+    examples: [['hd pull', 'what `sync_back` in [files] names'], ['hd pull package-lock.json', ''], ['hd pull coverage', 'a directory'], ['hd pull --dry-run "src/**/*.snap"', 'patterns are those of hd.toml']],
+    load: () => import('./commands/pull.ts'),
+  },
+  {
     name: 'reset', group: 'Common', summary: 'Drop what services and commands have written inside, and restart the services.', usage: '[dir]', takes: [0, 1], flags: {},
     examples: [['hd diff --live', 'what would be dropped'], ['hd reset', '']],
     load: () => import('./commands/reset.ts'),
@@ -129,12 +139,20 @@ export const COMMANDS: readonly CommandSpec[] = [
       oci: { type: 'text', value: 'DIR', help: 'as an OCI image layout; images that are in it stay' },
       archive: { type: 'text', value: 'FILE', help: 'as one file, for `docker load`, podman and skopeo' },
       push: { type: 'text', value: 'REF', help: 'to a registry, such as registry.example/app:1.0; sends only the layers that it lacks' },
-      tag: { type: 'text', short: 't', value: 'NAME', help: 'name of the image, with --oci and --archive' },
+      tag: { type: 'text', short: 't', value: 'NAME', help: 'name of the image, in the store too; alone, only there' },
       service: { type: 'text', value: 'NAME', help: 'whose command the image runs (default: the only service)' },
+      label: { type: 'list', value: 'NAME=VALUE', help: 'a label of the image' },
       'no-build': { type: 'boolean', help: 'export what was built last' },
     },
-    examples: [['hd export --archive app.tar -t app:1.0', 'then `docker load -i app.tar`'], ['hd export --push localhost:5000/app:1.0', ''], ['hd export --oci image', 'a directory']],
+    examples: [['hd export -t app:1.0', 'into the store: `hd image ls` has it, and other environments can have it as their base'], ['hd export --archive app.tar -t app:1.0', 'then `docker load -i app.tar`'], ['hd export --push localhost:5000/app:1.0', ''], ['hd export --oci image', 'a directory']],
     load: () => import('./commands/export.ts'),
+  },
+  {
+    name: 'watch', group: 'Project', summary: 'Say which rule decides whether a file is watched and brought in.', usage: '', takes: [0, 0], flags: {
+      explain: { type: 'list', value: 'PATH', help: 'the file or directory; it need not be there' },
+    },
+    examples: [['hd watch --explain src/app.log', 'the pattern that decides, and its line'], ['hd watch --explain dist --json', 'for programs']],
+    load: () => import('./commands/watch.ts'),
   },
   {
     name: 'config', group: 'Project', summary: 'Show hd.toml as it is understood, with every default.', usage: '[dir]', takes: [0, 1], flags: {},
@@ -155,6 +173,50 @@ export const COMMANDS: readonly CommandSpec[] = [
     },
     examples: [['hd ingest Dockerfile', 'write hd.toml, and say what needs a look'], ['hd ingest -o - Dockerfile', 'print it']],
     load: () => import('./commands/ingest.ts'),
+  },
+  {
+    name: 'image ls', aliases: ['images'], group: 'Images', summary: 'List the images that are here: bases of environments, and those that were pulled, imported, built or exported under a name.', usage: '', takes: [0, 0], flags: {},
+    examples: [['hd image ls', ''], ['hd image ls -q', 'only their names'], ['hd image ls --json', 'for programs']],
+    load: () => import('./commands/image-ls.ts'),
+  },
+  {
+    name: 'image pull', group: 'Images', summary: 'Fetch an image from a registry: what its name means there now.', usage: '<name>', takes: [1, 1],
+    flags: { platform: PLATFORM },
+    examples: [['hd image pull python:3.11-slim', ''], ['hd image pull ghcr.io/a/b@sha256:…', 'by its digest'], ['hd image pull --platform linux/arm64 alpine', '']],
+    load: () => import('./commands/image-pull.ts'),
+  },
+  {
+    name: 'image push', group: 'Images', summary: 'Send an image to a registry, under its own name or another one.', usage: '<image> [name]', takes: [1, 2], flags: {},
+    examples: [['hd image push registry.example/app:1', ''], ['hd image push app:1 localhost:5000/app:1', 'under another name']],
+    load: () => import('./commands/image-push.ts'),
+  },
+  {
+    name: 'image rm', group: 'Images', summary: 'Forget the names of images. What nothing else needs goes with the next `hd cas gc`.', usage: '<image>...', takes: [1, Infinity],
+    flags: { force: { type: 'boolean', short: 'f', help: 'also where an environment has it as its base' } },
+    examples: [['hd image rm app:1', ''], ['hd image rm 3f9a2c81d0e7', 'by the first digits of its digest']],
+    load: () => import('./commands/image-rm.ts'),
+  },
+  {
+    name: 'image inspect', group: 'Images', summary: 'Show the configuration of images, as `docker image inspect` does.', usage: '<image>...', takes: [1, Infinity], flags: {},
+    examples: [['hd image inspect app:1', ''], ['hd image inspect --json app:1 | jq .[0].Config.Env', '']],
+    load: () => import('./commands/image-inspect.ts'),
+  },
+  {
+    name: 'image import', group: 'Images', summary: 'Make an image of a file: a `docker save` archive, an OCI layout or archive, or the tar of a root file system.', usage: '<file|dir|-> [name]', takes: [1, 2],
+    flags: { platform: PLATFORM },
+    examples: [['hd image import app.tar', 'under the name that it has in the archive'], ['hd image import rootfs.tar.zst base:1', 'the files of a root'], ['docker export web | hd image import - web:1', '']],
+    load: () => import('./commands/image-import.ts'),
+  },
+  {
+    name: 'image export', group: 'Images', summary: 'Write an image to a file: its files as one tar, an archive for `docker load`, or an OCI layout.', usage: '<image>', takes: [1, 1],
+    flags: {
+      tar: { type: 'text', value: 'FILE', help: 'the files of the image, as `docker export`; - writes to standard output' },
+      archive: { type: 'text', value: 'FILE', help: 'as one file, for `docker load`, podman and skopeo' },
+      oci: { type: 'text', value: 'DIR', help: 'as an OCI image layout; images that are in it stay' },
+      tag: { type: 'text', short: 't', value: 'NAME', help: 'what it is called there (default: the name that it has here)' },
+    },
+    examples: [['hd image export app:1 --tar root.tar', ''], ['hd image export app:1 --archive app.tar', 'then `docker load -i app.tar`'], ['hd image export app:1 --tar - | tar -t', '']],
+    load: () => import('./commands/image-export.ts'),
   },
   {
     name: 'dag show', group: 'Graph and store', summary: 'Show the graph of the environment, and what is new in it since the build before.', usage: '[dir]', takes: [0, 1],

@@ -3,13 +3,13 @@ import type { CommandGroup, CommandSpec, FlagSpec } from './command.ts';
 import { EXIT_MEANINGS } from './exit-code.ts';
 import type { Paint } from './terminal.ts';
 
-const GROUPS: CommandGroup[] = ['Common', 'Project', 'Graph and store', 'Other'];
+const GROUPS: CommandGroup[] = ['Common', 'Project', 'Images', 'Graph and store', 'Other'];
 
 /** `hd help` */
 export function renderOverview(commands: readonly CommandSpec[], paint: Paint): string {
   const groups = GROUPS.map((group) => {
     const rows = commands.filter((command) => command.group === group).map(({ name, aliases = [], summary }): Row => [[name, ...aliases].join(', '), summary]);
-    return section(paint, `${group} commands`, rows);
+    return section(paint, group === 'Images' ? group : `${group} commands`, rows);
   });
   return [
     'hd runs development environments in containers, and re-runs only what a change calls for.\n',

@@ -1,30 +1,30 @@
-import { join, posix } from 'node:path';
+import { posix } from 'node:path';
 import type { TreeDigest } from '@hyperdocker/base';
-import { HdError, isDigest } from '@hyperdocker/base';
+import { HdError } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import { nodeLinks } from '@hyperdocker/engine';
-import type { ExportedImage, ExportedLayer, ImageConfig, ImageTarget, LayerBlob, LayerMemory } from '@hyperdocker/oci';
-import { ArchiveTarget, LayoutTarget, RegistryClient, RegistryTarget, exportImage, parseReference, planLayers } from '@hyperdocker/oci';
+import type { ExportedImage, ExportedLayer, ImageConfig } from '@hyperdocker/oci';
+import { documentOf, exportImage, parseBase, planLayers } from '@hyperdocker/oci';
 import type { ServiceSpec } from '@hyperdocker/spec';
 import type { EnvPaths, Home, Project } from './home.ts';
 import { envRef } from './home.ts';
+import type { ImageDestination } from './image-target.ts';
+import { LayerFile, openTarget } from './image-target.ts';
 import { findImage } from './images.ts';
-import { readJson, writeJson } from './json-file.ts';
+import type { StoredImage } from './named-images.ts';
+import { putNamedImage } from './named-images.ts';
 import type { Plan } from './plan.ts';
 import { HOST_PLATFORM, makePlan } from './plan.ts';
-import { registryConfig } from './registries.ts';
 import { requireServices } from './service-names.ts';
 import { specOrThrow } from './spec-file.ts';
 
-/** `name`: what `docker load` calls the image, or the layout's index. */
-export type ExportTo =
-  | { kind: 'oci'; dir: string; name?: string }
-  | { kind: 'archive'; file: string; name?: string }
-  | { kind: 'push'; reference: string };
+/** `here`: it stays in the store, under the name. */
+export type ExportTo = ImageDestination | { kind: 'here'; name: string };
 
 export interface ExportEnvironmentOptions {
   /** Whose command the image runs. Default: the only one; with several or none, the base image's command. */
   service?: string;
+  labels?: Record<string, string>;
   env: NodeJS.ProcessEnv;
   signal?: AbortSignal;
   onLayer?: (layer: ExportedLayer, nth: number, layers: number) => void;
@@ -45,31 +45,16 @@ export async function exportEnvironment(place: { home: Home; project: Project; p
   const root = store.getRef(envRef(paths.id, 'root'))?.target.digest;
   if (image === undefined || tree === undefined || root === undefined) throw new HdError('NOT_BUILT', `the environment of ${project.dir} has not been built`, { hint: 'run `hd build`' });
   const plan = makePlan(store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base });
-  const config = configOf(plan, chooseService(spec.services, options.service), root);
-  const [os = 'linux', architecture = 'amd64'] = HOST_PLATFORM.split('/');
-  const parts = { layers: planLayers(store, image.tree, tree), config, platform: { os, architecture }, createdMs: createdMs(options.env) };
-  const { target, dispose } = open(to, home, options.signal);
-  const memory = new LayerFile(join(home.dir, 'layers.json'));
-  try {
-    const { signal, onLayer } = options;
-    return await exportImage(store, parts, target, { memory, tempDir: home.tempDir, ...(signal === undefined ? {} : { signal }), ...(onLayer === undefined ? {} : { onLayer }) });
-  } finally {
-    memory.save();
-    dispose();
-  }
-}
-
-function open(to: ExportTo, home: Home, signal: AbortSignal | undefined): { target: ImageTarget; dispose: () => void } {
-  switch (to.kind) {
-    case 'oci':
-      return { target: new LayoutTarget(to.dir, to.name), dispose: () => {} };
-    case 'archive': {
-      const target = new ArchiveTarget(to.file, to.name);
-      return { target, dispose: () => target[Symbol.dispose]() };
-    }
-    case 'push':
-      return { target: new RegistryTarget(new RegistryClient({ config: registryConfig(home), signal }), parseReference(to.reference)), dispose: () => {} };
-  }
+  const { signal, onLayer } = options;
+  const document = documentOf(configOf(plan, image, root, options), HOST_PLATFORM);
+  const name = to.kind === 'push' ? undefined : to.name;
+  // What a layout calls an image need not be a name: `v1`.
+  if (to.kind === 'here' || name?.includes(':') === true) putNamedImage(store, name ?? '', { tree, document: { created: new Date(createdMs(options.env)).toISOString(), ...document }, source: `environment ${spec.environment.name}` });
+  if (to.kind === 'here') return { digest: tree, layers: [] };
+  using memory = new LayerFile(home);
+  using opened = openTarget(to, home, signal);
+  const parts = { layers: planLayers(store, image.tree, tree), document, createdMs: createdMs(options.env) };
+  return await exportImage(store, parts, opened.target, { memory, tempDir: home.tempDir, ...(signal === undefined ? {} : { signal }), ...(onLayer === undefined ? {} : { onLayer }) });
 }
 
 function chooseService(services: readonly ServiceSpec[], name: string | undefined): ServiceSpec | undefined {
@@ -79,11 +64,15 @@ function chooseService(services: readonly ServiceSpec[], name: string | undefine
 }
 
 /** What a container of the image finds is what the service finds in the environment. */
-function configOf(plan: Plan, service: ServiceSpec | undefined, root: string): ImageConfig {
-  const { config } = plan.image;
+function configOf(plan: Plan, image: StoredImage, root: string, options: ExportEnvironmentOptions): ImageConfig {
+  const { config } = image;
+  const service = chooseService(plan.spec.services, options.service);
   // Runtimes set it for the user that a container is started with.
   const { HOME: _, ...env } = plan.env;
-  const labels = { ...config.labels, 'dev.hyperdocker.environment': plan.spec.environment.name, 'dev.hyperdocker.root': root };
+  const base = parseBase(plan.spec.environment.base).kind !== 'registry' ? {} : {
+    'org.opencontainers.image.base.name': image.name, ...(image.resolved.startsWith('sha256:') ? { 'org.opencontainers.image.base.digest': image.resolved } : {}),
+  };
+  const labels = { ...config.labels, ...base, 'dev.hyperdocker.environment': plan.spec.environment.name, 'dev.hyperdocker.root': root, ...options.labels };
   if (service === undefined) return { ...config, env, labels, workdir: plan.workdir };
   const port = service.port === undefined ? [] : [`${service.port}/tcp`];
   return {
@@ -91,9 +80,11 @@ function configOf(plan: Plan, service: ServiceSpec | undefined, root: string): I
     env: { ...env, ...(service.port === undefined ? {} : { PORT: String(service.port) }), ...service.env },
     labels,
     workdir: posix.resolve(plan.workdir, service.cwd ?? '.'),
+    user: service.user ?? config.user,
     entrypoint: [],
     cmd: ['/bin/sh', '-c', service.command],
     exposedPorts: [...new Set([...config.exposedPorts, ...port])].sort(),
+    stopSignal: service.stopSignal === 'SIGTERM' ? '' : service.stopSignal,
   };
 }
 
@@ -101,42 +92,4 @@ function configOf(plan: Plan, service: ServiceSpec | undefined, root: string): I
 function createdMs(env: NodeJS.ProcessEnv): number {
   const seconds = Number(env['SOURCE_DATE_EPOCH'] ?? 0);
   return Number.isSafeInteger(seconds) && seconds >= 0 ? seconds * 1000 : 0;
-}
-
-/** `layers.json` in HD_HOME: what layers came to, compressed. A cache. */
-class LayerFile implements LayerMemory {
-  readonly #file: string;
-  readonly #blobs: Map<string, LayerBlob>;
-  #changed = false;
-
-  constructor(file: string) {
-    this.#file = file;
-    const read = readJson(file);
-    this.#blobs = new Map(isLayerFile(read) ? Object.entries(read.layers) : []);
-  }
-
-  get(tree: TreeDigest): LayerBlob | undefined {
-    return this.#blobs.get(tree);
-  }
-
-  set(tree: TreeDigest, blob: LayerBlob): void {
-    this.#blobs.delete(tree);
-    this.#blobs.set(tree, blob);
-    this.#changed = true;
-  }
-
-  save(): void {
-    if (!this.#changed) return;
-    writeJson(this.#file, { version: LAYERS_VERSION, layers: Object.fromEntries([...this.#blobs].slice(-MAX_LAYERS_KNOWN)) });
-  }
-}
-
-/** Another way to pack a layer is another version. */
-const LAYERS_VERSION = 1;
-const MAX_LAYERS_KNOWN = 5_000;
-
-function isLayerFile(value: unknown): value is { layers: Record<string, LayerBlob> } {
-  if (typeof value !== 'object' || value === null) return false;
-  const { version, layers } = value as { version?: unknown; layers?: unknown };
-  return version === LAYERS_VERSION && typeof layers === 'object' && layers !== null && Object.entries(layers).every(([tree, blob]) => isDigest(tree) && typeof (blob as LayerBlob).digest === 'string' && typeof (blob as LayerBlob).diffId === 'string' && Number.isSafeInteger((blob as LayerBlob).sizeBytes));
 }

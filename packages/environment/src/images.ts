@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
-import { statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import type { BlobDigest, TreeDigest } from '@hyperdocker/base';
-import { HdError, hasher } from '@hyperdocker/base';
+import type { TreeDigest } from '@hyperdocker/base';
+import { HdError } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
-import type { Base, Image, ImageProgress, RegistryConfig } from '@hyperdocker/oci';
-import { EMPTY_CONFIG, imageFromJson, imageToJson, importTar, loadImage, parseBase } from '@hyperdocker/oci';
+import type { Base, Image, ImageProgress, LoadedImage, RegistryConfig } from '@hyperdocker/oci';
+import { EMPTY_CONFIG, documentOf, importTar, parseBase } from '@hyperdocker/oci';
 import type { Emit } from './events.ts';
+import { fetchImage } from './fetch-image.ts';
+import type { StoredImage } from './named-images.ts';
+import { idOf, imageKey, nameOfBase, putImage, readImage } from './named-images.ts';
 import type { WriteLease } from './write-lease.ts';
 
 export interface ImageOptions {
@@ -15,6 +16,7 @@ export interface ImageOptions {
   lease: WriteLease;
   projectDir: string;
   tempDir: string;
+  partialDir: string;
   platform: string;
   registries: RegistryConfig;
   /** Ask the source again although a copy is here. */
@@ -26,61 +28,32 @@ export interface ImageOptions {
 /** The base image, from the store if it has been here before. @throws HdError of the source, e.g. REGISTRY_UNREACHABLE */
 export async function resolveImage(text: string, options: ImageOptions): Promise<Image> {
   const base = parseBase(text);
-  const ref = imageRef(base, options);
-  const cached = options.refresh ? undefined : cachedImage(options.store, ref);
+  const key = imageKey(base, options);
+  const cached = options.refresh ? undefined : readImage(options.store, key);
   if (cached !== undefined) {
     options.emit({ type: 'image', status: 'cached', base: text });
     return cached;
   }
   const started = performance.now();
   options.emit({ type: 'image', status: 'fetching', base: text });
-  const [os = 'linux', architecture = 'amd64'] = options.platform.split('/');
-  const load = (): Promise<Image> =>
-    base.kind === 'apt' ? bootstrapDebian(base, options) : loadImage(options.store, base, {
-      registry: { config: options.registries },
-      platform: { os, architecture },
-      tempDir: options.tempDir,
-      cwd: options.projectDir,
-      onProgress: (progress) => options.emit({ type: 'image', status: 'fetching', base: text, detail: describeProgress(progress) }),
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-    });
+  const onProgress = throttled((progress) => options.emit({ type: 'image', status: 'fetching', base: text, detail: describeProgress(progress) }));
   // What it writes is flushed by the refs below, and safe until then.
-  const image = await options.lease.apart([], load);
-  const json = options.store.putBlob(Buffer.from(imageToJson(image)));
-  options.store.setRef(`${ref}/tree`, { kind: 'tree', digest: image.tree });
-  options.store.setRef(`${ref}/image`, { kind: 'blob', digest: json });
+  const image: Image & Partial<LoadedImage> = base.kind === 'apt' ? await options.lease.apart([], () => bootstrapDebian(base, options)) : await fetchImage(options.store, base, { ...options, cwd: options.projectDir, onProgress });
+  const { names: _, chain = [], ...loaded } = image;
+  const document = loaded.document ?? documentOf(loaded.config, options.platform);
+  putImage(options.store, key, { ...loaded, name: nameOfBase(text), platform: options.platform, document, id: loaded.id ?? idOf(document) }, chain);
   options.emit({ type: 'image', status: 'ready', base: text, ms: performance.now() - started });
   return image;
 }
 
 /** The base image if it is here. */
-export function findImage(text: string, options: Pick<ImageOptions, 'store' | 'platform' | 'projectDir'>): Image | undefined {
-  return cachedImage(options.store, imageRef(parseBase(text), options));
-}
-
-function cachedImage(store: Store, ref: string): Image | undefined {
-  const found = store.getRef(`${ref}/image`);
-  if (found === undefined) return undefined;
-  const image = imageFromJson(store.getBlob(found.target.digest as BlobDigest).toString('utf8'));
-  return store.hasTree(image.tree) ? image : undefined;
+export function findImage(text: string, options: Pick<ImageOptions, 'store' | 'platform' | 'projectDir'>): StoredImage | undefined {
+  return readImage(options.store, imageKey(parseBase(text), options));
 }
 
 /** Beginning of the refs of a base image. */
 export function imageRefOf(text: string, options: Pick<ImageOptions, 'platform' | 'projectDir'>): string {
-  return imageRef(parseBase(text), options);
-}
-
-/** One cache entry for each source. Local files count with their size and time, so that a new archive is a new image. */
-function imageRef(base: Base, { platform, projectDir }: Pick<ImageOptions, 'platform' | 'projectDir'>): string {
-  let local = '';
-  if (base.kind === 'oci-dir') local = stamp(join(resolve(projectDir, base.path), 'index.json'));
-  if (base.kind === 'docker-archive') local = stamp(resolve(projectDir, base.path));
-  return `image/${hasher.hash(Buffer.from(JSON.stringify([base, platform, local]))).slice(0, 32)}`;
-}
-
-function stamp(file: string): string {
-  const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
-  return `${file} ${stats?.size ?? 0} ${stats?.mtimeNs ?? 0}`;
+  return imageKey(parseBase(text), options);
 }
 
 /**
@@ -125,11 +98,24 @@ function bootstrapEnv(host: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...Object.fromEntries(passed), SOURCE_DATE_EPOCH: '1577836800', LC_ALL: 'C.UTF-8', PYTHONHASHSEED: '0', HOME: '/root' };
 }
 
+/** Of each download, only every twentieth part: events are kept. */
+function throttled(tell: (progress: ImageProgress) => void): (progress: ImageProgress) => void {
+  const told = new Map<string, number>();
+  return (progress) => {
+    if (progress.kind === 'download') {
+      const part = Math.floor((20 * progress.doneBytes) / Math.max(1, progress.totalBytes));
+      if (told.get(progress.digest) === part) return;
+      told.set(progress.digest, part);
+    }
+    tell(progress);
+  };
+}
+
 function describeProgress(progress: ImageProgress): string {
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
   switch (progress.kind) {
     case 'found':
-      return `${progress.layers} layers, ${megabytes(progress.totalBytes)}`;
+      return `${progress.layers} layers${progress.here === 0 ? '' : `, ${progress.here} of them here`}, ${megabytes(progress.totalBytes)}`;
     case 'download':
       return `${progress.digest.slice(7, 19)} ${megabytes(progress.doneBytes)} of ${megabytes(progress.totalBytes)}`;
     case 'unpacked':

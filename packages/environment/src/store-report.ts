@@ -78,7 +78,8 @@ function environmentBytes(store: Store, id: string, sizes: Map<TreeDigest, numbe
   }
 }
 
-function treeBytes(store: Store, tree: TreeDigest, sizes: Map<TreeDigest, number>): number {
+/** Bytes of its files, as a copy of it on a disk would have. @param sizes known ones, to which it adds */
+export function treeBytes(store: Store, tree: TreeDigest, sizes: Map<TreeDigest, number>): number {
   const known = sizes.get(tree);
   if (known !== undefined) return known;
   let bytes = 0;

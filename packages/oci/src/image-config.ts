@@ -17,10 +17,13 @@ export interface ImageConfig {
   stopSignal: string;
 }
 
+/** An image configuration as OCI and Docker write it: `config` with Docker's field names, `rootfs`, `history`, `created`, … */
+export type ImageDocument = Record<string, unknown>;
+
 export const EMPTY_CONFIG: ImageConfig = { env: {}, workdir: '/', user: '', entrypoint: [], cmd: [], exposedPorts: [], volumes: [], labels: {}, stopSignal: '' };
 
 /** From the JSON of an OCI or Docker image. @throws HdError IMAGE_INVALID */
-export function parseImageConfig(document: Record<string, unknown>, image: string): ImageConfig {
+export function parseImageConfig(document: ImageDocument, image: string): ImageConfig {
   const config = isObject(document['config']) ? document['config'] : {};
   const workdir = text(config['WorkingDir']);
   return {
@@ -34,6 +37,22 @@ export function parseImageConfig(document: Record<string, unknown>, image: strin
     labels: isObject(config['Labels']) ? Object.fromEntries(Object.entries(config['Labels']).map(([key, value]) => [key, text(value)])) : {},
     stopSignal: text(config['StopSignal']),
   };
+}
+
+/** The other way: what says nothing is left out. @param platform such as `linux/amd64` */
+export function documentOf(config: ImageConfig, platform: string): ImageDocument {
+  const [os = 'linux', architecture = 'amd64', variant] = platform.split('/');
+  return { os, architecture, ...(variant === undefined ? {} : { variant }), config: dockerConfig(config) };
+}
+
+/** The `config` of a document. */
+export function dockerConfig(config: ImageConfig): Record<string, unknown> {
+  const set = (names: readonly string[]): object => Object.fromEntries(names.map((name) => [name, {}]));
+  const filled = {
+    User: config.user, ExposedPorts: set(config.exposedPorts), Env: Object.entries(config.env).map(([name, value]) => `${name}=${value}`), Entrypoint: config.entrypoint, Cmd: config.cmd,
+    Volumes: set(config.volumes), WorkingDir: config.workdir, Labels: config.labels, StopSignal: config.stopSignal,
+  };
+  return Object.fromEntries(Object.entries(filled).filter(([, value]) => (typeof value === 'string' ? value !== '' : Object.keys(value).length > 0)));
 }
 
 /** `sha256:…` of each decompressed layer. @throws HdError IMAGE_INVALID */

@@ -5,18 +5,17 @@ import { assert } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { sha256Of } from './decompress.ts';
-import type { ImageConfig } from './image-config.ts';
+import type { ImageDocument } from './image-config.ts';
 import type { LayerBlob } from './layer-blob.ts';
 import { LAYER_TYPE, packLayer } from './layer-blob.ts';
-import type { Platform } from './manifest.ts';
 
 /** What an image is made of. */
 export interface ImageParts {
   /** Deltas, lowest first. */
   layers: readonly TreeDigest[];
-  config: ImageConfig;
-  platform: Platform;
-  /** What the image says of when it was made. Fixed, so that equal images are equal to the byte. */
+  /** All of the image's configuration but `rootfs` and `history`, which are those of the layers as they are written. */
+  document: ImageDocument;
+  /** When it was made, where the document does not say. Fixed, so that equal images are equal to the byte. */
   createdMs: number;
 }
 
@@ -115,20 +114,9 @@ async function allOrFirstError(work: Promise<void>[]): Promise<void> {
 }
 
 /** An OCI image configuration. */
-function configDocument({ config, platform, createdMs, layers }: ImageParts, diffIds: readonly string[]): object {
-  const created = new Date(createdMs).toISOString();
-  const set = (names: readonly string[]): object => Object.fromEntries(names.map((name) => [name, {}]));
-  const filled = {
-    User: config.user, ExposedPorts: set(config.exposedPorts), Env: Object.entries(config.env).map(([name, value]) => `${name}=${value}`), Entrypoint: config.entrypoint, Cmd: config.cmd,
-    Volumes: set(config.volumes), WorkingDir: config.workdir, Labels: config.labels, StopSignal: config.stopSignal,
-  };
-  return {
-    created,
-    ...platform,
-    config: Object.fromEntries(Object.entries(filled).filter(([, value]) => (typeof value === 'string' ? value !== '' : Object.keys(value).length > 0))),
-    rootfs: { type: 'layers', diff_ids: diffIds },
-    history: layers.map(() => ({ created, created_by: 'hd export' })),
-  };
+function configDocument({ document: given, createdMs, layers }: ImageParts, diffIds: readonly string[]): object {
+  const { created = new Date(createdMs).toISOString(), rootfs: _, history: __, ...rest } = given;
+  return { created, ...rest, rootfs: { type: 'layers', diff_ids: diffIds }, history: layers.map(() => ({ created, created_by: 'hd export' })) };
 }
 
 function document(mediaType: string, value: object): Document {

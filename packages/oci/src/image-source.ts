@@ -5,6 +5,7 @@ import { ArchiveFiles } from './archive-files.ts';
 import { compareDigest, sha256Of } from './decompress.ts';
 import { invalidImage, isObject, parseJson, parseJsonObject, parseManifest, selectPlatform } from './manifest.ts';
 import type { Descriptor, Platform } from './manifest.ts';
+import type { PartialDownloads } from './partial-downloads.ts';
 import type { RegistryClient } from './registry.ts';
 import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
@@ -13,9 +14,15 @@ import type { Reference } from './reference.ts';
 export interface FoundImage {
   /** The image's configuration, JSON. */
   config: Record<string, unknown>;
+  /** `sha256:…` of it: what Docker calls the image's ID. */
+  configDigest: string;
+  /** What the source itself calls the image, with repository and tag. */
+  names: string[];
   /** Digest of the manifest; absent in archives of the old form, which have none. */
   manifestDigest: string | undefined;
   layers: FoundLayer[];
+  /** Fetched files are not needed any more. `keep`: somebody may want them another time. */
+  release?(options: { keep: boolean }): void;
 }
 
 export interface FoundLayer {
@@ -29,8 +36,8 @@ export interface FoundLayer {
 /** How deep indexes may nest. */
 const INDEX_DEPTH_MAX = 4;
 
-/** Downloads go to numbered files in `directory`. */
-export async function findInRegistry(client: RegistryClient, reference: Reference, platform: Platform, directory: string, onBytes: (digest: string, doneBytes: number, totalBytes: number) => void): Promise<FoundImage> {
+/** Downloads go to `partials`. */
+export async function findInRegistry(client: RegistryClient, reference: Reference, platform: Platform, partials: PartialDownloads, onBytes: (digest: string, doneBytes: number, totalBytes: number) => void): Promise<FoundImage> {
   const image = formatReference(reference);
   const { tag: _, ...untagged } = reference;
   let fetched = await client.manifest(reference);
@@ -41,16 +48,27 @@ export async function findInRegistry(client: RegistryClient, reference: Referenc
       continue;
     }
     const config = parseJsonObject(await client.document(reference, manifest.config), `the configuration of ${image}`);
-    const layers = manifest.layers.map((descriptor, index): FoundLayer => ({
+    /** By digest: layers may be equal. */
+    const files = new Map<string, { path: string; arrived: Promise<void> }>();
+    const layers = manifest.layers.map((descriptor): FoundLayer => ({
       digest: undefined,
       sizeBytes: descriptor.size,
       async fetch() {
-        const path = join(directory, `layer-${index}`);
-        await client.download(reference, descriptor, path, (done) => onBytes(descriptor.digest, done, descriptor.size));
-        return path;
+        const { digest, size } = descriptor;
+        let file = files.get(digest);
+        if (file === undefined) {
+          const path = partials.take(digest);
+          file = { path, arrived: client.download(reference, descriptor, path, (done) => onBytes(digest, done, size)) };
+          files.set(digest, file);
+        }
+        await file.arrived;
+        return file.path;
       },
     }));
-    return { config, manifestDigest: fetched.digest, layers };
+    const release = ({ keep }: { keep: boolean }): void => {
+      for (const { path } of files.values()) partials.give(path, { keep });
+    };
+    return { config, configDigest: manifest.config.digest, names: [], manifestDigest: fetched.digest, layers, release };
   }
   throw invalidImage(image, 'its indexes nest too deep');
 }
@@ -71,7 +89,7 @@ export async function findInArchive(archive: string, platform: Platform, directo
   const list = find('manifest.json');
   if (list !== undefined) return findInSaved(list, find, image);
   if (find('index.json') !== undefined) return findInLayout(find, undefined, platform, image);
-  throw invalidImage(image, 'it holds neither manifest.json nor index.json', 'for the tar of a root file system there is no kind of base yet; images come from `docker save`');
+  throw invalidImage(image, 'it holds neither manifest.json nor index.json', 'the tar of a root file system becomes an image with `hd image import FILE NAME`');
 }
 
 type FindFile = (path: string) => string | undefined;
@@ -85,14 +103,17 @@ function findInSaved(list: string, find: FindFile, image: string): FoundImage {
     const file = needFile(find, String(path), image);
     return { digest: undefined, sizeBytes: statSync(file).size, fetch: () => Promise.resolve(file) };
   });
-  const config = parseJsonObject(readFileSync(needFile(find, entry['Config'], image)), `the configuration of ${image}`);
-  return { config, manifestDigest: undefined, layers };
+  const bytes = readFileSync(needFile(find, entry['Config'], image));
+  const config = parseJsonObject(bytes, `the configuration of ${image}`);
+  const tags: unknown[] = Array.isArray(entry['RepoTags']) ? entry['RepoTags'] : [];
+  return { config, configDigest: `sha256:${sha256Of(bytes)}`, names: tags.filter((tag) => typeof tag === 'string'), manifestDigest: undefined, layers };
 }
 
 function findInLayout(find: FindFile, ref: string | undefined, platform: Platform, image: string): FoundImage {
   const index = parseManifest(readFileSync(needFile(find, 'index.json', image)), image);
   if (index.kind !== 'index') throw invalidImage(image, 'its index.json is no index');
   let candidates = named(index.manifests, ref, image);
+  const names = [...new Set(candidates.flatMap(namesOf))];
   for (let depth = 0; depth < INDEX_DEPTH_MAX; depth++) {
     const chosen = selectPlatform(candidates, platform, image);
     const manifest = parseManifest(readBlob(find, chosen, image), image);
@@ -105,12 +126,19 @@ function findInLayout(find: FindFile, ref: string | undefined, platform: Platfor
       const file = needFile(find, blobPath(descriptor), image);
       return { digest: descriptor.digest, sizeBytes: descriptor.size, fetch: () => Promise.resolve(file) };
     });
-    return { config, manifestDigest: chosen.digest, layers };
+    return { config, configDigest: manifest.config.digest, names, manifestDigest: chosen.digest, layers };
   }
   throw invalidImage(image, 'its indexes nest too deep');
 }
 
 export const REF_NAME = 'org.opencontainers.image.ref.name';
+/** Docker's and containerd's, beside it. */
+const FULL_NAME = 'io.containerd.image.name';
+
+/** Only with repository and tag: a bare `v1` says no repository. */
+function namesOf({ annotations }: Descriptor): string[] {
+  return [annotations[FULL_NAME], annotations[REF_NAME]].filter((name) => name?.includes(':') === true).slice(0, 1) as string[];
+}
 
 /** The manifests with a name. Without one, all of them are one image for several platforms, or the choice is the user's. */
 function named(manifests: Descriptor[], ref: string | undefined, image: string): Descriptor[] {

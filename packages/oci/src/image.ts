@@ -5,15 +5,16 @@ import { HdError, isDigest } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import { emptyTree } from '@hyperdocker/cas';
 import type { Store } from '@hyperdocker/cas';
-import { decompressed } from './decompress.ts';
+import { decompressed, sha256Of } from './decompress.ts';
 import { EMPTY_CONFIG, parseDiffIds, parseImageConfig } from './image-config.ts';
-import type { ImageConfig } from './image-config.ts';
+import type { ImageConfig, ImageDocument } from './image-config.ts';
 import { findInArchive, findInOciDir, findInRegistry } from './image-source.ts';
 import type { FoundImage, FoundLayer } from './image-source.ts';
 import { ImageTree } from './image-tree.ts';
 import { readLayerInto } from './layer.ts';
 import { hostPlatform, isObject, wrongPlatform } from './manifest.ts';
 import type { Platform } from './manifest.ts';
+import { PartialDownloads } from './partial-downloads.ts';
 import { formatReference } from './reference.ts';
 import type { Base } from './reference.ts';
 import { RegistryClient } from './registry.ts';
@@ -27,13 +28,32 @@ export interface Image {
   source: string;
   /** Its identity: the manifest's `sha256:…`; for sources without manifests the tree's digest. */
   resolved: string;
+  /** Its whole configuration, as it was written. Absent where the source has none. */
+  document?: ImageDocument;
+  /** `sha256:…` of the bytes of that. */
+  id?: string;
+}
+
+/** One that was loaded from a source that names it, or its layers. */
+export interface LoadedImage extends Image {
+  /** What the source itself calls it. */
+  names: string[];
+  /** The tree after each layer that was read, by the chain of layers up to it: what another image on the same layers begins with. */
+  chain: ChainLink[];
+}
+
+export interface ChainLink {
+  /** `sha256:…`: OCI's ChainID. */
+  chainId: string;
+  tree: TreeDigest;
 }
 
 /** Every base that is an image. `apt` is made by running mmdebstrap, elsewhere. */
 export type ImageBase = Exclude<Base, { kind: 'apt' }>;
 
 export type ImageProgress =
-  | { kind: 'found'; layers: number; totalBytes: number }
+  /** `here`: so many of the layers are known, and are not fetched. */
+  | { kind: 'found'; layers: number; here: number; totalBytes: number }
   | { kind: 'download'; digest: string; doneBytes: number; totalBytes: number }
   /** Layer `layer` (from 1) of `layers` is in the tree. */
   | { kind: 'unpacked'; layer: number; layers: number };
@@ -44,41 +64,60 @@ export interface LoadOptions {
   platform?: Platform;
   /** What relative paths are relative to. Default: the current directory. */
   cwd?: string;
-  /** Downloads wait here. Default: the system's. */
+  /** For what is unpacked on the way. Default: the system's. */
   tempDir?: string;
+  /** Downloads wait here, and stay when they are cut off, for the next who wants them. Default: nowhere. */
+  partialDir?: string;
   signal?: AbortSignal;
   onProgress?: (progress: ImageProgress) => void;
+  /** An image that is here already: nothing is fetched then. @param resolved digest of its manifest */
+  present?: (resolved: string) => Image | undefined;
+  /** The tree of the layers of a chain, where it is in the store. */
+  chain?: (chainId: string) => TreeDigest | undefined;
 }
 
 const PARALLEL_DOWNLOADS = 3;
+/** What came is not worth keeping. */
+const DAMAGED = new Set(['LAYER_INVALID', 'DIGEST_MISMATCH', 'IMAGE_INVALID']);
 
 /**
  * Brings an image into the store. The caller holds a lease and sets a ref.
  * @throws HdError IMAGE_NOT_FOUND, IMAGE_INVALID, IMAGE_PLATFORM, LAYER_INVALID, DIGEST_MISMATCH, and those of `RegistryClient`;
  * the signal's reason where it was aborted
  */
-export async function loadImage(store: Store, base: ImageBase, options: LoadOptions = {}): Promise<Image> {
+export async function loadImage(store: Store, base: ImageBase, options: LoadOptions = {}): Promise<LoadedImage> {
   const source = formatBase(base);
   if (base.kind === 'scratch') {
     const tree = emptyTree(store);
-    return { tree, config: EMPTY_CONFIG, source, resolved: tree };
+    return { tree, config: EMPTY_CONFIG, source, resolved: tree, names: [], chain: [] };
   }
   const directory = mkdtempSync(join(options.tempDir ?? tmpdir(), 'hd-image-'));
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   let downloads: Promise<string>[] = [];
+  let found: FoundImage | undefined;
+  let keep = true;
   try {
     const platform = options.platform ?? hostPlatform();
-    const found = await find(base, source, platform, directory, signal, options);
+    found = await find(base, source, platform, directory, signal, options);
     checkPlatform(found, platform, source);
+    const here = found.manifestDigest === undefined ? undefined : options.present?.(found.manifestDigest);
+    if (here !== undefined) return { ...here, source, names: found.names, chain: [] };
     const diffIds = parseDiffIds(found.config, found.layers.length, source);
-    options.onProgress?.({ kind: 'found', layers: found.layers.length, totalBytes: found.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0) });
-    downloads = startAll(found.layers, signal);
-    const tree = await unpack(store, found, downloads, diffIds, { ...options, signal, tempDir: directory });
-    return { tree, config: parseImageConfig(found.config, source), source, resolved: found.manifestDigest ?? tree };
+    const start = knownStart(chainIdsOf(diffIds), options);
+    const missing = found.layers.slice(start.layers);
+    options.onProgress?.({ kind: 'found', layers: found.layers.length, here: start.layers, totalBytes: missing.reduce((sum, layer) => sum + layer.sizeBytes, 0) });
+    downloads = startAll(missing, signal);
+    const { tree, chain } = await unpack(store, found, start, downloads, diffIds, { ...options, signal, tempDir: directory });
+    keep = false;
+    return { tree, config: parseImageConfig(found.config, source), source, resolved: found.manifestDigest ?? tree, document: found.config, id: found.configDigest, names: found.names, chain };
+  } catch (error) {
+    if (error instanceof HdError && DAMAGED.has(error.code)) keep = false;
+    throw error;
   } finally {
     stop.abort();
     await Promise.allSettled(downloads);
+    found?.release?.({ keep });
     rmSync(directory, { recursive: true, force: true });
   }
 }
@@ -120,10 +159,13 @@ async function find(base: Exclude<ImageBase, { kind: 'scratch' }>, source: strin
       return findInOciDir(resolve(cwd, base.path), base.ref, platform, source);
     case 'docker-archive':
       return await findInArchive(resolve(cwd, base.path), platform, directory, source, signal);
-    case 'registry':
-      return await findInRegistry(new RegistryClient({ ...options.registry, signal }), base.reference, platform, directory, (digest, doneBytes, totalBytes) =>
+    case 'registry': {
+      const partials = new PartialDownloads(options.partialDir ?? directory);
+      partials.sweep(Date.now());
+      return await findInRegistry(new RegistryClient({ ...options.registry, signal }), base.reference, platform, partials, (digest, doneBytes, totalBytes) =>
         options.onProgress?.({ kind: 'download', digest, doneBytes, totalBytes }),
       );
+    }
   }
 }
 
@@ -150,17 +192,42 @@ function startAll(layers: FoundLayer[], signal: AbortSignal): Promise<string>[] 
   return started;
 }
 
-async function unpack(store: Store, found: FoundImage, files: Promise<string>[], diffIds: string[], options: LoadOptions & { tempDir: string }): Promise<TreeDigest> {
-  const tree = new ImageTree(store);
-  for (const [index, layer] of found.layers.entries()) {
-    const path = await files[index];
-    if (path === undefined) continue;
+interface Start { layers: number; tree: TreeDigest | undefined }
+
+/** As many of the lowest layers as the store has laid over each other before. */
+function knownStart(chainIds: readonly string[], { chain }: LoadOptions): Start {
+  for (let layers = chainIds.length; layers > 0; layers--) {
+    const tree = chain?.(chainIds[layers - 1] ?? '');
+    if (tree !== undefined) return { layers, tree };
+  }
+  return { layers: 0, tree: undefined };
+}
+
+/** Lays the layers over what is there already. */
+async function unpack(store: Store, found: FoundImage, start: Start, files: Promise<string>[], diffIds: string[], options: LoadOptions & { tempDir: string }): Promise<{ tree: TreeDigest; chain: ChainLink[] }> {
+  const tree = new ImageTree(store, start.tree);
+  const chainIds = chainIdsOf(diffIds);
+  const chain: ChainLink[] = [];
+  for (const [nth, fetched] of files.entries()) {
+    const index = start.layers + nth;
+    const path = await fetched;
     const name = `layer ${index + 1} of ${found.layers.length}`;
-    const bytes = decompressed(path, { name, digest: layer.digest, diffId: diffIds[index], signal: options.signal });
+    const bytes = decompressed(path, { name, digest: found.layers[index]?.digest, diffId: diffIds[index], signal: options.signal });
     await readLayerInto(store, tree, bytes, options);
     options.onProgress?.({ kind: 'unpacked', layer: index + 1, layers: found.layers.length });
+    chain.push({ chainId: chainIds[index] ?? '', tree: tree.finish() });
   }
-  return tree.finish();
+  return { tree: chain.at(-1)?.tree ?? start.tree ?? tree.finish(), chain };
+}
+
+/** https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid */
+export function chainIdsOf(diffIds: readonly string[]): string[] {
+  const ids: string[] = [];
+  for (const diffId of diffIds) {
+    const below = ids.at(-1);
+    ids.push(below === undefined ? diffId : `sha256:${sha256Of(Buffer.from(`${below} ${diffId}`))}`);
+  }
+  return ids;
 }
 
 function isImage(value: unknown): value is Image {

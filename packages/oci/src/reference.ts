@@ -51,6 +51,11 @@ export function formatReference(reference: Reference): string {
   return `${registry}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }
 
+/** As people write it: without what `docker.io/library/` adds. `parseReference` reads it again. */
+export function formatFamiliar(reference: Reference): string {
+  return formatReference(reference).replace(/^docker\.io\/(?:library\/)?/, '');
+}
+
 /** The host that serves the registry's API. */
 export function registryHost(registry: string): string {
   return registry === DOCKER_HUB ? 'registry-1.docker.io' : registry;

@@ -1,0 +1,50 @@
+import type { RefTarget, Store } from '@hyperdocker/cas';
+import type { ImageBase, ImageProgress, LoadedImage, RegistryConfig } from '@hyperdocker/oci';
+import { loadImage } from '@hyperdocker/oci';
+import { knownChains, listImages } from './named-images.ts';
+import type { WriteLease } from './write-lease.ts';
+
+export interface FetchOptions {
+  /** Given back while the source is asked. */
+  lease: WriteLease;
+  /** Such as `linux/amd64`. */
+  platform: string;
+  registries: RegistryConfig;
+  /** What relative paths are relative to. */
+  cwd: string;
+  tempDir: string;
+  partialDir: string;
+  signal?: AbortSignal;
+  onProgress?: (progress: ImageProgress) => void;
+}
+
+/**
+ * An image from its source, of which only what is not here is fetched: images with the same manifest, and images that begin with the same layers, are known by the refs of all images.
+ * What it writes is flushed by the caller's refs, and safe until then. @throws HdError those of `loadImage`
+ */
+export async function fetchImage(store: Store, base: ImageBase, options: FetchOptions): Promise<LoadedImage> {
+  const { lease, platform, registries, cwd, tempDir, partialDir, signal, onProgress } = options;
+  const [os = 'linux', architecture = 'amd64', variant] = platform.split('/');
+  const chains = knownChains(store);
+  using pins = new DisposableStack();
+  /** What the refs hold now may be given up while layers are fetched. */
+  const keep = (digest: string): void => void pins.use(store.pin({ kind: 'tree', digest } satisfies RefTarget, `the layers of ${platform} images`));
+  return await lease.apart([], async () => await loadImage(store, base, {
+    registry: { config: registries },
+    platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
+    tempDir, partialDir, cwd,
+    present: (resolved) => {
+      const image = listImages(store).find((listed) => listed.resolved === resolved && listed.platform === platform);
+      if (image !== undefined) keep(image.tree);
+      return image;
+    },
+    chain: (chainId) => {
+      const tree = chains.get(chainId);
+      if (tree === undefined || !store.hasTree(tree)) return undefined;
+      keep(tree);
+      return tree;
+    },
+    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(signal === undefined ? {} : { signal }),
+  }));
+}
