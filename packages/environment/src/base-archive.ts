@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { openStore } from '@hyperdocker/cas';
 import { nodeLinks } from '@hyperdocker/engine';
-import { ArchiveTarget, exportImage, planLayers } from '@hyperdocker/oci';
+import { ArchiveTarget, documentOf, exportImage, planLayers } from '@hyperdocker/oci';
 import type { Emit } from './events.ts';
 import type { Home } from './home.ts';
 import { resolveImage } from './images.ts';
@@ -27,9 +27,8 @@ export async function exportBase(home: Home, { base, projectDir, file, name, emi
   using store = openStore(home.storeDir, { nodeLinks });
   using lease = new WriteLease(store, 'hd demo');
   const given = signal === undefined ? {} : { signal };
-  const image = await resolveImage(base, { store, lease, projectDir, tempDir: home.tempDir, platform: HOST_PLATFORM, registries: registryConfig(home), refresh: false, emit, ...given });
-  const [os = 'linux', architecture = 'amd64'] = HOST_PLATFORM.split('/');
+  const image = await resolveImage(base, { store, lease, projectDir, tempDir: home.tempDir, partialDir: home.partialDir, platform: HOST_PLATFORM, registries: registryConfig(home), refresh: false, emit, ...given });
   mkdirSync(dirname(file), { recursive: true });
   using target = new ArchiveTarget(file, name);
-  await exportImage(store, { layers: planLayers(store, image.tree, image.tree), config: image.config, platform: { os, architecture }, createdMs: 0 }, target, { tempDir: home.tempDir, ...given });
+  await exportImage(store, { layers: planLayers(store, image.tree, image.tree), document: documentOf(image.config, HOST_PLATFORM), createdMs: 0 }, target, { tempDir: home.tempDir, ...given });
 }
