@@ -25,6 +25,8 @@ const PACKAGES = {
   'libc6-dev': '/usr/include/fcntl.h',
   make: 'make',
   python3: 'python3',
+  chromium: 'chromium',
+  tmux: 'tmux',
 };
 
 export function ensureSystemPackages() {

@@ -7,6 +7,8 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { hasher } from '@hyperdocker/base';
+import type { Summary } from '@hyperdocker/demo';
+import { formatMs, formatRatio, ratio, summarize } from '@hyperdocker/demo';
 import type { Scenario } from './scenario.ts';
 import { chunkingScenarios } from './scenarios/chunking.ts';
 import { execScenarios } from './scenarios/exec.ts';
@@ -20,8 +22,6 @@ import { scaleScenarios } from './scenarios/scale.ts';
 import { skippingScenarios } from './scenarios/skipping.ts';
 import { storeScenarios } from './scenarios/store.ts';
 import { tracingScenarios } from './scenarios/tracing.ts';
-import type { Summary } from './stats.ts';
-import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
 import { Workshop } from './workshop.ts';
 
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }

@@ -86,6 +86,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/events.ts'),
   },
   {
+    name: 'ui', group: 'Common', summary: 'Show the environment in a browser: services, logs, what was built and why, the store.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      port: { type: 'number', value: 'N', help: 'port of 127.0.0.1 to serve it on (default: any that is free)' },
+      'no-open': { type: 'boolean', help: 'only print the address; open no browser' },
+    },
+    examples: [['hd ui', 'print the address, and open it where there is a desktop'], ['hd ui --no-open --port 4321', 'to be reached through ssh -L 4321:127.0.0.1:4321']],
+    load: () => import('./commands/ui.ts'),
+  },
+  {
     name: 'exec', group: 'Common', summary: 'Run a command inside the running environment.', usage: '[--] <command> [args...]', takes: [1, Infinity], passThrough: true, flags: { ...EXEC_FLAGS, ...DETACH },
     examples: [['hd exec npm test', ''], ['hd exec -e DEBUG=1 -- python3 -m pytest -x', 'with a variable'], ['hd exec sh -c "echo hello"', '']],
     exits: CHILD_EXITS,
@@ -256,6 +265,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'doctor', group: 'Other', summary: 'Check what this machine offers and what is missing.', usage: '', takes: [0, 0], flags: {},
     examples: [['hd doctor', ''], ['hd doctor --json', 'for a bug report']],
     load: () => import('./commands/doctor.ts'),
+  },
+  {
+    name: 'demo', group: 'Other', summary: 'Measure hd beside Docker on copies of a project, until a response shows the new code.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      rounds: { type: 'number', value: 'N', help: 'measured rounds of each scenario (default: 5)' },
+      plot: { type: 'text', value: 'FILE', help: 'draw the result, as SVG' },
+      'no-docker': { type: 'boolean', help: 'only the figures of hd' },
+    },
+    examples: [['hd demo', 'the project here; where there is none, the Flask demo that comes with hd'], ['hd demo my-project --plot demo.svg', 'any project with a service that answers HTTP'], ['hd demo --json --rounds 9', 'for programs']],
+    load: () => import('./commands/demo.ts'),
   },
   {
     name: 'completion', group: 'Other', summary: 'Print a completion script for a shell.', usage: '<bash|zsh|fish>', takes: [1, 1], flags: {},

@@ -1,6 +1,8 @@
 export type * from './api.ts';
 export { SupervisorClient, connect, connectOrFail, dropLeft, findLeft, launch } from './client.ts';
 export type { LaunchOptions, Left } from './client.ts';
+export { exportBase } from './base-archive.ts';
+export type { BaseArchiveOptions } from './base-archive.ts';
 export { checkStore } from './check-store.ts';
 export type { CheckOptions, StoreCheck } from './check-store.ts';
 export { collect } from './collect.ts';
@@ -21,6 +23,8 @@ export type { KnownEnvironment } from './known-environments.ts';
 export { requireServices } from './service-names.ts';
 export { exportEnvironment } from './export.ts';
 export type { ExportTo } from './export.ts';
+export { stepInputs } from './step-inputs.ts';
+export type { StepInputs } from './step-inputs.ts';
 export * from './image-transfer.ts';
 export type { ExportedImage, ExportedLayer, ImageProgress } from '@hyperdocker/oci';
 export type { ImageDestination } from './image-target.ts';
