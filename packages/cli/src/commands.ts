@@ -113,6 +113,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/restart.ts'),
   },
   {
+    name: 'pull', group: 'Common', summary: 'Bring files that were written inside the running environment to the host.', usage: '[path...]', takes: [0, Infinity], flags: {
+      'dry-run': { type: 'boolean', help: 'only say what would be written' },
+      overwrite: { type: 'boolean', help: 'where both sides have changed, take the file inside; the host\'s is kept aside' },
+    },
+    examples: [['hd pull', 'what `sync_back` in [files] names'], ['hd pull package-lock.json', ''], ['hd pull coverage', 'a directory'], ['hd pull --dry-run "src/**/*.snap"', 'patterns are those of hd.toml']],
+    load: () => import('./commands/pull.ts'),
+  },
+  {
     name: 'reset', group: 'Common', summary: 'Drop what services and commands have written inside, and restart the services.', usage: '[dir]', takes: [0, 1], flags: {},
     examples: [['hd diff --live', 'what would be dropped'], ['hd reset', '']],
     load: () => import('./commands/reset.ts'),
@@ -129,6 +137,13 @@ export const COMMANDS: readonly CommandSpec[] = [
     },
     examples: [['hd export -t app:1.0', 'into the store: `hd image ls` has it, and other environments can have it as their base'], ['hd export --archive app.tar -t app:1.0', 'then `docker load -i app.tar`'], ['hd export --push localhost:5000/app:1.0', ''], ['hd export --oci image', 'a directory']],
     load: () => import('./commands/export.ts'),
+  },
+  {
+    name: 'watch', group: 'Project', summary: 'Say which rule decides whether a file is watched and brought in.', usage: '', takes: [0, 0], flags: {
+      explain: { type: 'list', value: 'PATH', help: 'the file or directory; it need not be there' },
+    },
+    examples: [['hd watch --explain src/app.log', 'the pattern that decides, and its line'], ['hd watch --explain dist --json', 'for programs']],
+    load: () => import('./commands/watch.ts'),
   },
   {
     name: 'config', group: 'Project', summary: 'Show hd.toml as it is understood, with every default.', usage: '[dir]', takes: [0, 1], flags: {},

@@ -81,6 +81,8 @@ export interface EnvPaths {
   networkDir: string;
   /** Which ports its services had on the host. */
   ports: string;
+  /** What host and environment agreed on when files were brought out. */
+  pulled: string;
   /** Versions of files that lost a clash between host and environment. */
   clashesDir: string;
 }
@@ -112,6 +114,7 @@ export function pathsOf(home: Home, id: string): EnvPaths {
     bundlesDir: join(dir, 'bundles'),
     networkDir: join(dir, 'network'),
     ports: join(dir, 'ports.json'),
+    pulled: join(dir, 'pulled.json'),
     clashesDir: join(dir, 'clashes'),
   };
 }

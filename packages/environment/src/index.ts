@@ -11,6 +11,7 @@ export * from './doctor.ts';
 export * from './dry-run.ts';
 export * from './environment-list.ts';
 export type * from './events.ts';
+export * from './explain-path.ts';
 export { envPaths, envRef, findProject, openHome } from './home.ts';
 export type { EnvPaths, Home, Project } from './home.ts';
 export { Ingest } from './ingest.ts';

@@ -22,7 +22,7 @@ export function checkMeaning(document: unknown, root: Place, report: Report): vo
   for (const provider of root.children.get('dependencies')?.children.keys() ?? []) {
     warnOfRepetition(document, ['dependencies', provider], report);
   }
-  for (const path of [['options', 'restart_grace'], ...names.flatMap((name) => ['restart_grace', 'ready_timeout'].map((key) => ['services', name, key]))]) checkDuration(document, path, report);
+  for (const path of [...['restart_grace', 'debounce', 'debounce_max'].map((key) => ['options', key]), ...names.flatMap((name) => ['restart_grace', 'ready_timeout'].map((key) => ['services', name, key]))]) checkDuration(document, path, report);
 }
 
 function checkDuration(document: unknown, path: Path, report: Report): void {

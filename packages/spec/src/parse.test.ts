@@ -62,10 +62,13 @@ env.LEVEL = "debug"
 [files]
 include = ["src", "package.json"]
 exclude = [".git", "*.log"]
+sync_back = ["*.lock"]
+ignore_files = [".gitignore"]
 
 [options]
 restart_grace = "1.5s"
 overlay = "memory"
+debounce = "2s"
 `;
 
 const plainStep = { env: {}, network: true, cache: [], secrets: [] };
@@ -135,8 +138,8 @@ test('every section and key arrives in the specification', () => {
         line: 41,
       },
     ],
-    files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'] },
-    options: { restartGraceMs: 1500, env: { LANG: 'C.UTF-8' }, overlay: 'memory' },
+    files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'], syncBack: ['*.lock'], ignoreFiles: ['.gitignore'] },
+    options: { restartGraceMs: 1500, env: { LANG: 'C.UTF-8' }, overlay: 'memory', debounceMs: 2000, debounceMaxMs: 2000 },
   };
   assert.deepEqual(accept(FULL), { spec: expected, warnings: [] });
 });
@@ -146,8 +149,8 @@ test('what is left out has its default', () => {
   assert.deepEqual(spec.dependencies, []);
   assert.deepEqual(spec.build, { steps: [], cache: [], network: true, limits: {} });
   assert.deepEqual(spec.secrets, []);
-  assert.deepEqual(spec.files, { include: [], exclude: [] });
-  assert.deepEqual(spec.options, { restartGraceMs: 5000, env: {}, overlay: 'disk' });
+  assert.deepEqual(spec.files, { include: [], exclude: [], syncBack: [], ignoreFiles: [] });
+  assert.deepEqual(spec.options, { restartGraceMs: 5000, env: {}, overlay: 'disk', debounceMs: 50, debounceMaxMs: 1000 });
   assert.deepEqual(spec.services[0]?.ready, { kind: 'port', port: 80 });
   assert.equal(spec.services[0]?.restartPolicy, 'always');
   assert.deepEqual([spec.services[0]?.limits, spec.services[0]?.privileged], [{}, false]);
@@ -232,6 +235,8 @@ const table: [string, string, ...string[]][] = [
   ['include absolute', '[files]\ninclude = ["/etc"]', '5:12 INVALID_PATH'],
   ['include outside', '[files]\ninclude = ["src/.."]', '5:12 INVALID_PATH'],
   ['include here', '[files]\ninclude = [".", "./src"]'],
+  ['an ignore file elsewhere', '[files]\nignore_files = ["a/.gitignore"]', '5:17 INVALID_VALUE'],
+  ['debounce without unit', '[options]\ndebounce = "50"', '5:12 INVALID_VALUE'],
   ['grace in every unit', '[options]\nrestart_grace = "500ms"'],
   ['grace without unit', '[options]\nrestart_grace = "5"', '5:17 INVALID_VALUE'],
   ['grace as number', '[options]\nrestart_grace = 5', '5:17 WRONG_TYPE'],

@@ -93,7 +93,7 @@ async function wheels(workshop: Workshop, dir: string): Promise<void> {
   cpSync(requirements, join(dir, 'requirements.txt'));
 }
 
-async function npmProject(workshop: Workshop, dir: string): Promise<void> {
+export async function npmProject(workshop: Workshop, dir: string): Promise<void> {
   const example = join(workshop.checkout, 'examples/node-ts');
   const kept = await workshop.kept('npm-cache', async (to) => {
     const scratch = workshop.tempDir('npm');
