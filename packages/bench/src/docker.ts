@@ -78,8 +78,21 @@ export class Docker implements AsyncDisposable {
     }
   }
 
-  async build(dir: string, tag: string, options: { noCache?: boolean } = {}): Promise<DockerBuild> {
-    return readBuild(await this.#docker(...buildArguments(dir, tag), ...(options.noCache === true ? ['--no-cache'] : [])));
+  /** A base image of the files of a tar and nothing else, with a path of programs and what `change` says. Returns one of its names. */
+  async baseImage(tar: string, tags: readonly string[], change: string): Promise<string> {
+    if ((await Promise.all(tags.map((tag) => this.#has(tag)))).every(Boolean)) return tags[0] ?? '';
+    const imported = (await this.#docker('import', '--change', 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', '--change', change, tar)).trim();
+    for (const tag of tags) await this.#docker('tag', imported, tag);
+    return tags[0] ?? imported;
+  }
+
+  /** As `docker load` reads it. */
+  async save(image: string, file: string): Promise<void> {
+    await this.#docker('save', '--output', file, image);
+  }
+
+  async build(dir: string, tag: string, options: { noCache?: boolean; options?: readonly string[] } = {}): Promise<DockerBuild> {
+    return readBuild(await this.#docker(...buildArguments(dir, tag), ...(options.options ?? []), ...(options.noCache === true ? ['--no-cache'] : [])));
   }
 
   /** The same for a build in which a command may fail: what comes after that one did not run. */
@@ -108,6 +121,10 @@ export class Docker implements AsyncDisposable {
     const left = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((path) => path.startsWith(`${this.#stateDir}/`));
     for (const path of left.toReversed()) spawnSync('umount', ['--lazy', path]);
     rmSync(this.#stateDir, { recursive: true, force: true });
+  }
+
+  async #has(image: string): Promise<boolean> {
+    return (await attempt(this.#client, ['image', 'inspect', image], { env: this.#env })).code === 0;
   }
 
   #docker(...args: string[]): Promise<string> {
