@@ -144,7 +144,7 @@ function standardMounts(host: HostFacts, ownNetwork: boolean): object[] {
 function toMount(mount: ContainerMount): object {
   const access = mount.readonly ? 'ro' : 'rw';
   return mount.type === 'tmpfs'
-    ? { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=1777', access] }
+    ? { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=1777', access, ...(mount.sizeBytes === undefined ? [] : [`size=${mount.sizeBytes}`])] }
     : { destination: mount.destination, type: 'bind', source: mount.source, options: ['rbind', 'rprivate', access] };
 }
 

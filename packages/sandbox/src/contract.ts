@@ -48,6 +48,8 @@ export interface ContainerMount {
   /** `bind` where it is left out. */
   readonly type?: 'bind' | 'tmpfs';
   readonly readonly: boolean;
+  /** Of a tmpfs: how much it may hold. Default: half of the memory. */
+  readonly sizeBytes?: number;
 }
 
 /** A command to run inside a container that runs already. */
