@@ -56,7 +56,7 @@ export const done = z.strictObject({}) as z.ZodType<Done>;
 
 const fileChange = z.strictObject({ path: text, change: z.enum(['added', 'removed', 'changed']) });
 const summary = z.strictObject({ changed: count, added: count, removed: count, unchanged: z.int() });
-const step = z.strictObject({ index: count, total: count, command: text, line: count });
+const step = z.strictObject({ index: count, total: count, command: text, line: count, file: optional(text) });
 const head = { seq: count, atMs: time };
 const event = <Type extends string, Shape extends z.ZodRawShape>(type: Type, shape: Shape) => z.strictObject({ type: z.literal(type), ...head, ...shape });
 

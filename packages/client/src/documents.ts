@@ -12,7 +12,7 @@ const ms = z.number().meta({ description: 'Milliseconds.' });
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const document = <Name extends string, Shape extends z.ZodRawShape>(name: Name, shape: Shape) => z.strictObject({ schema: z.literal(name), ...shape });
 
-const stepId = z.strictObject({ index: count, total: count, command: text, line: count });
+const stepId = z.strictObject({ index: count, total: count, command: text, line: count, file: optional(text) });
 const notRunning = z.literal('not running');
 
 /** What `hd.dag` shows, node by node. */
@@ -49,7 +49,7 @@ export const DOCUMENTS = {
   }),
   'hd.plan/1': document('hd.plan/1', {
     will_run: count, may_run: count, image_missing: optional(text),
-    steps: z.array(z.strictObject({ index: count, total: count, command: text, line: count, outcome: z.enum(['run', 'may run', 'cached']), reason: text })),
+    steps: z.array(z.strictObject({ index: count, total: count, command: text, line: count, file: optional(text), outcome: z.enum(['run', 'may run', 'cached']), reason: text })),
   }),
   'hd.why/1': document('hd.why/1', { atMs: time, steps: z.array(z.strictObject(stepWhy)), services: z.array(service) }),
   'hd.why.step/1': document('hd.why.step/1', stepWhy),
