@@ -55,7 +55,7 @@ describe('for programs', { skip: unable || noFuse || noBusybox }, () => {
     const running = [
       ['status'], ['ps', '--all'], ['why'], ['why', '1'], ['why', 'src/a'], ['why', 'web'], ['diff'], ['diff', '--live'], ['dag', 'show'], ['dag', 'diff'], ['cas', 'stats'], ['cas', 'gc', '--dry-run'],
       ['cas', 'fsck'], ['doctor'], ['config'], ['lock'], ['version'], ['pull', 'src'], ['watch', '--explain', 'src/a', '--explain', 'x.log', '--explain', 'target'], ['restart'], ['stop', 'web'], ['start'], ['build', '--dry-run'],
-      ['ingest', '-o', '-', 'Dockerfile'], ['reset'],
+      ['ingest', '-o', '-', 'Dockerfile'], ['export', '--oci', 'image', '-t', 'app:1'], ['image', 'import', 'image'], ['image', 'ls'], ['image', 'export', 'app:1', '--archive', 'app.tar'], ['image', 'rm', 'app:1'], ['reset'],
     ];
     for (const args of running) await check(...args);
     const logs = (await project.hd('logs', '--json')).stdout.split('\n').filter((line) => line !== '');
@@ -67,7 +67,8 @@ describe('for programs', { skip: unable || noFuse || noBusybox }, () => {
     await check('status');
     await check('down');
     await check('init', 'src');
-    assert.deepEqual(Object.keys(DOCUMENTS).filter((name) => !seen.has(name)), [], 'documents that no command here has printed');
+    // These take a registry, and a page that is left open.
+    assert.deepEqual(Object.keys(DOCUMENTS).filter((name) => !seen.has(name)), ['hd.image.pull/1', 'hd.image.push/1', 'hd.ui/1']);
   });
 
   test('the example of the documentation runs', async () => {
