@@ -75,7 +75,7 @@ export const emitted = z.union([
   event('change', { changes: z.array(fileChange), summary, ms, ran: count }),
   event('clash', { path: text, keptAt: text, inside: optional(text), host: optional(text), pulled: optional(z.boolean()) }),
   event('pulled', { files: z.array(z.strictObject({ path: text, change: z.enum(['added', 'changed']), before: text.nullable(), after: text.nullable() })) }),
-  event('service', { name: text, status: serviceStatus, cause: optional(text), ms: optional(ms), port: optional(z.int()), url: optional(text), exitCode: optional(z.int()), retryMs: optional(ms) }),
+  event('service', { name: text, status: serviceStatus, cause: optional(text), ms: optional(ms), port: optional(z.int()), url: optional(text), alias: optional(text), exitCode: optional(z.int()), retryMs: optional(ms) }),
   event('signalled', { service: text, signal: text, cause: text }),
   event('log', { service: text, stream: z.enum(['stdout', 'stderr']), text }),
   event('adopted', { services: texts }),
