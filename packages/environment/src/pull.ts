@@ -37,6 +37,8 @@ export interface PullOptions {
   dryRun?: boolean;
   /** Where both sides have changed, the one inside goes to the host, and the host's is kept aside. */
   overwrite?: boolean;
+  /** By name: then what the host has not is written there, also where it has been removed. */
+  asked?: boolean;
 }
 
 type Decision = 'nothing' | 'write' | 'clash';
@@ -87,7 +89,8 @@ export class Puller {
     const inside = versionAt(from, name);
     using to = OpenDir.parentOf(projectDir, path);
     const host = to === undefined ? ABSENT : versionAt(to, name);
-    const decision = decide(this.#given(given, path), host, inside);
+    // What was given has no say where nothing can be lost.
+    const decision = decide(options.asked === true && host.kind === 'absent' ? ABSENT : this.#given(given, path), host, inside);
     const file = { path: toText(path), host: versionText(host) ?? null, inside: versionText(inside) ?? null };
     if (decision === 'nothing') {
       if (this.#agreed.has(path) && versionText(host) === versionText(inside)) this.#agree(path, inside);
