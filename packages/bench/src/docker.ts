@@ -23,8 +23,11 @@ export class Docker implements AsyncDisposable {
   readonly #env: NodeJS.ProcessEnv;
   readonly #daemon: ChildProcess;
   readonly #stateDir: string;
+  /** Where images and build cache are. */
+  readonly dataDir: string;
 
-  private constructor(client: string, env: NodeJS.ProcessEnv, daemon: ChildProcess, stateDir: string) {
+  private constructor(client: string, env: NodeJS.ProcessEnv, daemon: ChildProcess, stateDir: string, dataDir: string) {
+    this.dataDir = dataDir;
     this.#client = client;
     this.#env = env;
     this.#daemon = daemon;
@@ -48,7 +51,7 @@ export class Docker implements AsyncDisposable {
       '--iptables=false', '--bridge=none', '--data-root', dataDir, '--exec-root', join(stateDir, 'exec'), '--host', host, '--pidfile', join(stateDir, 'pid'),
     ], { stdio: ['ignore', log, log] });
     closeSync(log);
-    const docker = new Docker(client, { ...process.env, DOCKER_HOST: host, DOCKER_BUILDKIT: '1' }, daemon, stateDir);
+    const docker = new Docker(client, { ...process.env, DOCKER_HOST: host, DOCKER_BUILDKIT: '1' }, daemon, stateDir, dataDir);
     const why = await docker.#whyNotReady();
     if (why === undefined) return { ok: true, docker };
     await docker[Symbol.asyncDispose]();
@@ -92,6 +95,42 @@ export class Docker implements AsyncDisposable {
   /** In the background, on the host's network. */
   async run(tag: string, name: string, env: Record<string, string>): Promise<void> {
     await this.#docker('run', '--detach', '--network', 'host', '--name', name, ...Object.entries(env).flatMap(([key, value]) => ['--env', `${key}=${value}`]), tag);
+  }
+
+  async pull(image: string): Promise<void> {
+    await this.#docker('pull', '--quiet', image);
+  }
+
+  async push(tag: string, image: string): Promise<void> {
+    await this.#docker('tag', tag, image);
+    await this.#docker('push', '--quiet', image);
+  }
+
+  /** The files of an image as tars: of a container that never ran, as `docker export` has them, and of the layers as they are mounted, with all attributes. */
+  async exportImage(image: string, { exported, overlaid }: { exported: string; overlaid: string }): Promise<void> {
+    const container = (await this.#docker('create', image, 'none')).trim();
+    const mounted = mkdtempSync(join(tmpdir(), 'hd-bench-overlay-'));
+    try {
+      await this.#docker('export', '--output', exported, container);
+      const data = JSON.parse(await this.#docker('image', 'inspect', '--format', '{{json .GraphDriver.Data}}', image)) as { UpperDir: string; LowerDir?: string };
+      const layers = [data.UpperDir, ...(data.LowerDir?.split(':') ?? [])];
+      // A mount of nothing but one layer needs no overlay.
+      await run('mount', layers.length === 1 ? ['--bind', layers[0] ?? '', mounted] : ['-t', 'overlay', 'overlay', '-o', `ro,lowerdir=${layers.join(':')}`, mounted]);
+      try {
+        await run('tar', ['--numeric-owner', '--xattrs', '--xattrs-include=*', '-C', mounted, '-cf', overlaid, '.']);
+      } finally {
+        await run('umount', [mounted]);
+      }
+    } finally {
+      rmSync(mounted, { recursive: true });
+      await this.remove(container);
+    }
+  }
+
+  /** Those whose name fits the pattern, and what nothing else needs. */
+  async removeImages(reference: string): Promise<void> {
+    const ids = (await this.#docker('images', '--quiet', '--filter', `reference=${reference}`)).split('\n').filter((id) => id !== '');
+    if (ids.length > 0) await this.#docker('rmi', '--force', ...new Set(ids));
   }
 
   /** At once: no time to end. */
