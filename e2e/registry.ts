@@ -16,11 +16,17 @@ export interface RunningRegistry extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+export interface RegistrySettings {
+  tls?: { certificate: string; key: string };
+  /** As registry configurations have it. */
+  auth?: Readonly<Record<string, unknown>>;
+}
+
 /** A real registry on a free loopback port, over the files in `dir`. */
-export async function startRegistry(dir: string): Promise<RunningRegistry> {
+export async function startRegistry(dir: string, { tls, auth }: RegistrySettings = {}): Promise<RunningRegistry> {
   mkdirSync(join(dir, 'data'), { recursive: true });
   const config = join(dir, 'config.yml');
-  writeFileSync(config, JSON.stringify({ version: '0.1', log: { level: 'info' }, storage: { filesystem: { rootdirectory: join(dir, 'data') } }, http: { addr: '127.0.0.1:0' } }));
+  writeFileSync(config, JSON.stringify({ version: '0.1', log: { level: 'info' }, storage: { filesystem: { rootdirectory: join(dir, 'data') } }, http: { addr: '127.0.0.1:0', ...(tls === undefined ? {} : { tls }) }, ...(auth === undefined ? {} : { auth }) }));
   const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'pipe', 'pipe'] });
   const exited = once(child, 'exit');
   let requests = 0;

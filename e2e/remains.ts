@@ -51,7 +51,7 @@ export async function nothingRemains(home: string): Promise<void> {
 }
 
 /** What is there when an environment is down: docs/format/state.md. */
-const STAYS = ['project.json', 'ports.json', 'build.json', 'supervisor.log', 'stat.cache', 'logs', 'clashes'];
+const STAYS = ['project.json', 'ports.json', 'build.json', 'supervisor.log', 'stat.cache', 'logs', 'clashes', 'pulled.json'];
 
 /** What the names of its containers begin with. */
 function containerPrefixes(home: string): string[] {

@@ -2,7 +2,9 @@
  * Bundles `hd` into dist/: one flat directory of ES modules, split so that what a command does not need is not loaded.
  * Entries: the command itself, and every `*-main.ts` and `*-worker.ts` that runs in a process or thread of its own.
  *
- *   node scripts/bundle.ts [--root <checkout>]
+ *   node scripts/bundle.ts [--root <checkout>] [--entry <file> --out <directory in the checkout>]
+ *
+ * With `--entry`: that program instead of the command, for benchmarks that time what users run.
  */
 import { build, type Plugin } from 'esbuild';
 import { existsSync, globSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -14,29 +16,29 @@ const STALE_MS = 24 * 60 * 60 * 1000;
 /** What `hd` loads only when it is needed, besides its commands. */
 const LATER = ['cli/src/session.ts', 'environment/src/recover.ts'];
 
-const { values } = parseArgs({ options: { root: { type: 'string' } } });
+const { values } = parseArgs({ options: { root: { type: 'string' }, entry: { type: 'string' }, out: { type: 'string', default: 'dist' } } });
 try {
-  await bundle(resolve(values.root ?? join(import.meta.dirname, '..')));
+  await bundle(resolve(values.root ?? join(import.meta.dirname, '..')), values.out, values.entry);
 } catch (error) {
   // esbuild has printed its own errors, with their places.
   if (!(error instanceof Error && 'errors' in error)) throw error;
   process.exitCode = 1;
 }
 
-async function bundle(root: string): Promise<void> {
-  const outdir = join(root, 'dist');
+async function bundle(root: string, out: string, entry: string | undefined): Promise<void> {
+  const outdir = join(root, out);
   const entries = entryPoints(root);
   mkdirSync(outdir, { recursive: true });
   const isCommand = (source: string): boolean => source.startsWith(join(root, 'packages/cli'));
   // Apart from each other: what both use would come in files of its own.
-  const parts = [[...entries].filter(([source]) => isCommand(source)), [...entries].filter(([source]) => !isCommand(source))];
-  const outputs = await Promise.all(parts.map((part) => bundlePart(root, part, entries)));
+  const others = [...entries].filter(([source]) => !isCommand(source));
+  const parts = entry === undefined ? [[...entries].filter(([source]) => isCommand(source)), others] : [[[join(root, entry), basename(entry, '.ts')] as const, ...others]];
+  const outputs = await Promise.all(parts.map((part) => bundlePart(root, outdir, part, entries)));
   removeStale(outdir, new Set(outputs.flat()));
 }
 
 /** @returns the names of the files written */
-async function bundlePart(root: string, part: readonly [source: string, name: string][], entries: Map<string, string>): Promise<string[]> {
-  const outdir = join(root, 'dist');
+async function bundlePart(root: string, outdir: string, part: readonly (readonly [source: string, name: string])[], entries: Map<string, string>): Promise<string[]> {
   const result = await build({
     entryPoints: Object.fromEntries(part.map(([source, name]) => [name, source])),
     absWorkingDir: root,

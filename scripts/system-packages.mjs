@@ -14,6 +14,7 @@ const PACKAGES = {
   mmdebstrap: 'mmdebstrap',
   'docker-registry': 'docker-registry',
   skopeo: 'skopeo',
+  openssl: 'openssl',
   'busybox-static': 'busybox',
   'inotify-tools': 'inotifywait',
   uidmap: 'newuidmap',
@@ -24,6 +25,8 @@ const PACKAGES = {
   'libc6-dev': '/usr/include/fcntl.h',
   make: 'make',
   python3: 'python3',
+  chromium: 'chromium',
+  tmux: 'tmux',
 };
 
 export function ensureSystemPackages() {

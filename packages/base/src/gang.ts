@@ -1,92 +1,145 @@
-import { Worker } from 'node:worker_threads';
-import { assert } from './assert.ts';
+import { MessageChannel, Worker, receiveMessageOnPort } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
 
 /**
- * Threads that work through one list of units together with the thread that called them. The caller does not wait for them to start (which takes
- * longer than most lists do): it begins at once, and those who come take what is left. All of it without an event loop, so that synchronous code can use it.
+ * Threads that work through one list of jobs together with the thread that gives them. The list may grow while they work. Nobody waits for them to start (which
+ * takes longer than many lists do): those who come take what is left. All of it without an event loop, so that synchronous code can use it.
+ *
+ * ```
+ * hire, give … ─▶ finish: no more are given, the caller takes part ─▶ workers bring to safety what they did, and leave ─▶ what none of them told of is done again
+ * ```
  */
 export interface GangTicket {
-  /** `CLOSED`, `PRESENT`, `NEXT`, a state for each worker, the owner of each unit. */
+  /** `PRESENT`, `NEXT`, `GIVEN`. */
   readonly control: SharedArrayBuffer;
-  readonly worker: number;
-  readonly workers: number;
-  readonly units: number;
+  /** Jobs come in; `[number of the job, result]` go out. */
+  readonly port: MessagePort;
 }
 
-/** Takes the next unit; undefined: none is left. */
-export type Claim = () => number | undefined;
-
-const CLOSED = 0;
-const PRESENT = 1;
-const NEXT = 2;
-const HEAD = 3;
-const WORKING = 1;
-const FAILED = 2;
-const NO_OWNER = -1;
+const PRESENT = 0;
+/** The number of the job that is taken next. */
+const NEXT = 1;
+/** How many jobs there are; once no more come, `~` of it. */
+const GIVEN = 2;
 /** What a thread has in hand at once is little: without a limit, several of them pile up garbage by the 50 MB. */
 const YOUNG_MB = 16;
 
-export class Gang {
-  readonly #control: Int32Array<SharedArrayBuffer>;
-  readonly #workers: number;
-  readonly #units: number;
+export class Gang<Job, Result> {
+  readonly #module: URL;
+  readonly #data: object;
+  readonly #control = new Int32Array(new SharedArrayBuffer(3 * 4));
+  readonly #jobs: Job[] = [];
+  readonly #ports: MessagePort[] = [];
 
   /** @param module gets `{ gang: GangTicket, ...data }` as its `workerData`, and calls `takePart`. */
-  constructor(module: URL, options: { workers: number; units: number; data: object }) {
-    this.#workers = options.workers;
-    this.#units = options.units;
-    this.#control = new Int32Array(new SharedArrayBuffer((HEAD + options.workers + options.units) * 4));
-    this.#control.fill(NO_OWNER, HEAD + this.#workers);
-    for (let worker = 0; worker < this.#workers; worker++) {
-      const gang: GangTicket = { control: this.#control.buffer, worker, workers: this.#workers, units: this.#units };
-      const thread = new Worker(module, { workerData: { gang, ...options.data }, resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
-      // What a failed worker had taken is told by `finish`, and whoever does it again meets the same problem.
-      thread.on('error', () => {});
-      thread.unref();
-    }
+  constructor(module: URL, data: object) {
+    this.#module = module;
+    this.#data = data;
   }
 
-  readonly claim: Claim = () => claimUnit(this.#control, this.#workers, this.#units, this.#workers);
+  get workers(): number {
+    return this.#ports.length;
+  }
+
+  /** One more thread. */
+  hire(): void {
+    const { port1, port2 } = new MessageChannel();
+    const gang: GangTicket = { control: this.#control.buffer, port: port2 };
+    const thread = new Worker(this.#module, { workerData: { gang, ...this.#data }, transferList: [port2], resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
+    // What it had taken will have no result, and whoever does it again meets the same problem.
+    thread.on('error', () => {});
+    thread.unref();
+    port1.unref();
+    for (const job of this.#jobs) port1.postMessage(job);
+    this.#ports.push(port1);
+  }
+
+  give(job: Job): void {
+    this.#jobs.push(job);
+    for (const port of this.#ports) port.postMessage(job);
+    this.#tell(this.#jobs.length);
+  }
 
   /**
-   * Waits until every worker that came is gone. Those still starting do not come any more.
-   * @returns the units that a worker took and did not bring to an end: to be done again
+   * Takes part with `perform` until all is done, and waits for the workers that came. Those still starting do not come any more.
+   * @param perform `again`: a worker had begun it, perhaps
+   * @param meanwhile what the caller does while workers come to their end
+   * @returns the results, in the order of the jobs
    */
-  finish(): number[] {
-    Atomics.store(this.#control, CLOSED, 1);
-    for (let present = Atomics.load(this.#control, PRESENT); present > 0; present = Atomics.load(this.#control, PRESENT)) Atomics.wait(this.#control, PRESENT, present);
-    const lost: number[] = [];
-    for (let unit = 0; unit < this.#units; unit++) {
-      const owner = this.#control[HEAD + this.#workers + unit] ?? NO_OWNER;
-      assert(owner !== NO_OWNER, 'a gang ends when all units are taken');
-      if (owner < this.#workers && this.#control[HEAD + owner] === FAILED) lost.push(unit);
+  finish(perform: (job: Job, again: boolean) => Result, meanwhile: () => void = () => {}): Result[] {
+    this.#tell(~this.#jobs.length);
+    const results = new Map<number, Result>();
+    const performOne = (number: number, again: boolean): void => void results.set(number, perform(this.#jobs[number] as Job, again));
+    try {
+      for (let number = claim(this.#control); number !== undefined; number = claim(this.#control)) performOne(number, false);
+      meanwhile();
+      for (let present = Atomics.load(this.#control, PRESENT); present > 0; present = Atomics.load(this.#control, PRESENT)) Atomics.wait(this.#control, PRESENT, present);
+      for (const port of this.#ports) {
+        for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
+          const [number, result] = got.message as [number, Result];
+          results.set(number, result);
+        }
+      }
+    } finally {
+      this[Symbol.dispose]();
     }
-    return lost;
+    return this.#jobs.map((_, number) => {
+      if (!results.has(number)) performOne(number, true);
+      return results.get(number) as Result;
+    });
+  }
+
+  /** Without the rest. */
+  [Symbol.dispose](): void {
+    Atomics.store(this.#control, NEXT, this.#jobs.length);
+    this.#tell(~this.#jobs.length);
+    for (const port of this.#ports) port.close();
+    this.#ports.length = 0;
+  }
+
+  #tell(given: number): void {
+    Atomics.store(this.#control, GIVEN, given);
+    Atomics.notify(this.#control, GIVEN);
   }
 }
 
-/** A worker's part: `work` ends when `claim` says so, and when all that it did is safe. If it throws, its units count as lost. */
-export function takePart(ticket: GangTicket, work: (claim: Claim) => void): void {
-  const { worker, workers, units } = ticket;
-  const control = new Int32Array(ticket.control);
+/**
+ * A worker's part.
+ * @param begin is called once there is a job, and returns what performs one. When none is left, it is disposed of, which brings to safety what was done: if that throws, none of it counts.
+ */
+export function takePart<Job, Result>({ control: shared, port }: GangTicket, begin: () => Disposable & { perform(job: Job): Result }): void {
+  const control = new Int32Array(shared);
+  const jobs: Job[] = [];
+  const results: [number, Result][] = [];
   Atomics.add(control, PRESENT, 1);
-  let state = FAILED;
   try {
-    if (Atomics.load(control, CLOSED) === 0) {
-      Atomics.store(control, HEAD + worker, WORKING);
-      work(() => claimUnit(control, workers, units, worker));
+    let number = claim(control);
+    if (number === undefined) return;
+    {
+      using part = begin();
+      for (; number !== undefined; number = claim(control)) {
+        while (jobs.length <= number) {
+          const got = receiveMessageOnPort(port);
+          if (got === undefined) return; // it is disposed of
+          jobs.push(got.message as Job);
+        }
+        results.push([number, part.perform(jobs[number] as Job)]);
+      }
     }
-    state = 0;
+    for (const result of results) port.postMessage(result);
   } finally {
-    Atomics.store(control, HEAD + worker, state);
     Atomics.sub(control, PRESENT, 1);
     Atomics.notify(control, PRESENT);
   }
 }
 
-function claimUnit(control: Int32Array, workers: number, units: number, owner: number): number | undefined {
-  const unit = Atomics.add(control, NEXT, 1);
-  if (unit >= units) return undefined;
-  Atomics.store(control, HEAD + workers + unit, owner);
-  return unit;
+/** The number of the next job, for which it waits; undefined: no more come. */
+function claim(control: Int32Array): number | undefined {
+  const number = Atomics.add(control, NEXT, 1);
+  for (;;) {
+    const given = Atomics.load(control, GIVEN);
+    if (number < (given < 0 ? ~given : given)) return number;
+    if (given < 0) return undefined;
+    Atomics.wait(control, GIVEN, given);
+  }
 }

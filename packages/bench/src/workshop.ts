@@ -3,10 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describeError } from '@hyperdocker/base';
-import { Docker } from './docker.ts';
-import type { DockerFound } from './docker.ts';
+import type { DockerFound } from '@hyperdocker/demo';
+import { Docker, run } from '@hyperdocker/demo';
 import { Hd } from './hd.ts';
-import { run } from './process.ts';
 
 /** All sides stand on these files, byte for byte: Debian's packages, put together by mmdebstrap. */
 export interface DebianBase { suite: string; include: string; /** Its name for Docker. */ tag: string }

@@ -60,21 +60,23 @@ export class Blobs {
     return digest;
   }
 
-  /** @throws HdError FILE_CHANGED, STORE_WRITE */
+  /** What does not fit the window must not grow meanwhile: it might never end. @throws HdError FILE_CHANGED, STORE_WRITE */
   putFile(path: string | Buffer): PutFile {
     return withFile(path, (fd) => {
-      const { size } = fstatSync(fd);
       this.#window ??= Buffer.allocUnsafeSlow(WINDOW_BYTES);
       this.#space.beginBatch();
       const cutter = new BlobCutter(this.#sink(), this.#space.cutting, this.#window);
-      for (let done = 0; done < size; ) {
-        const space = cutter.space();
-        const got = fillFrom(fd, space.subarray(0, size - done), done);
+      let done = fillFrom(fd, cutter.space(), 0);
+      cutter.filled(done);
+      if (done < WINDOW_BYTES) return cutter.finish();
+      const { size } = fstatSync(fd);
+      while (done < size) {
+        const got = fillFrom(fd, cutter.space().subarray(0, size - done), done);
         if (got === 0) throw fileChanged(path);
         cutter.filled(got);
         done += got;
       }
-      if (readAt(fd, size, 1).length !== 0) throw fileChanged(path);
+      if (done > size || readAt(fd, size, 1).length !== 0) throw fileChanged(path);
       return cutter.finish();
     });
   }
@@ -177,7 +179,7 @@ export class Blobs {
 
   /** Is it there, and not known to be damaged? */
   #isSound(digest: string): boolean {
-    return !this.#objects.isDamaged('blob', digest) && this.#objects.locateBlob(digest) !== undefined;
+    return !this.#objects.isDamaged('blob', digest) && this.#objects.hasBlob(digest);
   }
 
   #find(digest: string): BlobRow {
@@ -193,7 +195,7 @@ export class Blobs {
       putChunk: (bytes) => {
         const digest = hasher.hash(bytes) as BlobDigest;
         // Only as a record of its own: that it is there as a recipe is of no use to another recipe.
-        if (this.#objects.isDamaged('blob', digest) || this.#objects.locate('blob', digest)?.place !== 'pack') this.#putWhole(digest, bytes);
+        if (this.#objects.isDamaged('blob', digest) || !this.#objects.hasRecord('blob', digest)) this.#putWhole(digest, bytes);
         return { digest, sizeBytes: bytes.byteLength };
       },
       putRecipe: (digest, recipe) => {

@@ -6,7 +6,7 @@ import { diskUsage } from './disk-usage.ts';
 import { Chunker, PROFILES } from './fastcdc.ts';
 import type { ChunkingProfile } from './fastcdc.ts';
 import type { ObjectIndex } from './object-index.ts';
-import { encodeRecord } from './pack-format.ts';
+import { recordSpace, writeRecord } from './pack-format.ts';
 import type { PromotedFiles } from './promoted-files.ts';
 import { lenient, linksOf, markReachable, objectKey, targetOfKey } from './reach.ts';
 import type { ObjectKey, Reachable } from './reach.ts';
@@ -162,7 +162,7 @@ function recut({ stream }: StatsSpace, blob: string, profile: ChunkingProfile, p
 /** Not compressed once more where the store has the same piece. */
 function packedBytes({ index }: StatsSpace, digest: string, bytes: Uint8Array): number {
   const location = index.find('blob', digest);
-  return location?.place === 'pack' ? location.storedBytes : encodeRecord('blob', digest, bytes).header.storedBytes;
+  return location?.place === 'pack' ? location.storedBytes : writeRecord(Buffer.allocUnsafeSlow(recordSpace(bytes.length)), 'blob', digest, bytes).storedBytes;
 }
 
 /** Blobs that somebody put, not those that are pieces of them. */

@@ -375,7 +375,7 @@ class DiskStore implements Store {
 
   #put(kind: 'tree' | 'node', digest: string, bytes: Uint8Array): string {
     this.#beginBatch();
-    if (this.#objects.isDamaged(kind, digest) || this.#objects.locate(kind, digest) === undefined) {
+    if (this.#objects.isDamaged(kind, digest) || !this.#objects.hasRecord(kind, digest)) {
       this.#assertWritable();
       this.#objects.append(kind, digest, bytes);
     }

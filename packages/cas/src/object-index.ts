@@ -93,6 +93,10 @@ export class ObjectIndex {
     return this.#version() === INDEX_VERSION;
   }
 
+  get isEmpty(): boolean {
+    return this.#db.prepare('SELECT 1 FROM objects LIMIT 1').get() === undefined;
+  }
+
   find(kind: RecordKind, digest: string): Location | undefined {
     const place = this.#findKind.get(Buffer.from(digest, 'hex'), kindCode(kind)) as Place | undefined;
     return place === undefined ? undefined : this.#toLocation(place);

@@ -29,10 +29,13 @@ export class OwnPacks {
     return this.#packs.find(({ writer }) => writer.id === id)?.writer;
   }
 
-  /** Into memory, and out to the file once enough has gathered: only making a new pack can fail. The caller notes the place, then calls `drain`. @throws HdError STORE_WRITE */
-  append(record: Buffer): { pack: string; offset: number } {
+  /**
+   * Into memory, as `PackWriter.append`: only making a new pack can fail. The caller notes the place, then calls `drain`, which writes once enough has gathered.
+   * @throws HdError STORE_WRITE
+   */
+  append(maxBytes: number, make: (space: Buffer) => number): { pack: string; offset: number } {
     const writer = this.#current();
-    return { pack: writer.id, offset: writer.append(record) };
+    return { pack: writer.id, offset: writer.append(maxBytes, make) };
   }
 
   /** @throws HdError STORE_WRITE */

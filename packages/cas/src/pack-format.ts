@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { assert } from '@hyperdocker/base';
 import type { ObjectKind } from './reach.ts';
-import { compressZstd, decompressZstd } from './zstd.ts';
+import { compressZstd, decompressZstd, zstdSpace } from './zstd.ts';
 
 /**
  * A pack: this header, then records one after another, only ever appended. Each record describes itself, so that the index can be made
@@ -50,24 +50,29 @@ export function kindOfCode(code: number): RecordKind | undefined {
   return KINDS[code];
 }
 
-/** The whole record; compresses where that helps. */
-export function encodeRecord(kind: RecordKind, digest: string, bytes: Uint8Array): { header: RecordHeader; record: Buffer } {
+/** How much space `writeRecord` needs for an object of `rawBytes`. */
+export function recordSpace(rawBytes: number): number {
+  return RECORD_HEADER_BYTES + zstdSpace(rawBytes);
+}
+
+/** Writes the whole record to the start of `into`, which has the space that it needs; compresses where that helps. Its length is that of the header and `storedBytes`. */
+export function writeRecord(into: Buffer, kind: RecordKind, digest: string, bytes: Uint8Array): RecordHeader {
   assert(bytes.byteLength <= MAX_OBJECT_BYTES, `one object of ${bytes.byteLength} bytes`);
-  const compressed = kind === 'recipe' ? undefined : compress(bytes);
-  const payload = compressed ?? bytes;
-  const codec = compressed === undefined ? CODEC_RAW : CODEC_ZSTD;
-  const record = Buffer.allocUnsafe(RECORD_HEADER_BYTES + payload.byteLength);
+  const compressedBytes = kind === 'recipe' ? undefined : compress(bytes, into.subarray(RECORD_HEADER_BYTES));
+  if (compressedBytes === undefined) into.set(bytes, RECORD_HEADER_BYTES);
+  const codec = compressedBytes === undefined ? CODEC_RAW : CODEC_ZSTD;
+  const storedBytes = compressedBytes ?? bytes.byteLength;
+  const record = into.subarray(0, RECORD_HEADER_BYTES + storedBytes);
   RECORD_MAGIC.copy(record, 0);
   record[4] = RECORD_VERSION;
   record[5] = KIND_CODES[kind];
   record[6] = codec;
   record[7] = 0;
-  record.writeUInt32LE(payload.byteLength, 8);
+  record.writeUInt32LE(storedBytes, 8);
   record.writeUInt32LE(bytes.byteLength, 12);
   record.write(digest, 16, 'hex');
-  record.set(payload, RECORD_HEADER_BYTES);
   record.writeUInt32LE(recordCrc(record), CRC_OFFSET);
-  return { header: { kind, digest, codec, storedBytes: payload.byteLength, rawBytes: bytes.byteLength }, record };
+  return { kind, digest, codec, storedBytes, rawBytes: bytes.byteLength };
 }
 
 /** The header at the start of `bytes`; undefined where there is none that this version can read. Checks no checksum. */
@@ -108,21 +113,16 @@ export function* scanRecords(pack: Buffer, from: number): Generator<{ offset: nu
   }
 }
 
-/** One zstd frame; undefined where it is not worth it. */
-function compress(bytes: Uint8Array): Buffer | undefined {
+/** One zstd frame; its length, or undefined where it is not worth it. */
+function compress(bytes: Uint8Array, into: Buffer): number | undefined {
   if (bytes.byteLength <= MIN_COMPRESSED_BYTES) return undefined;
-  if (bytes.byteLength >= SAMPLED_BYTES && !shrinks(sampleOf(bytes))) return undefined;
-  const compressed = compressZstd(bytes);
-  return compressed !== undefined && isWorthwhile(compressed, bytes) ? compressed : undefined;
+  if (bytes.byteLength >= SAMPLED_BYTES && shrink(sampleOf(bytes), into) === undefined) return undefined;
+  return shrink(bytes, into);
 }
 
-function shrinks(sample: Uint8Array): boolean {
-  const compressed = compressZstd(sample);
-  return compressed !== undefined && isWorthwhile(compressed, sample);
-}
-
-function isWorthwhile(compressed: Uint8Array, bytes: Uint8Array): boolean {
-  return compressed.byteLength < bytes.byteLength * WORTHWHILE_RATIO;
+function shrink(bytes: Uint8Array, into: Buffer): number | undefined {
+  const length = compressZstd(bytes, into);
+  return length !== undefined && length < bytes.byteLength * WORTHWHILE_RATIO ? length : undefined;
 }
 
 /** Parts from all over, since archives and images begin with headers that do shrink. */

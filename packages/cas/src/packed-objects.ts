@@ -3,7 +3,7 @@ import { objectCorrupt, objectMissing } from './errors.ts';
 import { locationOf } from './object-index.ts';
 import type { BlobRow, IndexEdit, IndexRow, Location, ObjectIndex } from './object-index.ts';
 import type { OwnPacks } from './own-packs.ts';
-import { RECORD_HEADER_BYTES, decodePayload, decodeRecordHeader, encodeRecord } from './pack-format.ts';
+import { RECORD_HEADER_BYTES, decodePayload, decodeRecordHeader, recordSpace, writeRecord } from './pack-format.ts';
 import type { RecordHeader, RecordKind } from './pack-format.ts';
 import type { PackReader } from './pack-reader.ts';
 import type { ObjectKind } from './reach.ts';
@@ -32,6 +32,8 @@ export class PackedObjects {
   /** Blobs whose damaged whole record is succeeded by a recipe: it must not be found first any more. */
   readonly #succeeded = new Set<string>();
   readonly #scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+  /** Since the last flush, as far as it was asked. */
+  #indexIsEmpty: boolean | undefined;
 
   constructor(index: ObjectIndex, own: OwnPacks, reader: PackReader) {
     this.#index = index;
@@ -45,6 +47,19 @@ export class PackedObjects {
 
   locate(kind: RecordKind, digest: string): Location | undefined {
     return (this.#pending.size === 0 ? undefined : this.#pending.get(recordKey(kind, digest))?.location) ?? this.#index.find(kind, digest);
+  }
+
+  /**
+   * Is there a record of it, for who is about to write one? In a store without any object no index is asked (a twentieth of filling it): what other processes have begun to
+   * put there since the last flush may then be put twice.
+   */
+  hasRecord(kind: RecordKind, digest: string): boolean {
+    return this.#pending.has(recordKey(kind, digest)) || (this.#mayBeIndexed() && this.#index.find(kind, digest)?.place === 'pack');
+  }
+
+  /** As `hasRecord`, of a blob, which may also be a recipe or a file. */
+  hasBlob(digest: string): boolean {
+    return this.#pending.has(recordKey('blob', digest)) || this.#pending.has(recordKey('recipe', digest)) || (this.#mayBeIndexed() && this.#index.findBlob(digest) !== undefined);
   }
 
   /** A blob, whole or as a recipe. */
@@ -113,6 +128,7 @@ export class PackedObjects {
     });
     this.#pending.clear();
     this.#succeeded.clear();
+    this.#indexIsEmpty = undefined;
     this.#own.settle();
   }
 
@@ -126,16 +142,25 @@ export class PackedObjects {
     for (const row of rows) {
       assert(row.location.place === 'pack', 'only packs are rewritten');
       const { record } = this.#record(row.kind, row.digest, row.location);
-      copied.push({ ...row, location: { ...row.location, ...this.#own.append(Buffer.from(record)) } });
+      copied.push({ ...row, location: { ...row.location, ...this.#own.append(record.length, (space) => record.copy(space)) } });
       this.#own.drain();
     }
     this.#own.sync();
     return { rows: copied, packs: this.#own.lengths() };
   }
 
+  #mayBeIndexed(): boolean {
+    this.#indexIsEmpty ??= this.#index.isEmpty;
+    return !this.#indexIsEmpty;
+  }
+
   #append(kind: RecordKind, digest: string, bytes: Uint8Array, blobBytes?: number): void {
-    const { header, record } = encodeRecord(kind, digest, bytes);
-    const { pack, offset } = this.#own.append(record);
+    let header: RecordHeader | undefined;
+    const { pack, offset } = this.#own.append(recordSpace(bytes.byteLength), (space) => {
+      header = writeRecord(space, kind, digest, bytes);
+      return RECORD_HEADER_BYTES + header.storedBytes;
+    });
+    assert(header !== undefined, 'a record is made where it goes');
     this.#pending.set(recordKey(kind, digest), { kind, digest, location: locationOf(pack, offset, header, blobBytes) });
     if (kind === 'recipe' && this.isDamaged('blob', digest)) this.#succeeded.add(digest);
     this.#damaged.delete(`${objectKind(kind)}:${digest}`);

@@ -17,15 +17,21 @@ interface Handle {
   onerror: unknown;
 }
 
-/** One frame, level 3, in memory that the next call uses again. Undefined: it would not be smaller than `bytes`. */
-export function compressZstd(bytes: Uint8Array): Buffer | undefined {
-  if (bytes.byteLength > MAX_REUSED_BYTES) return smaller(zstdCompressSync(bytes, { params: LEVEL, chunkSize: bytes.byteLength }), bytes);
+/** As long as a frame can get, `ZSTD_compressBound`: with less space zstd copies what goes in and out through buffers of its own. */
+export function zstdSpace(rawBytes: number): number {
+  return rawBytes + (rawBytes >> 8) + 64;
+}
+
+/** One frame, level 3, at the start of `into`. @returns its length; undefined: it does not fit there */
+export function compressZstd(bytes: Uint8Array, into: Buffer): number | undefined {
   compressor ??= reusedContext(() => new ZstdCompress({ params: LEVEL }));
-  if (compressor === 'unknown') return smaller(zstdCompressSync(bytes, { params: LEVEL, chunkSize: Math.max(bytes.byteLength, MIN_CHUNK_BYTES) }), bytes);
-  if (output.length < bytes.byteLength) output = Buffer.allocUnsafeSlow(Math.max(bytes.byteLength, output.length * 2));
-  const length = compressor(constants.ZSTD_e_end, bytes, output.subarray(0, bytes.byteLength));
-  // As long as what it was given: there may have been more to come.
-  return length === undefined || length >= bytes.byteLength ? undefined : output.subarray(0, length);
+  if (compressor !== 'unknown' && bytes.byteLength <= MAX_REUSED_BYTES) {
+    const length = compressor(constants.ZSTD_e_end, bytes, into);
+    // As long as the space: there may have been more to come.
+    return length === into.byteLength ? undefined : length;
+  }
+  const frame = zstdCompressSync(bytes, { params: LEVEL, chunkSize: Math.max(bytes.byteLength, MIN_CHUNK_BYTES) });
+  return frame.length > into.length ? undefined : frame.copy(into);
 }
 
 /** @throws where `frame` is not one whole frame of exactly `rawBytes` bytes. Never inflates beyond that. */
@@ -46,7 +52,6 @@ export function decompressZstd(frame: Uint8Array, rawBytes: number): Buffer {
 
 type Run = (flush: number, input: Uint8Array, output: Uint8Array) => number | undefined;
 
-let output: Buffer = Buffer.allocUnsafeSlow(64 << 10);
 let compressor: Run | 'unknown' | undefined;
 let decompressor: Run | 'unknown' | undefined;
 
@@ -65,8 +70,4 @@ function reusedContext(open: () => ZstdCompress | ZstdDecompress): Run | 'unknow
     const [outputLeft = 0, inputLeft = 0] = state;
     return failed || inputLeft > 0 ? undefined : into.byteLength - outputLeft;
   };
-}
-
-function smaller(compressed: Buffer, bytes: Uint8Array): Buffer | undefined {
-  return compressed.byteLength < bytes.byteLength ? compressed : undefined;
 }

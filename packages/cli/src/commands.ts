@@ -101,6 +101,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/events.ts'),
   },
   {
+    name: 'ui', group: 'Common', summary: 'Show the environment in a browser: services, logs, what was built and why, the store.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      port: { type: 'number', value: 'N', help: 'port of 127.0.0.1 to serve it on (default: any that is free)' },
+      'no-open': { type: 'boolean', help: 'only print the address; open no browser' },
+    },
+    examples: [['hd ui', 'print the address, and open it where there is a desktop'], ['hd ui --no-open --port 4321', 'to be reached through ssh -L 4321:127.0.0.1:4321']],
+    load: () => import('./commands/ui.ts'),
+  },
+  {
     name: 'exec', group: 'Common', summary: 'Run a command inside the running environment.', usage: '[--] <command> [args...]', takes: [1, Infinity], passThrough: true, flags: { ...EXEC_FLAGS, ...DETACH },
     examples: [['hd exec npm test', ''], ['hd exec -e DEBUG=1 -- python3 -m pytest -x', 'with a variable'], ['hd exec sh -c "echo hello"', '']],
     exits: CHILD_EXITS,
@@ -128,6 +137,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/restart.ts'),
   },
   {
+    name: 'pull', group: 'Common', summary: 'Bring files that were written inside the running environment to the host.', usage: '[path...]', takes: [0, Infinity], flags: {
+      'dry-run': { type: 'boolean', help: 'only say what would be written' },
+      overwrite: { type: 'boolean', help: 'where both sides have changed, take the file inside; the host\'s is kept aside' },
+    },
+    examples: [['hd pull', 'what `sync_back` in [files] names'], ['hd pull package-lock.json', ''], ['hd pull coverage', 'a directory'], ['hd pull --dry-run "src/**/*.snap"', 'patterns are those of hd.toml']],
+    load: () => import('./commands/pull.ts'),
+  },
+  {
     name: 'reset', group: 'Common', summary: 'Drop what services and commands have written inside, and restart the services.', usage: '[dir]', takes: [0, 1], flags: {},
     examples: [['hd diff --live', 'what would be dropped'], ['hd reset', '']],
     load: () => import('./commands/reset.ts'),
@@ -144,6 +161,13 @@ export const COMMANDS: readonly CommandSpec[] = [
     },
     examples: [['hd export -t app:1.0', 'into the store: `hd image ls` has it, and other environments can have it as their base'], ['hd export --archive app.tar -t app:1.0', 'then `docker load -i app.tar`'], ['hd export --push localhost:5000/app:1.0', ''], ['hd export --oci image', 'a directory']],
     load: () => import('./commands/export.ts'),
+  },
+  {
+    name: 'watch', group: 'Project', summary: 'Say which rule decides whether a file is watched and brought in.', usage: '', takes: [0, 0], flags: {
+      explain: { type: 'list', value: 'PATH', help: 'the file or directory; it need not be there' },
+    },
+    examples: [['hd watch --explain src/app.log', 'the pattern that decides, and its line'], ['hd watch --explain dist --json', 'for programs']],
+    load: () => import('./commands/watch.ts'),
   },
   {
     name: 'config', group: 'Project', summary: 'Show hd.toml as it is understood, with every default.', usage: '[dir]', takes: [0, 1], flags: {},
@@ -256,6 +280,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'doctor', group: 'Other', summary: 'Check what this machine offers and what is missing.', usage: '', takes: [0, 0], flags: {},
     examples: [['hd doctor', ''], ['hd doctor --json', 'for a bug report']],
     load: () => import('./commands/doctor.ts'),
+  },
+  {
+    name: 'demo', group: 'Other', summary: 'Measure hd beside Docker on copies of a project, until a response shows the new code.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      rounds: { type: 'number', value: 'N', help: 'measured rounds of each scenario (default: 5)' },
+      plot: { type: 'text', value: 'FILE', help: 'draw the result, as SVG' },
+      'no-docker': { type: 'boolean', help: 'only the figures of hd' },
+    },
+    examples: [['hd demo', 'the project here; where there is none, the Flask demo that comes with hd'], ['hd demo my-project --plot demo.svg', 'any project with a service that answers HTTP'], ['hd demo --json --rounds 9', 'for programs']],
+    load: () => import('./commands/demo.ts'),
   },
   {
     name: 'completion', group: 'Other', summary: 'Print a completion script for a shell.', usage: '<bash|zsh|fish>', takes: [1, 1], flags: {},

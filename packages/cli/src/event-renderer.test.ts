@@ -220,11 +220,11 @@ test('quiet leaves logs, warnings and errors', () => {
     built,
     { type: 'log', service: 'web', stream: 'stdout', text: 'hello' },
     { type: 'warning', code: 'NO_FUSE', message: 'no FUSE' },
-    { type: 'clash', path: 'a', keptAt: '/kept/a' },
+    { type: 'clash', path: 'a', keptAt: '/kept/a', inside: '1'.repeat(64), host: '2'.repeat(64) },
     { type: 'up', ms: 5, failed: ['web'] },
   ], { quiet: true });
   assert.equal(out, 'web      | hello\n');
-  assert.equal(err, 'warning: no FUSE\nwarning: a was changed on both sides; the other version is kept at /kept/a\nwarning: up in 5.0ms, but not running: web\n');
+  assert.equal(err, 'warning: no FUSE\nwarning: a was changed on both sides (host 222222222222, inside 111111111111); the one that was inside is kept at /kept/a\nwarning: up in 5.0ms, but not running: web\n');
 });
 
 test('colour is in the output only where it is wanted', () => {

@@ -6,6 +6,7 @@ import { LogPrefix } from './log-prefix.ts';
 import { StepProgress } from './step-progress.ts';
 import type { Paint } from './terminal.ts';
 import { printable } from './terminal.ts';
+import { versionsText } from './versions-text.ts';
 
 export interface Line {
   stream: 'stdout' | 'stderr';
@@ -96,7 +97,9 @@ export class EventRenderer {
       case 'change':
         return this.#change(event);
       case 'clash':
-        return [stderr(`${this.#options.errPaint('yellow', 'warning:')} ${event.path} was changed on both sides; the other version is kept at ${event.keptAt}`)];
+        return [stderr(`${this.#options.errPaint('yellow', 'warning:')} ${clashText(event)}`)];
+      case 'pulled':
+        return event.files.map((file) => stdout(`${file.change === 'added' ? '+' : '~'} ${printable(file.path)} brought out (${versionsText({ host: file.before, inside: file.after })})`));
       case 'service':
         return this.#service(event);
       case 'signalled':
@@ -344,6 +347,12 @@ function renderStepPlace(step: StepId, exitCode: number, specText: string, optio
     { severity: 'error', code: 'INVALID_VALUE', message: `this step ended with exit code ${exitCode}`, line: step.line, column: start + 1, length: Math.max(1, length) },
     step.file ?? 'hd.toml', specText, options,
   );
+}
+
+function clashText({ path, inside, host, keptAt, pulled = false }: Extract<HdEvent, { type: 'clash' }>): string {
+  const digests = inside === undefined ? '' : ` (host ${versionsText({ host })}, inside ${versionsText({ inside })})`;
+  const kept = keptAt === '' ? '' : `; the one ${pulled ? 'inside is also' : 'that was inside is'} kept at ${keptAt}`;
+  return `${printable(path)} was changed on both sides${digests}${pulled ? ', and is left as it is on either' : ''}${kept}`;
 }
 
 const CHANGE_MARKS = { added: ['+', 'green'], removed: ['-', 'red'], changed: ['~', 'yellow'] } as const;

@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { relative, resolve } from 'node:path';
 import type { EnvPaths, Home, Project } from '@hyperdocker/environment';
 import { envPaths, findProject, openHome } from '@hyperdocker/environment';
 import { usageError } from './args.ts';
@@ -14,4 +14,11 @@ export function locateProject({ cwd, env }: Invocation, directory = '.'): Projec
   const home = openHome(env);
   const project = findProject(start);
   return { home, project, paths: envPaths(home, project) };
+}
+
+/** A path that was typed, relative to the project; '' for the project itself. @throws HdError USAGE */
+export function pathInProject(project: Project, { cwd }: Invocation, typed: string): string {
+  const path = relative(project.dir, resolve(cwd, typed));
+  if (path === '..' || path.startsWith('../')) throw usageError(`${typed} is not in the project ${project.dir}`);
+  return path;
 }

@@ -14,6 +14,7 @@ import type { ServiceStatus } from './events.ts';
  *   POST /v1/stop {services}      → {} once they have ended
  *   GET  /v1/changes              → ChangedPath[]: what was written inside
  *   POST /v1/reset                → ResetReply, once all runs again on a root as built
+ *   POST /v1/pull   PullRequest   → PullReply
  *   POST /v1/exec   ExecRequest   → ExecReply, or DetachedReply
  */
 export interface StatusReply {
@@ -81,6 +82,27 @@ export interface ResetReply {
   /** Services that do not run. */
   failed: string[];
 }
+export interface PullRequest {
+  /** Globs or paths, relative to the project. Empty: what `sync_back` names. */
+  paths: string[];
+  /** Only say what would be done. */
+  dryRun?: boolean;
+  /** Where both sides have changed, the one inside goes to the host, and the host's is kept aside. */
+  overwrite?: boolean;
+}
+export interface PullReply {
+  /** Of those that needed nothing, nothing is said. */
+  files: PulledFile[];
+  /** Those of the paths that match nothing inside. */
+  unmatched: string[];
+}
+export type PulledFile = { path: string; host?: string | null; inside?: string | null } & (
+  /** `host`, `inside`: what was on either side, as a digest or in words; null for nothing. `keptAt`: the host's version, where both had changed. */
+  | { outcome: 'written'; change: 'added' | 'changed'; keptAt?: string }
+  /** Both sides have changed. Both stay as they are, and the one inside is kept for when the environment is gone. */
+  | { outcome: 'clash'; keptAt?: string }
+  | { outcome: 'refused'; reason: string }
+);
 /** Of a command that was to run by itself. */
 export interface DetachedReply {
   id: string;

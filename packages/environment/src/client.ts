@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { HdError } from '@hyperdocker/base';
-import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, ResetReply, StatusReply } from './api.ts';
+import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, PullReply, PullRequest, ResetReply, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
 import { exchange } from './exchange.ts';
@@ -55,6 +55,11 @@ export class SupervisorClient {
   /** Drops that, and restarts the services. */
   reset(): Promise<ResetReply> {
     return this.#call<ResetReply>('POST', '/v1/reset', {});
+  }
+
+  /** Brings files that were written inside to the host. */
+  pull(request: PullRequest): Promise<PullReply> {
+    return this.#call<PullReply>('POST', '/v1/pull', request);
   }
 
   /** Runs it without a client. Resolves once it runs, or cannot. */

@@ -125,7 +125,7 @@ function runtime({ env }: Machine): Finding {
   const probes = probeRuntimes({ ...(configured === undefined || configured === '' ? {} : { configured }), ...(env['PATH'] === undefined ? {} : { searchPath: env['PATH'] }), ...(isOrdinaryUser() ? { userNamespace: ['unshare', ...unshareOptions(), '--mount'] } : {}) });
   const works = probes.find((probe) => probe.works);
   const list = probes.map(({ name, version, works: fine, problem }) => `${name}${version === undefined ? '' : ` ${version}`}${fine ? '' : ` (does not work: ${problem ?? 'unknown reason'})`}`).join(', ');
-  if (works === undefined) return { status: 'fail', detail: probes.length === 0 ? 'none is installed' : list, fix: 'apt-get install runc' };
+  if (works === undefined) return { status: 'fail', detail: probes.length === 0 ? 'none is installed' : list, fix: configured === undefined || configured === '' ? 'apt-get install runc' : `unset HD_RUNTIME, which names ${configured}` };
   // The first that is found is the one that is used.
   return { status: works === probes[0] ? 'ok' : 'warn', detail: list, ...(works === probes[0] ? {} : { fix: `HD_RUNTIME=${works.name}` }) };
 }

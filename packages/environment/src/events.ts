@@ -15,7 +15,10 @@ export type HdEvent =
   | { type: 'step-output'; step: StepId; text: string }
   | BuiltEvent
   | { type: 'change'; changes: FileChange[]; summary: ChangeSummary; ms: number; ran: number }
-  | { type: 'clash'; path: string; keptAt: string }
+  /** An edit met a write from inside: the host's version is in place, or, with `pulled`, each side's own. `host` and `inside` are digests; `host` is absent where the file was removed. */
+  | { type: 'clash'; path: string; keptAt: string; inside?: string; host?: string; pulled?: boolean }
+  /** Files that were written inside have been brought to the host. */
+  | { type: 'pulled'; files: { path: string; change: 'added' | 'changed'; before: string | null; after: string | null }[] }
   /** `port` and `url`: where it can be reached on the host. */
   | { type: 'service'; name: string; status: ServiceStatus; cause?: string; ms?: number; port?: number; url?: string; exitCode?: number; retryMs?: number }
   /** Files that it watches have changed, and it is told by a signal. */

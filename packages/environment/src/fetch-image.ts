@@ -13,6 +13,7 @@ export interface FetchOptions {
   /** What relative paths are relative to. */
   cwd: string;
   tempDir: string;
+  partialDir: string;
   signal?: AbortSignal;
   onProgress?: (progress: ImageProgress) => void;
 }
@@ -22,7 +23,7 @@ export interface FetchOptions {
  * What it writes is flushed by the caller's refs, and safe until then. @throws HdError those of `loadImage`
  */
 export async function fetchImage(store: Store, base: ImageBase, options: FetchOptions): Promise<LoadedImage> {
-  const { lease, platform, registries, cwd, tempDir, signal, onProgress } = options;
+  const { lease, platform, registries, cwd, tempDir, partialDir, signal, onProgress } = options;
   const [os = 'linux', architecture = 'amd64', variant] = platform.split('/');
   const chains = knownChains(store);
   using pins = new DisposableStack();
@@ -31,7 +32,7 @@ export async function fetchImage(store: Store, base: ImageBase, options: FetchOp
   return await lease.apart([], async () => await loadImage(store, base, {
     registry: { config: registries },
     platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
-    tempDir, cwd,
+    tempDir, partialDir, cwd,
     present: (resolved) => {
       const image = listImages(store).find((listed) => listed.resolved === resolved && listed.platform === platform);
       if (image !== undefined) keep(image.tree);

@@ -14,6 +14,8 @@ export interface Home {
   /** Which trees are known to have no extended attributes. A cache. */
   attributeFreeFile: string;
   tempDir: string;
+  /** Parts of layers whose download was cut off. */
+  partialDir: string;
 }
 
 export function openHome(env: NodeJS.ProcessEnv = process.env): Home {
@@ -26,6 +28,7 @@ export function openHome(env: NodeJS.ProcessEnv = process.env): Home {
     materializedDir: join(dir, 'materialized'),
     attributeFreeFile: join(dir, 'attribute-free'),
     tempDir: join(dir, 'tmp'),
+    partialDir: join(dir, 'partial'),
   };
   for (const path of [dir, home.envsDir, home.materializedDir, home.tempDir]) mkdirSync(path, { recursive: true, mode: 0o700 });
   return home;
@@ -78,6 +81,8 @@ export interface EnvPaths {
   networkDir: string;
   /** Which ports its services had on the host. */
   ports: string;
+  /** What host and environment agreed on when files were brought out. */
+  pulled: string;
   /** Versions of files that lost a clash between host and environment. */
   clashesDir: string;
 }
@@ -109,6 +114,7 @@ export function pathsOf(home: Home, id: string): EnvPaths {
     bundlesDir: join(dir, 'bundles'),
     networkDir: join(dir, 'network'),
     ports: join(dir, 'ports.json'),
+    pulled: join(dir, 'pulled.json'),
     clashesDir: join(dir, 'clashes'),
   };
 }

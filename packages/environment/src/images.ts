@@ -16,6 +16,7 @@ export interface ImageOptions {
   lease: WriteLease;
   projectDir: string;
   tempDir: string;
+  partialDir: string;
   platform: string;
   registries: RegistryConfig;
   /** Ask the source again although a copy is here. */

@@ -8,7 +8,7 @@ import type { Filter } from '@hyperdocker/watch';
 import type { DirTrees, Glimpse, Known, KnownFile, KnownLink, KnownStat, LeftOut } from './known-files.ts';
 import { KnownDir, UNREAD, outdate, setEntry } from './known-files.ts';
 import type { FilePut } from './put-files.ts';
-import { putFiles } from './put-files.ts';
+import { FilesToPut } from './put-files.ts';
 import { StatCache } from './stat-cache.ts';
 
 /** A project's files as they are now. */
@@ -90,7 +90,7 @@ export class Ingest {
 
   #run(look: (pass: Pass) => void): Ingested {
     if (!this.#isKept(this.#root.trees)) this.#root = new KnownDir(undefined, true);
-    const pass = new Pass(this.#options, this.#redecide);
+    using pass = new Pass(this.#options, this.#redecide);
     this.#incomplete = true;
     look(pass);
     pass.read();
@@ -108,7 +108,7 @@ export class Ingest {
 
 /** Where something is. `index`: its place in its directory. */
 interface Place { dir: KnownDir; index: number; name: ByteString; path: ByteString; host: string | Buffer }
-interface ToRead { place: Place; host: string | Buffer; size: number; seen: Seen; before: KnownFile | undefined }
+interface ToRead { place: Place; seen: Seen; before: KnownFile | undefined }
 /** What is kept of a `BigIntStats`, which is ten times as large. */
 interface Seen extends KnownStat { executable: boolean; size: number; mtimeNs: bigint; youngestNs: bigint }
 type Found = Known | 'to read' | 'gone';
@@ -119,12 +119,13 @@ const DIRECTORY = 0o040000;
 const REGULAR = 0o100000;
 const LINK = 0o120000;
 
-/** One look at the host's files. What has to be read is collected first, then read at once. */
+/** One look at the host's files. What has to be read is collected; threads may read it meanwhile. */
 class Pass {
   readonly #options: IngestOptions;
   readonly #redecide: boolean;
   readonly #startedNs = BigInt(Date.now()) * 1_000_000n;
   readonly #toRead: ToRead[] = [];
+  readonly #puts: FilesToPut;
   readonly #walked = new Set<KnownDir>();
   /** Directories of which something is known that the cache does not have. */
   readonly changed = new Set<KnownDir>();
@@ -133,6 +134,11 @@ class Pass {
   constructor(options: IngestOptions, redecide: boolean) {
     this.#options = options;
     this.#redecide = redecide;
+    this.#puts = new FilesToPut(options.store, options.storeDir);
+  }
+
+  [Symbol.dispose](): void {
+    this.#puts[Symbol.dispose]();
   }
 
   /** Compares a directory and all below it. */
@@ -183,7 +189,7 @@ class Pass {
   /** Reads what was found to be new. @throws HdError PROJECT_UNREADABLE */
   read(): void {
     const startedNs = BigInt(Date.now()) * 1_000_000n;
-    const puts = putFiles(this.#options.store, this.#options.storeDir, this.#toRead);
+    const puts = this.#puts.finish();
     for (const [index, { place, seen, before }] of this.#toRead.entries()) {
       const put = puts[index] ?? this.#put(place);
       const file = put === undefined ? undefined : describeFile(seen, put, before, startedNs);
@@ -217,7 +223,8 @@ class Pass {
     if (kind === LINK) return this.#link(place, stats);
     const seen = describe(stats);
     if (before?.kind === 'file' && before.trusted && sameStat(before, seen) && before.size === seen.size && before.executable === seen.executable) return before;
-    this.#toRead.push({ place, host: place.host, size: seen.size, seen, before: fileOf(before) });
+    this.#toRead.push({ place, seen, before: fileOf(before) });
+    this.#puts.add({ host: place.host, size: seen.size });
     return 'to read';
   }
 

@@ -16,6 +16,8 @@ export interface LiveView {
   merged: string;
   /** What the container runtime makes for its mounts. */
   skip: ReadonlySet<ByteString>;
+  /** Looks only at these, and only into these directories. All where it is left out. */
+  wanted?: (path: ByteString, isDirectory: boolean) => boolean;
 }
 
 /**
@@ -59,6 +61,7 @@ class Walk {
 
   *#entry(path: ByteString, before: TreeEntry | undefined, whole: boolean): Generator<LiveChange> {
     const found = lstatIfAny(hostPath(this.#view.merged, path));
+    if (this.#view.wanted?.(path, found?.isDirectory() ?? before?.kind === 'dir') === false) return;
     if (found === undefined) {
       if (before !== undefined) yield { path, change: 'removed', kind: before.kind };
       return;

@@ -1,13 +1,13 @@
 /** Edits from outside put in place under a running environment, on real overlays. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { appendFileSync, closeSync, existsSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, chownSync, closeSync, existsSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, describe, test } from 'node:test';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { toByteString } from '@hyperdocker/base';
+import { sys, toByteString } from '@hyperdocker/base';
 import { TreeBuilder, openStore } from '@hyperdocker/cas';
 import { FuseHost } from '@hyperdocker/mount';
 import { inMountNamespace } from '@hyperdocker/testkit';
@@ -161,6 +161,18 @@ if (inMountNamespace(import.meta.filename)) {
         rmSync(w.at('g'));
         assert.deepEqual(w.apply({ f: '2', h: '3' }), []);
         w.assertShows({ f: '2', h: '3' });
+      });
+
+      test('the same bytes are not written once more: nobody inside sees an edit', async () => {
+        await using w = await start({ f: '1', g: '1' });
+        writeFileSync(w.at('f'), '2');
+        chmodSync(w.at('f'), 0o644);
+        chownSync(w.at('f'), 5, 6);
+        sys().setTimes(w.at('f'), 0n, 1_700_000_000_000_000_001n);
+        const before = lstatSync(w.at('f'), { bigint: true });
+        w.apply({ f: '2', g: '2' });
+        assert.equal(lstatSync(w.at('f'), { bigint: true }).ctimeNs, before.ctimeNs);
+        w.assertShows({ f: '2', g: '2' });
       });
 
       test('two clashes of one file are two files', async () => {

@@ -1,18 +1,26 @@
-import { closeSync, copyFileSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, rmdirSync, unlinkSync, writeSync, constants } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
+import { closeSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, rmdirSync, unlinkSync, writeSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { fromBuffer, hasher, hostPath, isErrno, joinBytes, toText } from '@hyperdocker/base';
+import { fromBuffer, hostPath, isErrno, joinBytes } from '@hyperdocker/base';
 import type { FileEntry, Store, TreeChange, TreeEntry } from '@hyperdocker/cas';
 import { diffTrees } from '@hyperdocker/cas';
 import type { FuseHost } from '@hyperdocker/mount';
 import { detachBelow, materializeEntry, mountMemory, mountOverlay, setMetadata, unmount } from '@hyperdocker/mount';
-import type { LiveChange } from './live-changes.ts';
+import { keepVersion } from './clashes.ts';
+import type { LiveChange, LiveView } from './live-changes.ts';
 import { liveChanges } from './live-changes.ts';
 import type { Lower, Projector } from './step-runner.ts';
 import { fuseLower, mountLower } from './step-runner.ts';
 
 /** A change from outside met one from inside. The outside's version is in place; the inside's is kept in a file. */
-export interface Clash { path: ByteString; keptAt: string }
+export interface Clash {
+  path: ByteString;
+  keptAt: string;
+  inside: BlobDigest;
+  /** Undefined: outside, it has been removed, or is no file any more. */
+  host: BlobDigest | undefined;
+}
 
 export interface LiveRootOptions {
   /** What it is mounted with. */
@@ -105,8 +113,8 @@ export class LiveRoot {
   }
 
   /** What processes inside have written. @param skip paths that the container runtime makes for its own mounts */
-  changes(skip: ReadonlySet<ByteString>): LiveChange[] {
-    return liveChanges({ store: this.#store, applied: this.#applied, upper: join(this.#options.dir, 'writable/upper'), merged: this.merged, skip });
+  changes(skip: ReadonlySet<ByteString>, wanted?: LiveView['wanted']): LiveChange[] {
+    return liveChanges({ store: this.#store, applied: this.#applied, upper: join(this.#options.dir, 'writable/upper'), merged: this.merged, skip, ...(wanted === undefined ? {} : { wanted }) });
   }
 
   async unmount(): Promise<void> {
@@ -132,7 +140,7 @@ export class LiveRoot {
       }
       return;
     }
-    if (before.kind === 'file' && found.isFile()) this.#keepForeign(host, path, [before.digest], clashes);
+    if (before.kind === 'file' && found.isFile()) this.#keepForeign(host, path, { expected: [before.digest] }, clashes);
     unlinkSync(host);
   }
 
@@ -142,8 +150,8 @@ export class LiveRoot {
     const found = lstatSync(host, { throwIfNoEntry: false });
     if (found?.isDirectory() === true && after.kind === 'dir') return setMetadata(host, after);
     if (found !== undefined) {
-      this.#keepForeignBelow(path, after.kind === 'file' ? [after.digest] : [], clashes);
-      if (after.kind === 'file' && found.isFile()) return this.#replace(host, path, after, isSource);
+      if (after.kind === 'file' && found.isFile()) return this.#meet(host, path, { before: undefined, after }, isSource, clashes);
+      this.#keepForeignBelow(path, [], clashes);
       rmSync(host, { recursive: true });
     }
     // The directory's own entries follow as changes of their own.
@@ -164,8 +172,14 @@ export class LiveRoot {
       return materializeEntry(this.#store, this.merged, path, after.kind === 'dir' ? { ...after, digest: this.#store.putTree([]) } : after);
     }
     if (before.digest === after.digest) return setMetadata(host, after);
-    this.#keepForeign(host, path, [before.digest, after.digest], clashes);
-    this.#replace(host, path, after, isSource);
+    this.#meet(host, path, { before, after }, isSource, clashes);
+  }
+
+  /** A file where there is one. What is inside already, such as a file that was brought out, is not written once more: nobody there shall take it for an edit. */
+  #meet(host: string | Buffer, path: ByteString, { before, after }: { before: FileEntry | undefined; after: FileEntry }, isSource: (path: ByteString) => boolean, clashes: Clash[]): void {
+    const expected = [...(before === undefined ? [] : [before.digest]), after.digest];
+    if (this.#keepForeign(host, path, { expected, host: after.digest }, clashes) !== after.digest) return this.#replace(host, path, after, isSource);
+    if (!looksLike(lstatSync(host, { bigint: true }), after)) setMetadata(host, after);
   }
 
   #replace(host: string | Buffer, path: ByteString, after: FileEntry, isSource: (path: ByteString) => boolean): void {
@@ -195,19 +209,16 @@ export class LiveRoot {
   #keepForeignBelow(path: ByteString, expected: BlobDigest[], clashes: Clash[]): void {
     const host = hostPath(this.merged, path);
     const found = lstatSync(host);
-    if (found.isFile()) this.#keepForeign(host, path, expected, clashes);
+    if (found.isFile()) this.#keepForeign(host, path, { expected }, clashes);
     if (!found.isDirectory()) return;
     for (const name of readdirSync(host, { encoding: 'buffer' }).map(fromBuffer)) this.#keepForeignBelow(joinBytes(path, name), [], clashes);
   }
 
-  /** Saves a file that something inside has written, before it is replaced. */
-  #keepForeign(host: string | Buffer, path: ByteString, expected: BlobDigest[], clashes: Clash[]): void {
+  /** Saves a file that something inside has written, before it is replaced. Returns what it is. */
+  #keepForeign(host: string | Buffer, path: ByteString, { expected, host: outside }: { expected: BlobDigest[]; host?: BlobDigest }, clashes: Clash[]): BlobDigest {
     const { digest } = this.#store.putFile(host);
-    if (expected.includes(digest)) return;
-    const keptAt = join(this.#options.clashesDir, `${hasher.hash(Buffer.from(path, 'latin1')).slice(0, 8)}-${digest.slice(0, 12)}-${[...toText(path).split('/').at(-1) ?? ''].slice(-40).join('')}`);
-    mkdirSync(this.#options.clashesDir, { recursive: true });
-    if (!existsSync(keptAt)) copyFileSync(host, keptAt);
-    clashes.push({ path, keptAt });
+    if (!expected.includes(digest)) clashes.push({ path, keptAt: keepVersion(this.#options.clashesDir, path, digest, host), inside: digest, host: outside });
+    return digest;
   }
 
   /**
@@ -222,6 +233,11 @@ export class LiveRoot {
     }
     return hostPath(this.merged, path);
   }
+}
+
+/** Its times too. */
+function looksLike(stats: BigIntStats, { mode, meta }: FileEntry): boolean {
+  return meta !== undefined && (stats.mode & 0o7777n) === BigInt(mode) && stats.uid === BigInt(meta.uid) && stats.gid === BigInt(meta.gid) && stats.mtimeNs === meta.mtimeNs && meta.xattrs.length === 0;
 }
 
 /** The frozen tree, and the writable layer that may hold something already. */

@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os';
 import { Gang, HdError } from '@hyperdocker/base';
-import type { BlobDigest, Claim } from '@hyperdocker/base';
+import type { BlobDigest } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 
 /** A file to store; `size` as it was seen last. */
 export interface FileToPut { host: string | Buffer; size: number }
 export interface FilePut { digest: BlobDigest; size: number }
+export type Hosts = (string | Uint8Array)[];
 
 /** Below both, threads would start for work that is done before they are there. */
 const MIN_BYTES = 8 << 20;
@@ -15,109 +16,131 @@ const BYTES_A_THREAD = 8 << 20;
 const FILES_A_THREAD = 500;
 const MAX_THREADS = 8;
 const UNIT_BYTES = 1 << 20;
+const UNIT_FILES = 128;
+/** Below this, a file that two threads store at the same time costs less than waiting to know which ones are alike. */
+const SMALL_BYTES = 64 << 10;
 /** From here on the store may cut a file into chunks. */
 const LARGE_BYTES = 2 << 20;
-const UNIT_FILES = 128;
-
-/** What the threads share beside the claims; a file's size below 0: not stored. */
-export interface PutWork {
-  storeDir: string;
-  hosts: (string | Uint8Array)[];
-  /** Indices into `hosts`; unit `n` is from `starts[n]` to `starts[n + 1]`. */
-  order: Int32Array;
-  starts: Int32Array;
-  digests: Uint8Array<SharedArrayBuffer>;
-  sizes: Float64Array<SharedArrayBuffer>;
-}
 
 /**
- * Stores files, with the help of threads where there is much to do. Each has the store open for itself; what they put is durable on return, the rest at the
- * next `flush`. Files in the order given; undefined for those that could not be stored: another try by the caller tells why.
- * @param storeDir where the store is; without it nobody helps
+ * Files to store, with the help of threads where there are many. Each has the store open for itself, and begins with small files while the caller still looks for more.
+ *
+ * One thread stores once what it meets twice, two threads may not: so files of equal size come together, since they may be equal, and large ones of one name, since these
+ * are often versions of each other and share chunks. A file of some KB does not wait for that.
  */
-export function putFiles(store: Store, storeDir: string | undefined, files: readonly FileToPut[]): (FilePut | undefined)[] {
-  const bytes = files.reduce((sum, { size }) => sum + size, 0);
-  const helpers = storeDir === undefined || (bytes < MIN_BYTES && files.length < MIN_FILES) ? 0 : countHelpers(bytes, files.length);
-  if (storeDir === undefined || helpers === 0) return files.map(({ host }) => tryPut(store, host));
-  const { order, starts } = divide(files);
-  const work: PutWork = {
-    storeDir, order, starts,
-    hosts: files.map(({ host }) => host),
-    digests: new Uint8Array(new SharedArrayBuffer(files.length * 32)),
-    sizes: new Float64Array(new SharedArrayBuffer(files.length * 8)),
-  };
-  const units = starts.length - 1;
-  const gang = new Gang(new URL('./put-worker.ts', import.meta.url), { workers: helpers, units, data: { work } });
-  putUnits(store, work, gang.claim);
-  const lost = gang.finish();
-  putUnits(store, work, () => lost.pop());
-  return files.map((_, index) => {
-    const size = work.sizes[index] ?? -1;
-    return size < 0 ? undefined : { size, digest: Buffer.from(work.digests.buffer, index * 32, 32).toString('hex') as BlobDigest };
-  });
+export class FilesToPut {
+  readonly #store: Store;
+  readonly #storeDir: string | undefined;
+  readonly #files: FileToPut[] = [];
+  /** Of each unit, the indices of its files. */
+  readonly #units: number[][] = [];
+  /** Small files that are in no unit yet. */
+  #small: number[] = [];
+  #smallBytes = 0;
+  #bytes = 0;
+  #gang: Gang<Hosts, (FilePut | undefined)[]> | undefined;
+
+  /** @param storeDir where the store is; without it nobody helps */
+  constructor(store: Store, storeDir: string | undefined) {
+    this.#store = store;
+    this.#storeDir = storeDir;
+  }
+
+  add(file: FileToPut): void {
+    const index = this.#files.push(file) - 1;
+    this.#bytes += file.size;
+    if (file.size >= SMALL_BYTES) return;
+    this.#small.push(index);
+    this.#smallBytes += file.size;
+    if (this.#small.length >= UNIT_FILES || this.#smallBytes >= UNIT_BYTES) this.#giveSmall();
+  }
+
+  /**
+   * What the threads put is durable on return, the rest at the latest with the next `flush`. In the order of `add`; undefined for those that could not be stored: another try by the caller
+   * tells why.
+   */
+  finish(): (FilePut | undefined)[] {
+    this.#giveSmall();
+    for (const unit of this.#unitsOfOthers()) this.#give(unit);
+    const puts = this.#gang?.finish((hosts) => putAll(this.#store, hosts), () => this.#store.flush()) ?? this.#units.map((unit) => putAll(this.#store, this.#hosts(unit)));
+    const inOrder: (FilePut | undefined)[] = [];
+    for (const [nth, unit] of this.#units.entries()) for (const [at, index] of unit.entries()) inOrder[index] = puts[nth]?.[at];
+    return inOrder;
+  }
+
+  [Symbol.dispose](): void {
+    this.#gang?.[Symbol.dispose]();
+  }
+
+  #giveSmall(): void {
+    if (this.#small.length > 0) this.#give(this.#small);
+    this.#small = [];
+    this.#smallBytes = 0;
+  }
+
+  #give(unit: number[]): void {
+    this.#units.push(unit);
+    if (this.#gang === undefined) this.#assemble();
+    else this.#gang.give(this.#hosts(unit));
+    while (this.#gang !== undefined && this.#gang.workers < this.#countHelpers()) this.#gang.hire();
+  }
+
+  /** Once there is enough to do. */
+  #assemble(): void {
+    if (this.#storeDir === undefined || (this.#bytes < MIN_BYTES && this.#files.length < MIN_FILES) || this.#countHelpers() === 0) return;
+    this.#gang = new Gang(new URL('./put-worker.ts', import.meta.url), { storeDir: this.#storeDir });
+    for (const unit of this.#units) this.#gang.give(this.#hosts(unit));
+  }
+
+  #countHelpers(): number {
+    const worth = Math.max(this.#bytes / BYTES_A_THREAD, this.#files.length / FILES_A_THREAD);
+    return Math.min(availableParallelism(), MAX_THREADS, Math.ceil(worth)) - 1;
+  }
+
+  #hosts(unit: readonly number[]): Hosts {
+    return unit.map((index) => this.#files[index]?.host ?? '');
+  }
+
+  /** The larger files, in units of about the same size, the largest first. */
+  #unitsOfOthers(): number[][] {
+    const others = [...this.#files.keys()].filter((index) => this.#size(index) >= SMALL_BYTES);
+    const groups = [...Map.groupBy(others, (index) => this.#kinship(index)).values()].map((indices) => ({ indices, bytes: indices.reduce((sum, index) => sum + this.#size(index), 0) }));
+    groups.sort((a, b) => b.bytes - a.bytes);
+    const units: number[][] = [];
+    let unitBytes = Infinity;
+    for (const { indices, bytes } of groups) {
+      if (unitBytes >= UNIT_BYTES) {
+        units.push([]);
+        unitBytes = 0;
+      }
+      units.at(-1)?.push(...indices);
+      unitBytes += bytes;
+    }
+    return units;
+  }
+
+  #kinship(index: number): number | string {
+    const size = this.#size(index);
+    if (size < LARGE_BYTES) return size;
+    const host = this.#files[index]?.host ?? '';
+    const path = typeof host === 'string' ? host : host.toString('latin1');
+    return path.slice(path.lastIndexOf('/'));
+  }
+
+  #size(index: number): number {
+    return this.#files[index]?.size ?? 0;
+  }
 }
 
 /** Of a worker and of the caller alike. */
-export function putUnits(store: Store, { hosts, order, starts, digests, sizes }: PutWork, claim: Claim): void {
-  for (let unit = claim(); unit !== undefined; unit = claim()) {
-    for (const index of order.subarray(starts[unit], starts[unit + 1])) {
-      const host = hosts[index] ?? '';
-      const put = tryPut(store, typeof host === 'string' ? host : Buffer.from(host));
-      sizes[index] = put?.size ?? -1;
-      if (put !== undefined) digests.set(Buffer.from(put.digest, 'hex'), index * 32);
+export function putAll(store: Store, hosts: Hosts): (FilePut | undefined)[] {
+  return hosts.map((host) => {
+    try {
+      return store.putFile(typeof host === 'string' ? host : Buffer.from(host));
+    } catch (error) {
+      // The store's own troubles are not the file's.
+      if (error instanceof HdError && error.code !== 'FILE_CHANGED') throw error;
+      return undefined;
     }
-  }
-}
-
-function tryPut(store: Store, host: string | Buffer): FilePut | undefined {
-  try {
-    return store.putFile(host);
-  } catch (error) {
-    // The store's own troubles are not the file's.
-    if (error instanceof HdError && error.code !== 'FILE_CHANGED') throw error;
-    return undefined;
-  }
-}
-
-function countHelpers(bytes: number, files: number): number {
-  const worth = Math.max(bytes / BYTES_A_THREAD, files / FILES_A_THREAD);
-  return Math.min(availableParallelism(), MAX_THREADS, Math.ceil(worth)) - 1;
-}
-
-/**
- * Into units of about the same size, the largest files first, else in the given order. One thread stores once what it meets twice, two threads may not: so files
- * of equal size come together, since they may be equal, and large ones of one name, since these are often versions of each other and share chunks.
- */
-function divide(files: readonly FileToPut[]): { order: Int32Array; starts: Int32Array } {
-  const groups = [...Map.groupBy(files.keys(), (index) => kinship(files[index])).values()].map((indices) => ({ indices, bytes: sizeOf(files, indices) }));
-  groups.sort((a, b) => (a.bytes < LARGE_BYTES && b.bytes < LARGE_BYTES ? 0 : b.bytes - a.bytes));
-  const order = new Int32Array(files.length);
-  const starts = [0];
-  let length = 0;
-  let [unitBytes, unitFiles] = [0, 0];
-  for (const { indices, bytes } of groups) {
-    // A group of large ones stays whole; one of small ones may be most of all files.
-    const isWhole = indices.length < UNIT_FILES;
-    for (const [nth, index] of indices.entries()) {
-      if ((nth === 0 || !isWhole) && (unitBytes >= UNIT_BYTES || unitFiles >= UNIT_FILES || (nth === 0 && length > 0 && bytes >= LARGE_BYTES))) {
-        starts.push(length);
-        [unitBytes, unitFiles] = [0, 0];
-      }
-      order[length++] = index;
-      unitBytes += files[index]?.size ?? 0;
-      unitFiles++;
-    }
-  }
-  starts.push(length);
-  return { order, starts: Int32Array.from(starts) };
-}
-
-function kinship(file: FileToPut | undefined): number | string {
-  if (file === undefined || file.size < LARGE_BYTES) return file?.size ?? 0;
-  const path = typeof file.host === 'string' ? file.host : file.host.toString('latin1');
-  return path.slice(path.lastIndexOf('/'));
-}
-
-function sizeOf(files: readonly FileToPut[], indices: readonly number[]): number {
-  return indices.reduce((sum, index) => sum + (files[index]?.size ?? 0), 0);
+  });
 }

@@ -2,13 +2,18 @@ import { workerData } from 'node:worker_threads';
 import type { GangTicket } from '@hyperdocker/base';
 import { takePart } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
-import type { PutWork } from './put-files.ts';
-import { putUnits } from './put-files.ts';
+import type { Hosts } from './put-files.ts';
+import { putAll } from './put-files.ts';
 
-/** A helper of `putFiles`. */
-const { gang, work } = workerData as { gang: GangTicket; work: PutWork };
-takePart(gang, (claim) => {
-  using store = openStore(work.storeDir);
-  putUnits(store, work, claim);
-  store.flush();
+/** A helper of `FilesToPut`. */
+const { gang, storeDir } = workerData as { gang: GangTicket; storeDir: string };
+takePart(gang, () => {
+  const store = openStore(storeDir);
+  return {
+    perform: (hosts: Hosts) => putAll(store, hosts),
+    [Symbol.dispose]: () => {
+      using _closed = store;
+      store.flush();
+    },
+  };
 });

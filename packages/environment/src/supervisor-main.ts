@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
 import { HdError, describeError, processStartTime, listenPrivately } from '@hyperdocker/base';
-import type { ErrorReply, ExecRequest } from './api.ts';
+import type { ErrorReply, ExecRequest, PullRequest } from './api.ts';
 import { claim } from './claim.ts';
 import { envPaths, findProject, openHome } from './home.ts';
 import { removeState, writeState } from './state-file.ts';
@@ -79,6 +79,8 @@ async function route(supervisor: Supervisor, request: IncomingMessage, response:
       return void response.end(JSON.stringify(await supervisor.changes()));
     case 'POST /v1/reset':
       return void response.end(JSON.stringify(await supervisor.reset()));
+    case 'POST /v1/pull':
+      return void response.end(JSON.stringify(await supervisor.pull(await body<PullRequest>(request))));
     case 'POST /v1/start':
       return void response.end(JSON.stringify({ failed: await supervisor.startServices((await body<{ services: string[] }>(request)).services) }));
     case 'POST /v1/stop':

@@ -1,4 +1,5 @@
 import { mkdirSync, rmSync } from 'node:fs';
+import { basename } from 'node:path';
 import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
 import { HdError, describeError, inUserNamespace, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
@@ -12,7 +13,7 @@ import { OciRuntime, cgroupMode, findRuntime, limitsWithoutEffect, mountTargets 
 import type { EnvSpec, ServiceSpec } from '@hyperdocker/spec';
 import type { Batch, Filter, TreeWatcher } from '@hyperdocker/watch';
 import { watchTree } from '@hyperdocker/watch';
-import type { ChangedPath, DetachedReply, ExecReply, ExecRequest, Phase, ResetReply, StatusReply } from './api.ts';
+import type { ChangedPath, DetachedReply, ExecReply, ExecRequest, Phase, PullReply, PullRequest, PulledFile, ResetReply, StatusReply } from './api.ts';
 import { build } from './build.ts';
 import type { LaunchOptions } from './client.ts';
 import type { Build, BuildOptions } from './build.ts';
@@ -40,6 +41,7 @@ import { hostPassthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
 import { HOST_PLATFORM, makePlan, userOf } from './plan.ts';
 import { projectFilter } from './project-filter.ts';
+import { pullEvents } from './pull-events.ts';
 import { endContainers } from './recover.ts';
 import { registryConfig } from './registries.ts';
 import type { SecretHost } from './secrets.ts';
@@ -50,6 +52,7 @@ import { readSpecFile, specOrThrow } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
 import { exitUnlessAborted, inTree } from './step-runner.ts';
 import { StoreLimit } from './store-limit.ts';
+import { SyncBack } from './sync-back.ts';
 import { TreePin } from './tree-pin.ts';
 import { WriteLease } from './write-lease.ts';
 
@@ -61,17 +64,21 @@ export interface SupervisorOptions extends LaunchOptions {
   hostEnv: NodeJS.ProcessEnv;
 }
 
+const MAX_TOLD = 1_000;
+
 /** All that a spec gives rise to, until the next spec. */
 interface Session {
   spec: EnvSpec;
   text: string;
   plan: Plan;
+  filter: Filter;
   ingest: Ingest;
   ingested: Ingested;
   build: Build;
   root: NodeDigest;
   network?: EnvironmentNetwork;
   live?: LiveRoot;
+  syncBack?: SyncBack;
   services?: ServiceSet;
 }
 
@@ -109,6 +116,7 @@ export class Supervisor {
   /** Ends what runs on files that nobody serves any more. */
   #files = new AbortController();
   readonly #hostDeathsMs: number[] = [];
+  readonly #told = new Set<string>();
   #mending: Promise<void> | undefined;
   #phase: Phase = 'building';
   #session: Session | undefined;
@@ -159,6 +167,7 @@ export class Supervisor {
       this.#phase = 'up';
     });
     if (this.#options.watch && !this.#options.buildOnly) this.#watch();
+    this.#syncBack('rescan');
     const kept = this.#keepLimit();
     if (this.#options.buildOnly) await kept;
     // Outside the queue: while a service keeps crashing, edits must still come through.
@@ -223,6 +232,47 @@ export class Supervisor {
   /** What services and commands have written over the environment's root. */
   changes(): Promise<ChangedPath[]> {
     return this.#enqueue(async () => this.#changes(this.#live().session));
+  }
+
+  /** Brings files that were written inside to the host. */
+  pull(request: PullRequest): Promise<PullReply> {
+    return this.#enqueue(async () => {
+      const { session } = this.#live();
+      const reply = session.syncBack?.pull(request) ?? { files: [], unmatched: [] };
+      if (request.dryRun !== true) await this.#pulled(reply.files);
+      return reply;
+    });
+  }
+
+  /** Those that `sync_back` names, once what is under way is done. */
+  #syncBack(batch: Batch): void {
+    if (this.#session?.syncBack?.isOn !== true) return;
+    this.#enqueue(async () => {
+      if (this.#phase === 'up') await this.#pulled(this.#session?.syncBack?.run(batch) ?? []);
+    }).catch((error: unknown) => this.#warn(error));
+  }
+
+  /** Tells of it, and takes the files in: they are inside already, so that no service has to hear of them. */
+  async #pulled(files: readonly PulledFile[]): Promise<void> {
+    this.#emitPulled(files);
+    const paths = files.filter(({ outcome }) => outcome === 'written').map(({ path }) => path);
+    if (paths.length > 0) await this.#applyBatch(new Set(paths), new Set(paths));
+  }
+
+  #emitPulled(files: readonly PulledFile[]): void {
+    for (const event of pullEvents(files)) {
+      if (event.type === 'pulled') this.#emit(event);
+      else this.#tellOnce(event);
+    }
+  }
+
+  /** What stays as it is, is not told at every turn. */
+  #tellOnce(event: HdEvent): void {
+    const text = JSON.stringify(event);
+    if (this.#told.has(text)) return;
+    if (this.#told.size >= MAX_TOLD) this.#told.clear();
+    this.#told.add(text);
+    this.#emit(event);
   }
 
   /** Drops that: everything stops, and starts on the root as it was built. Resolves once the services run, or cannot. */
@@ -291,22 +341,20 @@ export class Supervisor {
     const { project, home, paths } = this.#options;
     using lease = new WriteLease(this.#store, `hd up ${paths.id}`);
     const image = await resolveImage(spec.environment.base, {
-      store: this.#store, lease, projectDir: project.dir, tempDir: home.tempDir, platform: HOST_PLATFORM, registries: registryConfig(home),
+      store: this.#store, lease, projectDir: project.dir, tempDir: home.tempDir, partialDir: home.partialDir, platform: HOST_PLATFORM, registries: registryConfig(home),
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
     this.#imagePin.hold(image.tree);
     noteUse(paths, { project: project.dir, image: imageRefOf(spec.environment.base, { projectDir: project.dir, platform: HOST_PLATFORM }) });
     const plan = makePlan(this.#store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base: spec.environment.base });
     this.#warnOfLimits(spec);
-    const ingest = new Ingest({
-      store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter: this.#filter(spec), statCacheFile: paths.statCache,
-      owner: plan.owner,
-    });
+    const filter = this.#filter(spec);
+    const ingest = this.#makeIngest(filter, plan);
     const ingested = this.#ingest(ingest, 'rescan');
     const built = await this.#build(plan, ingested, lease, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
     const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
     const root = this.#commit(plan, ingested, built);
-    const session = { spec, text, plan, ingest, ingested, build: built, root };
+    const session = { spec, text, plan, filter, ingest, ingested, build: built, root };
     this.#emitBuilt(session, previous, performance.now() - started);
     return session;
   }
@@ -320,6 +368,7 @@ export class Supervisor {
     const adopted = await this.#adoptRoot(session);
     session.live = adopted ?? (await LiveRoot.mount(this.#projector(), this.#liveOptions(session.build.tree, spec)));
     await this.#keepRoot(session);
+    session.syncBack = this.#makeSyncBack(session, session.live);
     session.services = this.#makeServices(session, network, { keepLogs: adopted !== undefined });
     if (adopted !== undefined) this.#emit({ type: 'adopted', services: session.services.names });
   }
@@ -342,6 +391,16 @@ export class Supervisor {
     });
   }
 
+  #makeSyncBack(session: Session, live: LiveRoot): SyncBack {
+    const { paths, project } = this.#options;
+    const made = new SyncBack({
+      store: this.#store, live, workdir: inTree(session.plan.workdir), projectDir: project.dir, clashesDir: paths.clashesDir, recordFile: paths.pulled, patterns: session.spec.files.syncBack,
+      filter: session.filter, given: () => session.ingested, mountTargets: () => this.#mountTargets(session),
+    });
+    made.watch((batch) => this.#syncBack(batch), (error) => this.#warn(error));
+    return made;
+  }
+
   async #stop(): Promise<void> {
     const session = this.#session;
     if (session !== undefined) {
@@ -355,12 +414,15 @@ export class Supervisor {
   }
 
   /** Afterwards nothing uses the root. */
-  async #halt({ services, live }: Session): Promise<void> {
+  async #halt({ services, live, syncBack }: Session): Promise<void> {
     await services?.stop();
     if (live === undefined) return;
     // A command of a client's that runs on would hold it, and so would what another supervisor's guard has not ended.
     this.#execs.forget();
     await this.#endContainers();
+    syncBack?.close();
+    // What they wrote last is still to come out; the next build takes it in.
+    if (syncBack?.isOn === true) this.#emitPulled(syncBack.run('rescan'));
   }
 
   /** Nothing may use it. */
@@ -370,9 +432,12 @@ export class Supervisor {
     await live.unmount();
   }
 
-  #changes({ live, plan }: Session): ChangedPath[] {
-    const targets = mountTargets(this.#baseContainer('', plan)).map(({ path }) => inTree(path));
-    return (live?.changes(new Set(targets)) ?? []).map((change) => ({ ...change, path: `/${toText(change.path)}` }));
+  #mountTargets({ network }: Session): Set<ByteString> {
+    return new Set(mountTargets({ mounts: network?.container.mounts ?? [] }).map(({ path }) => inTree(path)));
+  }
+
+  #changes(session: Session): ChangedPath[] {
+    return (session.live?.changes(this.#mountTargets(session)) ?? []).map((change) => ({ ...change, path: `/${toText(change.path)}` }));
   }
 
   /** What the stat cache speaks of stays in the store, also where the build that follows fails. */
@@ -419,11 +484,12 @@ export class Supervisor {
   #watch(): void {
     const { project } = this.#options;
     const { spec } = this.#live().session;
-    // hd.toml counts even where [files] leaves it out.
-    const filter = this.#filter(spec, spec.files.include.length === 0 ? undefined : [...spec.files.include, 'hd.toml']);
+    // hd.toml counts even where [files] leaves it out, and so do files that say what counts.
+    const filter = this.#filter(spec, spec.files.include.length === 0 ? undefined : [...spec.files.include, 'hd.toml', ...spec.files.ignoreFiles.map((name) => `**/${name}`)]);
     this.#watcher?.close();
+    const { debounceMs, debounceMaxMs } = spec.options;
     this.#watcher = watchTree(project.dir, {
-      filter,
+      filter, debounceMs, maxWaitMs: debounceMaxMs,
       onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch((error: unknown) => this.#warn(error)),
       onError: (error) => this.#warn(error),
     });
@@ -431,23 +497,46 @@ export class Supervisor {
     void this.#watcher.ready.then(() => this.#enqueue(() => this.#applyBatch('rescan'))).catch((error: unknown) => this.#warn(error));
   }
 
+  #makeIngest(filter: Filter, { owner }: Plan): Ingest {
+    const { project, home, paths } = this.#options;
+    return new Ingest({ store: this.#store, storeDir: home.storeDir, projectDir: project.dir, filter, statCacheFile: paths.statCache, owner });
+  }
+
+  /** Where an ignore file has changed, other files belong to the environment. */
+  #reloadFilter(session: Session, batch: Batch): void {
+    const { ignoreFiles } = session.spec.files;
+    if (ignoreFiles.length === 0 || (batch !== 'rescan' && ![...batch].some((path) => ignoreFiles.includes(basename(path))))) return;
+    const filter = this.#filter(session.spec);
+    if (filter.key === session.filter.key) return;
+    session.filter = filter;
+    session.ingest = this.#makeIngest(filter, session.plan);
+    session.syncBack?.refilter(filter);
+    this.#watch();
+  }
+
   #filter(spec: EnvSpec, include?: string[]): Filter {
     const { home, project, hostEnv } = this.#options;
     return projectFilter({ home, project, env: hostEnv }, spec, include);
   }
 
-  /** What is in a batch is a hint: its files are compared with what is known of them, so a touch does nothing. What no batch told is found by the next rescan. */
-  async #applyBatch(batch: Batch): Promise<void> {
+  /**
+   * What is in a batch is a hint: its files are compared with what is known of them, so a touch does nothing. What no batch told is found by the next rescan.
+   * @param pulled files that came from inside: no edits for those who are there
+   */
+  async #applyBatch(batch: Batch, pulled: ReadonlySet<string> = new Set()): Promise<void> {
     const session = this.#session;
     if (this.#phase !== 'up' || session?.live === undefined || session.services === undefined) return;
     if (await this.#reloadSpec(session)) return;
     const started = performance.now();
+    this.#reloadFilter(session, batch);
     using lease = new WriteLease(this.#store, `hd edit ${this.#options.paths.id}`);
     const ingested = this.#ingest(session.ingest, batch);
     if (ingested.projected === session.ingested.projected) return;
     const edits = [...diffTrees(this.#store, session.ingested.source, ingested.source)];
     const shown = [...diffTrees(this.#store, session.ingested.projected, ingested.projected)];
     session.ingested = ingested;
+    const isNews = (path: string): boolean => !pulled.has(path);
+    if (pulled.size === 0) session.syncBack?.edited();
     let built: Build;
     try {
       // Where a step has to run, the edits are put in place first: services that reload by themselves need not wait.
@@ -461,11 +550,15 @@ export class Supervisor {
     session.build = built;
     session.root = this.#commit(session.plan, ingested, built);
     this.#shownPin[Symbol.dispose]();
-    this.#emit({ type: 'change', changes: edits.map(fileChange), summary: summarise(edits, ingested.files), ms: performance.now() - started, ran: built.ran });
-    if (built.ran > 0) void this.#keepLimit();
+    const news = edits.filter(({ path }) => isNews(toText(path)));
+    if (news.length > 0 || built.ran > 0) this.#emit({ type: 'change', changes: news.map(fileChange), summary: summarise(news, ingested.files), ms: performance.now() - started, ran: built.ran });
+    if (built.ran > 0) {
+      void this.#keepLimit();
+      this.#syncBack('rescan');
+    }
     // The edits first: the first that a service watches is named as the cause.
     const paths = [...shown.filter(isFileChange).map(({ path }) => toText(path)), ...insideWorkdir(changes.filter(isFileChange), session.plan.workdir)];
-    session.services.change([...new Set(paths)]);
+    session.services.change([...new Set(paths)].filter(isNews));
   }
 
   /** In the queue: edits wait for a collection there, not where they would stop everything else. */
@@ -502,8 +595,8 @@ export class Supervisor {
     return changes;
   }
 
-  #emitClash({ path, keptAt }: Clash): void {
-    this.#emit({ type: 'clash', path: toText(path), keptAt });
+  #emitClash({ path, keptAt, inside, host }: Clash): void {
+    this.#emit({ type: 'clash', path: toText(path), keptAt, inside, ...(host === undefined ? {} : { host }) });
   }
 
   /** True when hd.toml says something else now, and the environment was made anew by it. */
@@ -532,6 +625,7 @@ export class Supervisor {
       await this.#prepare(next, this.#openNetwork(next.spec));
       this.#phase = 'up';
       this.#watch();
+      this.#syncBack('rescan');
       next.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
     } catch (error) {
       this.fail(error);
@@ -649,7 +743,9 @@ export class Supervisor {
     await this.#fuse?.close();
     this.#files = new AbortController();
     this.#startFuse();
+    session.syncBack?.close();
     await session.live.mountAnew(this.#projector());
+    session.syncBack = this.#makeSyncBack(session, session.live);
     await this.#keepRoot(session);
     // An edit that was under way may have been lost.
     using lease = new WriteLease(this.#store, `hd up ${this.#options.paths.id}`);

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { chmodSync, closeSync, existsSync, ftruncateSync, lchownSync, linkSync, mkdirSync, openSync, renameSync, rmSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
-import type { ByteString, Claim, TreeDigest } from '@hyperdocker/base';
+import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { Gang, HdError, assert, hostPath, joinBytes, sys, toBuffer, unreachable } from '@hyperdocker/base';
 import type { DirEntry, EntryKind, FileEntry, Store, TreeEntry } from '@hyperdocker/cas';
 import { FIXED_MTIME_NS } from './projection.ts';
@@ -79,15 +79,13 @@ export function layOut(store: Store, path: ByteString, tree: TreeDigest): Layout
   return layout;
 }
 
-/** Of a helper and of the caller alike. */
-export function writeUnits(store: Store, dir: string, { units }: Layout, claim: Claim, replace = false): void {
-  for (let unit = claim(); unit !== undefined; unit = claim()) {
-    for (const { path, entry } of units[unit]?.files ?? []) {
-      const host = hostPath(dir, path);
-      if (replace) rmSync(host, { force: true });
-      writeBlob(store, host, entry);
-      setMetadata(host, entry);
-    }
+/** Of a helper and of the caller alike. `replace`: something may be there. */
+export function writeUnit(store: Store, dir: string, { units }: Layout, unit: number, replace = false): void {
+  for (const { path, entry } of units[unit]?.files ?? []) {
+    const host = hostPath(dir, path);
+    if (replace) rmSync(host, { force: true });
+    writeBlob(store, host, entry);
+    setMetadata(host, entry);
   }
 }
 
@@ -122,10 +120,8 @@ function addFile(layout: Layout, path: ByteString, entry: FileEntry): void {
 function materializeInto(store: Store, dir: string, layout: Layout, shared?: { storeDir: string; tree: TreeDigest }): void {
   for (const { path } of layout.directories) mkdirSync(hostPath(dir, path), { mode: 0o700 });
   const gang = shared === undefined ? undefined : startHelpers(store, dir, layout, shared);
-  let next = 0;
-  writeUnits(store, dir, layout, gang?.claim ?? (() => (next < layout.units.length ? next++ : undefined)));
-  const lost = gang?.finish() ?? [];
-  writeUnits(store, dir, layout, () => lost.pop(), true);
+  if (gang === undefined) for (const unit of layout.units.keys()) writeUnit(store, dir, layout, unit);
+  else gang.finish((unit, again) => writeUnit(store, dir, layout, unit, again));
   for (const { path, to } of layout.links) linkSync(hostPath(dir, to), hostPath(dir, path));
   for (const { path, entry } of layout.others) writeOther(hostPath(dir, path), entry);
   // What is in a directory changes its time, and its mode may not let it be changed.
@@ -133,12 +129,15 @@ function materializeInto(store: Store, dir: string, layout: Layout, shared?: { s
 }
 
 /** Undefined: it is not worth it. */
-function startHelpers(store: Store, dir: string, layout: Layout, { storeDir, tree }: { storeDir: string; tree: TreeDigest }): Gang | undefined {
+function startHelpers(store: Store, dir: string, layout: Layout, { storeDir, tree }: { storeDir: string; tree: TreeDigest }): Gang<number, void> | undefined {
   const workers = Math.min(availableParallelism(), MAX_THREADS, layout.units.length) - 1;
   if (workers < 1 || (layout.bytes < MIN_SHARED_BYTES && layout.files < MIN_SHARED_FILES)) return undefined;
   store.flush();
   const work: MaterializeWork = { storeDir, tree, dir };
-  return new Gang(new URL('./materialize-worker.ts', import.meta.url), { workers, units: layout.units.length, data: { work } });
+  const gang = new Gang<number, void>(new URL('./materialize-worker.ts', import.meta.url), { work });
+  for (const unit of layout.units.keys()) gang.give(unit);
+  while (gang.workers < workers) gang.hire();
+  return gang;
 }
 
 const KIND_BITS: Partial<Record<EntryKind, number>> = { char: 0o020000, block: 0o060000, fifo: 0o010000, socket: 0o140000 };

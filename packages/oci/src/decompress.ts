@@ -1,11 +1,14 @@
 import { createHash } from 'node:crypto';
-import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
+import { closeSync, createReadStream, openSync, readSync, statSync } from 'node:fs';
 import { pipeline } from 'node:stream';
 import type { Readable } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { HdError } from '@hyperdocker/base';
 
 const READ_BYTES = 1 << 20;
+/** What is more than both is a bomb: deflate reaches 1000 : 1 only where there is nothing but zeros, layers of images seldom 10 : 1. */
+const EXPANDED_BYTES_MAX = 2 ** 30;
+const EXPANSION_MAX = 200;
 
 export interface DecompressOptions {
   /** What people should read in errors. */
@@ -14,6 +17,8 @@ export interface DecompressOptions {
   digest?: string | undefined;
   /** `sha256:…` of the decompressed bytes. */
   diffId?: string | undefined;
+  /** Of the file: how much it may become where that is more than 200 times as much. Default 1 GiB. */
+  expandedBytesMax?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -28,8 +33,12 @@ export async function* decompressed(path: string, options: DecompressOptions): A
   const source = createReadStream(path, { highWaterMark: READ_BYTES, ...(options.signal === undefined ? {} : { signal: options.signal }) });
   if (packed !== undefined) source.on('data', (chunk) => packed.update(chunk));
   const stream = withDecoder(source, path, options.name);
+  const most = Math.max(options.expandedBytesMax ?? EXPANDED_BYTES_MAX, EXPANSION_MAX * statSync(path).size);
+  let expanded = 0;
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
+      expanded += chunk.length;
+      if (expanded > most) throw bomb(options.name, path, most);
       plain?.update(chunk);
       yield chunk;
     }
@@ -40,6 +49,10 @@ export async function* decompressed(path: string, options: DecompressOptions): A
   }
   if (packed !== undefined) compareDigest(options.name, options.digest, packed.digest('hex'));
   if (plain !== undefined) compareDigest(`${options.name}, decompressed`, options.diffId, plain.digest('hex'));
+}
+
+function bomb(name: string, path: string, most: number): HdError {
+  return new HdError('LAYER_INVALID', `${name} is a decompression bomb: its ${statSync(path).size} bytes become more than ${most}`, { hint: 'do not use this image, or save it without compression if you made it yourself' });
 }
 
 export function sha256Of(bytes: Uint8Array): string {

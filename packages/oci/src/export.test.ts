@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { HdError, toByteString } from '@hyperdocker/base';
@@ -10,7 +11,7 @@ import type { TreeDigest } from '@hyperdocker/base';
 import { TreeBuilder, applyDelta, emptyTree, openMemoryStore, walkTree } from '@hyperdocker/cas';
 import type { BuilderEntry, Store } from '@hyperdocker/cas';
 import { ArchiveTarget, EMPTY_CONFIG, LayoutTarget, RegistryClient, RegistryTarget, documentOf, exportImage, hostPlatform, loadImage, parseBase, parseReference, planLayers } from './index.ts';
-import type { ExportedImage, ImageTarget, LayerBlob, LayerMemory } from './index.ts';
+import type { ExportedImage, ImageTarget, LayerBlob, LayerMemory, Transport } from './index.ts';
 import { hasDockerRegistry, startDockerRegistry } from './test-registry.ts';
 
 const world = mkdtempSync(join(tmpdir(), 'hd-export-test-'));
@@ -171,6 +172,16 @@ test('a real registry gets only what it lacks', { skip: hasDockerRegistry ? fals
   }
 });
 
+/** What a function in the manner of `fetch` answers. */
+function transportOf(answer: typeof fetch): Transport {
+  return async (url, { method, headers, body }) => {
+    const sent = body === undefined ? null : new Uint8Array(body instanceof Uint8Array ? body : readFileSync(body.path));
+    const response = await answer(url, { method, headers, ...(method === 'GET' || method === 'HEAD' ? {} : { body: sent }) });
+    const bytes = Buffer.from(await response.arrayBuffer());
+    return { status: response.status, headers: Object.fromEntries(response.headers), body: Readable.from([bytes]), discard: () => {} };
+  };
+}
+
 test('an upload that is cut, refused for the moment or without a login', async () => {
   const store = openMemoryStore();
   const tree = treeOf(store, { a: 'content' });
@@ -192,7 +203,7 @@ test('an upload that is cut, refused for the moment or without a login', async (
     const bytes = new Uint8Array(await new Response(init?.body).arrayBuffer());
     if (url.pathname.includes('/uploads/')) {
       if (failures-- > 0) {
-        if (failures === 0) throw new TypeError('fetch failed', { cause: Object.assign(new Error('cut'), { code: 'ECONNRESET' }) });
+        if (failures === 0) throw Object.assign(new Error('cut'), { code: 'ECONNRESET' });
         return new Response(null, { status: 503 });
       }
       blobs.add(`/v2/team/app/blobs/${url.searchParams.get('digest')}`);
@@ -201,10 +212,10 @@ test('an upload that is cut, refused for the moment or without a login', async (
     } else seen.push(`manifest ${url.pathname.split('/').at(-1)}`);
     return new Response(null, { status: 201 });
   };
-  const client = new RegistryClient({ fetcher, credentials: () => undefined, retryDelayMs: 1 });
+  const client = new RegistryClient({ transport: transportOf(fetcher), credentials: () => undefined, retryDelayMs: 1 });
   await write(store, tree, new RegistryTarget(client, parseReference('registry.test/team/app:v1')));
   assert.deepEqual(seen, ['token for repository:team/app:pull', 'token for repository:team/app:pull,push', 'blob of bytes', 'blob of bytes', 'manifest v1']);
-  const refusing = new RegistryClient({ fetcher: async () => new Response(null, { status: 403 }), credentials: () => undefined, retryDelayMs: 1 });
+  const refusing = new RegistryClient({ transport: transportOf(async () => new Response(null, { status: 403 })), credentials: () => undefined, retryDelayMs: 1 });
   await assert.rejects(write(store, tree, new RegistryTarget(refusing, parseReference('registry.test/team/app:v1'))), (error) => error instanceof HdError && error.code === 'REGISTRY_AUTH');
   assert.throws(() => new RegistryTarget(client, parseReference(`registry.test/app@sha256:${'0'.repeat(64)}`)), (error) => error instanceof HdError && error.code === 'IMAGE_REFERENCE');
 });

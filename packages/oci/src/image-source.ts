@@ -5,6 +5,7 @@ import { ArchiveFiles } from './archive-files.ts';
 import { compareDigest, sha256Of } from './decompress.ts';
 import { invalidImage, isObject, parseJson, parseJsonObject, parseManifest, selectPlatform } from './manifest.ts';
 import type { Descriptor, Platform } from './manifest.ts';
+import type { PartialDownloads } from './partial-downloads.ts';
 import type { RegistryClient } from './registry.ts';
 import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
@@ -20,6 +21,8 @@ export interface FoundImage {
   /** Digest of the manifest; absent in archives of the old form, which have none. */
   manifestDigest: string | undefined;
   layers: FoundLayer[];
+  /** Fetched files are not needed any more. `keep`: somebody may want them another time. */
+  release?(options: { keep: boolean }): void;
 }
 
 export interface FoundLayer {
@@ -33,8 +36,8 @@ export interface FoundLayer {
 /** How deep indexes may nest. */
 const INDEX_DEPTH_MAX = 4;
 
-/** Downloads go to numbered files in `directory`. */
-export async function findInRegistry(client: RegistryClient, reference: Reference, platform: Platform, directory: string, onBytes: (digest: string, doneBytes: number, totalBytes: number) => void): Promise<FoundImage> {
+/** Downloads go to `partials`. */
+export async function findInRegistry(client: RegistryClient, reference: Reference, platform: Platform, partials: PartialDownloads, onBytes: (digest: string, doneBytes: number, totalBytes: number) => void): Promise<FoundImage> {
   const image = formatReference(reference);
   const { tag: _, ...untagged } = reference;
   let fetched = await client.manifest(reference);
@@ -45,16 +48,27 @@ export async function findInRegistry(client: RegistryClient, reference: Referenc
       continue;
     }
     const config = parseJsonObject(await client.document(reference, manifest.config), `the configuration of ${image}`);
-    const layers = manifest.layers.map((descriptor, index): FoundLayer => ({
+    /** By digest: layers may be equal. */
+    const files = new Map<string, { path: string; arrived: Promise<void> }>();
+    const layers = manifest.layers.map((descriptor): FoundLayer => ({
       digest: undefined,
       sizeBytes: descriptor.size,
       async fetch() {
-        const path = join(directory, `layer-${index}`);
-        await client.download(reference, descriptor, path, (done) => onBytes(descriptor.digest, done, descriptor.size));
-        return path;
+        const { digest, size } = descriptor;
+        let file = files.get(digest);
+        if (file === undefined) {
+          const path = partials.take(digest);
+          file = { path, arrived: client.download(reference, descriptor, path, (done) => onBytes(digest, done, size)) };
+          files.set(digest, file);
+        }
+        await file.arrived;
+        return file.path;
       },
     }));
-    return { config, configDigest: manifest.config.digest, names: [], manifestDigest: fetched.digest, layers };
+    const release = ({ keep }: { keep: boolean }): void => {
+      for (const { path } of files.values()) partials.give(path, { keep });
+    };
+    return { config, configDigest: manifest.config.digest, names: [], manifestDigest: fetched.digest, layers, release };
   }
   throw invalidImage(image, 'its indexes nest too deep');
 }

@@ -14,6 +14,7 @@ import { ImageTree } from './image-tree.ts';
 import { readLayerInto } from './layer.ts';
 import { hostPlatform, isObject, wrongPlatform } from './manifest.ts';
 import type { Platform } from './manifest.ts';
+import { PartialDownloads } from './partial-downloads.ts';
 import { formatReference } from './reference.ts';
 import type { Base } from './reference.ts';
 import { RegistryClient } from './registry.ts';
@@ -63,8 +64,10 @@ export interface LoadOptions {
   platform?: Platform;
   /** What relative paths are relative to. Default: the current directory. */
   cwd?: string;
-  /** Downloads wait here. Default: the system's. */
+  /** For what is unpacked on the way. Default: the system's. */
   tempDir?: string;
+  /** Downloads wait here, and stay when they are cut off, for the next who wants them. Default: nowhere. */
+  partialDir?: string;
   signal?: AbortSignal;
   onProgress?: (progress: ImageProgress) => void;
   /** An image that is here already: nothing is fetched then. @param resolved digest of its manifest */
@@ -74,6 +77,8 @@ export interface LoadOptions {
 }
 
 const PARALLEL_DOWNLOADS = 3;
+/** What came is not worth keeping. */
+const DAMAGED = new Set(['LAYER_INVALID', 'DIGEST_MISMATCH', 'IMAGE_INVALID']);
 
 /**
  * Brings an image into the store. The caller holds a lease and sets a ref.
@@ -90,9 +95,11 @@ export async function loadImage(store: Store, base: ImageBase, options: LoadOpti
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   let downloads: Promise<string>[] = [];
+  let found: FoundImage | undefined;
+  let keep = true;
   try {
     const platform = options.platform ?? hostPlatform();
-    const found = await find(base, source, platform, directory, signal, options);
+    found = await find(base, source, platform, directory, signal, options);
     checkPlatform(found, platform, source);
     const here = found.manifestDigest === undefined ? undefined : options.present?.(found.manifestDigest);
     if (here !== undefined) return { ...here, source, names: found.names, chain: [] };
@@ -102,10 +109,15 @@ export async function loadImage(store: Store, base: ImageBase, options: LoadOpti
     options.onProgress?.({ kind: 'found', layers: found.layers.length, here: start.layers, totalBytes: missing.reduce((sum, layer) => sum + layer.sizeBytes, 0) });
     downloads = startAll(missing, signal);
     const { tree, chain } = await unpack(store, found, start, downloads, diffIds, { ...options, signal, tempDir: directory });
+    keep = false;
     return { tree, config: parseImageConfig(found.config, source), source, resolved: found.manifestDigest ?? tree, document: found.config, id: found.configDigest, names: found.names, chain };
+  } catch (error) {
+    if (error instanceof HdError && DAMAGED.has(error.code)) keep = false;
+    throw error;
   } finally {
     stop.abort();
     await Promise.allSettled(downloads);
+    found?.release?.({ keep });
     rmSync(directory, { recursive: true, force: true });
   }
 }
@@ -147,10 +159,13 @@ async function find(base: Exclude<ImageBase, { kind: 'scratch' }>, source: strin
       return findInOciDir(resolve(cwd, base.path), base.ref, platform, source);
     case 'docker-archive':
       return await findInArchive(resolve(cwd, base.path), platform, directory, source, signal);
-    case 'registry':
-      return await findInRegistry(new RegistryClient({ ...options.registry, signal }), base.reference, platform, directory, (digest, doneBytes, totalBytes) =>
+    case 'registry': {
+      const partials = new PartialDownloads(options.partialDir ?? directory);
+      partials.sweep(Date.now());
+      return await findInRegistry(new RegistryClient({ ...options.registry, signal }), base.reference, platform, partials, (digest, doneBytes, totalBytes) =>
         options.onProgress?.({ kind: 'download', digest, doneBytes, totalBytes }),
       );
+    }
   }
 }
 

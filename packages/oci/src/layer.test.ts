@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { HdError, sys, toByteString } from '@hyperdocker/base';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
 import { applyDelta, lookupPath, openMemoryStore, walkTree } from '@hyperdocker/cas';
 import type { Store, TreeEntry } from '@hyperdocker/cas';
-import { applyLayer, imageTree, importTar, writeLayer } from './index.ts';
+import { applyLayer, decompressed, imageTree, importTar, writeLayer } from './index.ts';
 import { tar } from './test-tar.ts';
 import type { TestMember } from './test-tar.ts';
 
@@ -176,6 +177,11 @@ for (const [what, bytes] of [
   ['a flipped byte', flipped],
   ['a cut header', good.subarray(0, 100)],
   ['a cut body', good.subarray(0, 700)],
+  ['a size that the archive does not hold', tar([{ name: 'a', data: 'x', size: 8 ** 11 - 1 }])],
+  ['a size that no file has', tar([{ name: 'a', type: 'x', data: paxRecord('size', '9999999999999999999') }, { name: 'a', data: 'x' }])],
+  ['sparse in PAX', tar([{ name: 'a', type: 'x', data: paxRecord('GNU.sparse.major', '1') + paxRecord('GNU.sparse.realsize', '8796093022208') }, { name: 'a', data: 'x' }])],
+  ['a device with impossible numbers', tar([{ name: 'a', type: 'x', data: paxRecord('uid', '-5') }, { name: 'a', type: '3' }])],
+  ['a hard link over its own way', tar([{ name: 'l', type: '2', link: '/' }, { name: 'l/a', type: '1', link: 'l/../../etc/passwd' }])],
   ['a gigantic PAX header', tar([{ name: 'a', type: 'x', size: 8 ** 10 }])],
   ['a damaged PAX record', tar([{ name: 'a', type: 'x', data: '99 path=x\n' }, { name: 'a', data: '1' }])],
   ['no tar', Buffer.from('<html>'.repeat(200))],
@@ -202,6 +208,36 @@ test('random bytes and random damage never do worse than LAYER_INVALID', async (
       if (!(error instanceof HdError && error.code === 'LAYER_INVALID')) throw error;
     });
   }), { numRuns: 400 });
+});
+
+/** A length that counts itself. */
+function paxRecord(key: string, value: string): string {
+  const rest = ` ${key}=${value}\n`;
+  let length = rest.length + 1;
+  while (`${length}${rest}`.length !== length) length++;
+  return `${length}${rest}`;
+}
+
+for (const [what, pack] of [['gzip', gzipSync], ['zstd', zstdCompressSync]] as const) {
+  test(`a decompression bomb in ${what} is named, and takes no room`, async () => {
+    const dir = mkdtempSync(join(world, 'bomb-'));
+    const file = join(dir, 'layer');
+    writeFileSync(file, pack(Buffer.concat([tar([{ name: 'zeros', size: 64 << 20 }]).subarray(0, 512), Buffer.alloc((64 << 20) + 1024)])));
+    const store = openMemoryStore();
+    await assert.rejects(importTar(store, decompressed(file, { name: 'layer 1', expandedBytesMax: 1 << 20 }), { tempDir: dir }), (error: unknown) => error instanceof HdError && error.code === 'LAYER_INVALID' && /layer 1 is a decompression bomb/.test(error.message));
+    assert.deepEqual(readdirSync(dir), ['layer']);
+    await importTar(store, decompressed(file, { name: 'layer 1' }), { tempDir: dir });
+  });
+}
+
+test('duplicate entries: the last one counts, with its kind, mode and links', async () => {
+  assert.deepEqual(await apply([{ name: 'a', data: '1' }, { name: 'b', type: '1', link: 'a' }, { name: 'a', type: '2', link: '/etc/shadow' }, { name: 'a', data: '2' }, { name: 'a/', type: '5' }, { name: 'a/x', data: '3' }]), ['a/', 'a/x=3', 'b=1']);
+});
+
+test('devices are entries like others: nothing is made on the host', async () => {
+  const store = openMemoryStore();
+  const tree = await importTar(store, [tar([{ name: 'dev/sda', type: '4' }, { name: 'dev/null', type: '3' }])]);
+  assert.deepEqual(listing(store, tree), ['dev/', 'dev/null char', 'dev/sda block']);
 });
 
 function repairChecksums(bytes: Buffer): void {

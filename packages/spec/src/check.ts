@@ -22,7 +22,7 @@ export function checkMeaning(document: unknown, root: Place, report: Report): vo
   for (const provider of root.children.get('dependencies')?.children.keys() ?? []) {
     warnOfRepetition(document, ['dependencies', provider], report);
   }
-  for (const path of [['options', 'restart_grace'], ...names.flatMap((name) => ['restart_grace', 'ready_timeout'].map((key) => ['services', name, key]))]) checkDuration(document, path, report);
+  for (const path of [...['restart_grace', 'debounce', 'debounce_max'].map((key) => ['options', key]), ...names.flatMap((name) => ['restart_grace', 'ready_timeout'].map((key) => ['services', name, key]))]) checkDuration(document, path, report);
 }
 
 function checkDuration(document: unknown, path: Path, report: Report): void {
@@ -98,7 +98,14 @@ function checkDependsOn(document: unknown, names: string[], report: Report): voi
 function checkService(document: unknown, name: string, report: Report): void {
   warnOfOutside(document, ['services', name, 'watch'], /^\/|^\.\.\/|\/\.\.\//, report);
   checkReady(document, name, report);
+  checkSocket(document, name, report);
   checkPublish(document, name, report);
+}
+
+function checkSocket(document: unknown, name: string, report: Report): void {
+  const path = ['services', name, 'socket'];
+  if (valueAt(document, path) !== true || valueAt(document, ['services', name, 'port']) !== undefined) return;
+  report.add({ code: 'MISSING_KEY', message: `${describePath(path)} needs a port to listen at`, hint: `set port in [services.${name}]`, path });
 }
 
 function checkSteps(document: unknown, secrets: string[], report: Report): void {

@@ -4,7 +4,7 @@ import { lowerLimits } from './limits.ts';
 import type { Place } from './locate.ts';
 import { lowerPublish } from './publish.ts';
 import type { restartPolicies, SpecInput } from './schema.ts';
-import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, Readiness, RestartPolicy, SecretSpec, ServiceDependency, ServiceSpec, StepSecretSpec } from './spec.ts';
+import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, FilesSpec, Readiness, RestartPolicy, SecretSpec, ServiceDependency, ServiceSpec, StepSecretSpec } from './spec.ts';
 
 type ServiceInput = SpecInput['services'][string];
 type StepInput = SpecInput['build']['steps'][number];
@@ -15,17 +15,28 @@ type DependencyInput = NonNullable<NonNullable<SpecInput['dependencies']>[string
 /** A checked document to the specification. */
 export function lower(input: SpecInput, root: Place): EnvSpec {
   const { name, base, workdir, network, env } = input.environment;
-  const restartGraceMs = durationMs(input.options.restart_grace);
-  assert(restartGraceMs !== undefined, 'an unchecked duration');
+  const restartGraceMs = msOf(input.options.restart_grace);
+  const debounceMs = msOf(input.options.debounce);
   return {
     environment: { name, base, ...(workdir === undefined ? {} : { workdir }), network },
     dependencies: lowerDependencies(input.dependencies ?? {}),
     build: lowerBuild(input.build, root),
     secrets: lowerSecrets(input.secrets, root),
     services: lowerServices(input.services, root, { network, restartGraceMs }),
-    files: input.files,
-    options: { restartGraceMs, env, overlay: input.options.overlay },
+    files: lowerFiles(input.files),
+    options: { restartGraceMs, env, overlay: input.options.overlay, debounceMs, debounceMaxMs: Math.max(debounceMs, msOf(input.options.debounce_max)) },
   };
+}
+
+function lowerFiles({ include, exclude, sync_back: syncBack, ignore_files: ignoreFiles }: SpecInput['files']): FilesSpec {
+  return { include, exclude, syncBack, ignoreFiles: [...new Set(ignoreFiles)] };
+}
+
+/** Of a duration that has a default. */
+function msOf(text: string): number {
+  const ms = durationMs(text);
+  assert(ms !== undefined, 'an unchecked duration');
+  return ms;
 }
 
 function lowerDependencies(input: NonNullable<SpecInput['dependencies']>): Dependency[] {
@@ -106,6 +117,7 @@ function lowerService(name: string, input: ServiceInput, line: number, { network
     command: input.command,
     watch: input.watch,
     ...(input.port === undefined ? {} : { port: input.port }),
+    socket: input.socket,
     ...(publish === undefined ? {} : { publish }),
     dependsOn: lowerDependsOn(input.depends_on),
     restartPolicy: lowerPolicy(input.restart_policy),

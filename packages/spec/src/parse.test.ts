@@ -50,6 +50,7 @@ user = "web:www-data"
 memory = "512MB"
 cpus = 1.5
 pids = 200
+socket = true
 
 [services.8080]
 privileged = true
@@ -62,10 +63,13 @@ env.LEVEL = "debug"
 [files]
 include = ["src", "package.json"]
 exclude = [".git", "*.log"]
+sync_back = ["*.lock"]
+ignore_files = [".gitignore"]
 
 [options]
 restart_grace = "1.5s"
 overlay = "memory"
+debounce = "2s"
 `;
 
 const plainStep = { env: {}, network: true, cache: [], secrets: [] };
@@ -99,6 +103,7 @@ test('every section and key arrives in the specification', () => {
         command: 'npm run dev',
         watch: ['src/**/*.ts'],
         port: 3000,
+        socket: true,
         publish: { address: 'loopback', port: 3000 },
         dependsOn: [],
         restartPolicy: 'always',
@@ -119,6 +124,7 @@ test('every section and key arrives in the specification', () => {
         name: '8080',
         command: 'node worker.js',
         watch: [],
+        socket: false,
         dependsOn: [{ name: 'web', condition: 'healthy' }],
         stopSignal: 'SIGTERM',
         onChange: 'restart',
@@ -132,11 +138,11 @@ test('every section and key arrives in the specification', () => {
         ready: { kind: 'started' },
         limits: {},
         privileged: true,
-        line: 41,
+        line: 42,
       },
     ],
-    files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'] },
-    options: { restartGraceMs: 1500, env: { LANG: 'C.UTF-8' }, overlay: 'memory' },
+    files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'], syncBack: ['*.lock'], ignoreFiles: ['.gitignore'] },
+    options: { restartGraceMs: 1500, env: { LANG: 'C.UTF-8' }, overlay: 'memory', debounceMs: 2000, debounceMaxMs: 2000 },
   };
   assert.deepEqual(accept(FULL), { spec: expected, warnings: [] });
 });
@@ -146,8 +152,8 @@ test('what is left out has its default', () => {
   assert.deepEqual(spec.dependencies, []);
   assert.deepEqual(spec.build, { steps: [], cache: [], network: true, limits: {} });
   assert.deepEqual(spec.secrets, []);
-  assert.deepEqual(spec.files, { include: [], exclude: [] });
-  assert.deepEqual(spec.options, { restartGraceMs: 5000, env: {}, overlay: 'disk' });
+  assert.deepEqual(spec.files, { include: [], exclude: [], syncBack: [], ignoreFiles: [] });
+  assert.deepEqual(spec.options, { restartGraceMs: 5000, env: {}, overlay: 'disk', debounceMs: 50, debounceMaxMs: 1000 });
   assert.deepEqual(spec.services[0]?.ready, { kind: 'port', port: 80 });
   assert.equal(spec.services[0]?.restartPolicy, 'always');
   assert.deepEqual([spec.services[0]?.limits, spec.services[0]?.privileged], [{}, false]);
@@ -232,6 +238,8 @@ const table: [string, string, ...string[]][] = [
   ['include absolute', '[files]\ninclude = ["/etc"]', '5:12 INVALID_PATH'],
   ['include outside', '[files]\ninclude = ["src/.."]', '5:12 INVALID_PATH'],
   ['include here', '[files]\ninclude = [".", "./src"]'],
+  ['an ignore file elsewhere', '[files]\nignore_files = ["a/.gitignore"]', '5:17 INVALID_VALUE'],
+  ['debounce without unit', '[options]\ndebounce = "50"', '5:12 INVALID_VALUE'],
   ['grace in every unit', '[options]\nrestart_grace = "500ms"'],
   ['grace without unit', '[options]\nrestart_grace = "5"', '5:17 INVALID_VALUE'],
   ['grace as number', '[options]\nrestart_grace = 5', '5:17 WRONG_TYPE'],
@@ -241,6 +249,7 @@ const table: [string, string, ...string[]][] = [
 /** Accept or reject through keys together, which JSON Schema cannot say. */
 const meaningTable: [string, string, ...string[]][] = [
   ['two services at one port', service('a', 'port = 80') + service('b', 'port = 80'), '9:8 PORT_CONFLICT'],
+  ['a socket without a port', service('a', 'socket = true'), '6:10 MISSING_KEY'],
   ['published without a port', service('a', 'publish = 80'), '6:11 MISSING_KEY'],
   ['published at no address', service('a', 'port = 1\npublish = "300.0.0.1"'), '7:11 INVALID_VALUE'],
   ['published at no port', service('a', 'port = 1\npublish = "127.0.0.1:70000"'), '7:11 INVALID_VALUE'],
@@ -312,7 +321,7 @@ test('broken TOML is one error with a position', () => {
 
 test('a byte order mark and Windows line ends are no matter', () => {
   const { spec } = accept(`\ufeff${FULL.replaceAll('\n', '\r\n')}`);
-  assert.equal(spec.services[1]?.line, 41);
+  assert.equal(spec.services[1]?.line, 42);
   assert.equal(spec.build.steps[2]?.line, 20);
 });
 

@@ -36,6 +36,11 @@ export const rules = {
     must: 'be a path inside the project: not absolute, without ".."',
     hint: 'write it relative to the directory of hd.toml; what lies outside the project cannot be brought in',
   },
+  fileName: {
+    pattern: /^(?!\.{1,2}$)[^\u0000/]+$/,
+    code: 'INVALID_VALUE',
+    must: 'be the name of a file, without "/"',
+  },
   containedPath: {
     pattern: new RegExp(String.raw`^${PARENT}[^\u0000]+$`),
     code: 'INVALID_PATH',

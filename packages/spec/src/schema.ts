@@ -125,6 +125,7 @@ const service = z.strictObject({
     .default([])
     .meta({ description: 'Glob patterns relative to the project. The service restarts when a matching file changes.' }),
   port: z.int().min(1).max(65535).optional().meta({ description: 'Port that the service listens on.' }),
+  socket: z.boolean().default(false).meta({ description: 'The supervisor listens at the port and hands the socket over (LISTEN_FDS), so that no connection is refused while the service restarts.' }),
   publish: z
     .union([z.boolean(), z.int().min(1).max(65535), text(rules.publish)])
     .optional()
@@ -159,6 +160,14 @@ const files = z
       .default([])
       .meta({ description: 'Path prefixes, relative to the project, that belong to the environment. Empty means all.' }),
     exclude: z.array(text(rules.text)).default([]).meta({ description: 'Glob patterns that do not.' }),
+    sync_back: z
+      .array(text(rules.text))
+      .default([])
+      .meta({ description: 'Glob patterns, relative to the project: what is written inside at a match is brought to the host, such as lock files.' }),
+    ignore_files: z
+      .array(text(rules.fileName))
+      .default([])
+      .meta({ description: 'Names of files, in any directory, that say as git does what does not belong to the environment, such as ".gitignore".' }),
   })
   .meta({ description: 'Which files of the project are watched and brought in.' });
 
@@ -171,6 +180,8 @@ const options = z
       .enum(['disk', 'memory'])
       .default('disk')
       .meta({ description: 'Where writes inside the environment are kept.' }),
+    debounce: text(rules.duration).default('50ms').meta({ description: 'How long it has to be quiet before changed files are taken in.' }),
+    debounce_max: text(rules.duration).default('1s').meta({ description: 'The longest that a changed file waits for quiet.' }),
   })
   .meta({ description: 'How hd behaves.' });
 

@@ -91,6 +91,8 @@ export interface ServiceSpec {
   /** Glob patterns, relative to the project: a change to a match restarts the service. */
   watch: string[];
   port?: number;
+  /** The supervisor listens at `port`, and hands the socket over. */
+  socket: boolean;
   /** Where `port` of a private network can be reached on the host. Absent: nowhere, or the network is the host's. */
   publish?: PublishSpec;
   /** Other services of the same file, each once, without cycles. */
@@ -149,6 +151,10 @@ export interface FilesSpec {
   include: string[];
   /** Glob patterns, on top of the ones that are always excluded. */
   exclude: string[];
+  /** Glob patterns of what is brought to the host when it is written inside. */
+  syncBack: string[];
+  /** Names of files that say, as git's do, what does not belong to the environment. */
+  ignoreFiles: string[];
 }
 
 export interface OptionsSpec {
@@ -158,4 +164,7 @@ export interface OptionsSpec {
   env: Record<string, string>;
   /** Where writes inside the environment are kept. */
   overlay: 'disk' | 'memory';
+  /** How long it has to be quiet before changed files are taken in, and how long they wait for that at most. */
+  debounceMs: number;
+  debounceMaxMs: number;
 }

@@ -1,3 +1,4 @@
+export { hasOpenssl, makeCertificates, type TestCertificates } from './certificates.ts';
 export { checkout } from './checkout.ts';
 export { runHd, startHd, type HdOptions, type HdResult, type HdProcess } from './hd-process.ts';
 export { faultyDisk, tellDisk, type FaultyDisk } from './faulty-disk/faulty-disk.ts';

@@ -17,6 +17,7 @@ const FLOORS = [
   ['engine', 'oci', 'frontend'],
   ['mount'],
   ['environment'],
+  ['demo'],
   ['cli', 'bench'],
 ];
 /** Stands beside the house: any test may use it, and it may use these. */

@@ -62,10 +62,11 @@ test('inclusions', () => {
 
 test('every decision has its rule', () => {
   const filter = createFilter({ include: ['src'], exclude: ['*.log', '!keep.log'] });
-  assert.deepEqual(filter.decide('src/a.ts', false), { included: true, rule: 'include "src"' });
-  assert.deepEqual(filter.decide('src/a.log', false), { included: false, rule: 'exclude "*.log"' });
-  assert.deepEqual(filter.decide('src/keep.log', false), { included: true, rule: 'exclude "!keep.log"' });
-  assert.deepEqual(filter.decide('src/.git/x', false), { included: false, rule: 'default ".git"' });
+  const include = { origin: 'include', pattern: 'src' };
+  assert.deepEqual(filter.decide('src/a.ts', false), { included: true, rule: 'include "src"', by: include });
+  assert.deepEqual(filter.decide('src/a.log', false), { included: false, rule: 'exclude "*.log"', by: { origin: 'exclude', pattern: '*.log' } });
+  assert.deepEqual(filter.decide('src/keep.log', false), { included: true, rule: 'exclude "!keep.log"', by: { origin: 'exclude', pattern: '!keep.log' } });
+  assert.deepEqual(filter.decide('src/.git/x', false), { included: false, rule: 'default ".git"', by: { origin: 'default', pattern: '.git' } });
   assert.deepEqual(filter.decide('docs/x', false), { included: false, rule: 'not in include' });
   assert.deepEqual(createFilter({ include: [], exclude: [] }).decide('x', false), { included: true, rule: 'everything that is not excluded' });
 });
@@ -108,4 +109,16 @@ test('globs of services', () => {
 
 test('a pattern that names nothing is refused', () => {
   for (const text of ['', '/', '!', '!/']) assert.throws(() => createFilter({ include: [], exclude: [text] }), { code: 'PATTERN_INVALID' });
+});
+
+test('ignore files: after what exclude says, and what it takes back stays', () => {
+  const ignoreFiles = [{ path: '.gitignore', text: '*.log\n/dist\n' }, { path: 'src/.gitignore', text: '!keep.log\n' }];
+  const counts = (path: string, options: Partial<FilterOptions> = {}): boolean => included({ ignoreFiles, ...options }, path);
+  assert.deepEqual(['a.log', 'src/keep.log', 'dist/x', 'src/dist/x', '.gitignore'].map((path) => counts(path)), [false, true, false, true, true]);
+  assert.deepEqual(['a.log', 'dist/a.log', 'src/x'].map((path) => counts(path, { exclude: ['!dist', '/src/x', '!a.log'] })), [true, true, false]);
+  assert.deepEqual(['src/keep.log', 'other'].map((path) => counts(path, { include: ['src'] })), [true, false]);
+  const { decide, mayContain, key } = createFilter({ include: [], exclude: [], ignoreFiles });
+  assert.deepEqual(decide('dist/x', false), { included: false, rule: '"/dist" in .gitignore:2', by: { origin: 'ignore-file', pattern: '/dist', file: '.gitignore', line: 2 } });
+  assert.deepEqual([mayContain('dist'), mayContain('src')], [false, true]);
+  assert.notEqual(key, createFilter({ include: [], exclude: [] }).key);
 });

@@ -1,10 +1,15 @@
+import { hasher } from '@hyperdocker/base';
+import { IgnoreRules, type IgnoreFile, type IgnoreVerdict } from './ignore-files.ts';
 import { parsePattern, type Pattern } from './pattern.ts';
+import { prefixesOf } from './selection.ts';
 
 export interface FilterOptions {
   /** Paths from the project's root with everything below them, or globs. Empty: everything. */
   readonly include: readonly string[];
   /** Globs, after the defaults. Of several that match a path the last decides; `!glob` takes an exclusion back. */
   readonly exclude: readonly string[];
+  /** Files such as `.gitignore`. What `exclude` says of a path, or of a directory above it that it takes back, comes before what they say. */
+  readonly ignoreFiles?: readonly IgnoreFile[];
 }
 
 /** Which paths of a project count. Paths are relative to the project's root, with `/` between names; '' is the root. */
@@ -20,7 +25,13 @@ export interface Decision {
   readonly included: boolean;
   /** The pattern that decided, as it is written in the configuration, and where it comes from. */
   readonly rule: string;
+  /** The same for programs. Absent: no pattern did. */
+  readonly by?: Decider;
 }
+
+export type Decider =
+  | { readonly origin: 'default' | 'exclude' | 'include'; readonly pattern: string }
+  | { readonly origin: 'ignore-file'; readonly pattern: string; readonly file: string; readonly line: number };
 
 /** What no project means to ship: the database of git, caches, what other programs leave behind. `!target` brings one back. */
 export const DEFAULT_EXCLUDES: readonly string[] = ['.git', '**/node_modules/.cache', '.DS_Store', 'target'];
@@ -41,6 +52,8 @@ export function createFilter(options: FilterOptions): Filter {
     ...options.exclude.map((text): Rule => ({ pattern: parsePattern(text), origin: 'exclude' })),
   ];
   const reachingBack = excludes.filter(({ pattern }) => pattern.negated && pattern.anchored);
+  const ignoreFiles = options.ignoreFiles ?? [];
+  const ignoreRules = new IgnoreRules(ignoreFiles);
   const directories = new Map<string, Verdict>();
 
   function verdict(path: string, isDirectory: boolean): Verdict {
@@ -50,21 +63,30 @@ export function createFilter(options: FilterOptions): Filter {
     const above = verdict(parentOf(path), true);
     const rule = excludes.findLast(({ pattern }) => pattern.matches(path, isDirectory) && (!pattern.negated || pattern.anchored || above.excludedBy === undefined));
     const found: Verdict = {
-      ...(rule === undefined ? above : rule.pattern.negated ? { excludedBy: undefined, takenBackBy: rule } : { excludedBy: rule, takenBackBy: undefined }),
+      ...(rule === undefined ? inherited(path, isDirectory, above) : rule.pattern.negated ? { excludedBy: undefined, takenBackBy: rule } : { excludedBy: rule, takenBackBy: undefined }),
       includedBy: above.includedBy ?? includes.find((pattern) => pattern.matches(path, isDirectory)),
     };
     if (isDirectory) remember(directories, path, found);
     return found;
   }
 
+  /** Where no exclusion is about the path itself. */
+  function inherited(path: string, isDirectory: boolean, above: Verdict): Pick<Verdict, 'excludedBy' | 'takenBackBy'> {
+    const said = above.excludedBy === undefined && above.takenBackBy === undefined ? ignoreRules.decide(path, isDirectory) : undefined;
+    return said?.ignored === true ? { excludedBy: said, takenBackBy: undefined } : above;
+  }
+
   return {
-    key: JSON.stringify([KEY_VERSION, options.include, DEFAULT_EXCLUDES, options.exclude]),
+    key: JSON.stringify([KEY_VERSION, options.include, DEFAULT_EXCLUDES, options.exclude, ...(ignoreFiles.length === 0 ? [] : [hasher.hash(Buffer.from(JSON.stringify(ignoreFiles)))])]),
     decide(path, isDirectory) {
       const { excludedBy, takenBackBy, includedBy } = verdict(path, isDirectory);
-      if (excludedBy !== undefined) return { included: false, rule: describe(excludedBy) };
+      if (excludedBy !== undefined) return { included: false, ...describe(excludedBy) };
       if (includes.length > 0 && includedBy === undefined) return { included: path === '', rule: path === '' ? 'the root' : 'not in include' };
-      if (takenBackBy !== undefined) return { included: true, rule: describe(takenBackBy) };
-      return { included: true, rule: includedBy === undefined ? 'everything that is not excluded' : `include "${includedBy.text}"` };
+      if (takenBackBy !== undefined) return { included: true, ...describe(takenBackBy) };
+      const said = ignoreRules.decide(path, isDirectory);
+      if (said !== undefined) return { included: true, ...describe(said) };
+      if (includedBy === undefined) return { included: true, rule: 'everything that is not excluded' };
+      return { included: true, rule: `include "${includedBy.text}"`, by: { origin: 'include', pattern: includedBy.text } };
     },
     mayContain(directory) {
       const { excludedBy, includedBy } = verdict(directory, true);
@@ -96,7 +118,7 @@ interface Rule {
 
 /** At most one of `excludedBy` and `takenBackBy`. */
 interface Verdict {
-  readonly excludedBy: Rule | undefined;
+  readonly excludedBy: Rule | IgnoreVerdict | undefined;
   readonly takenBackBy: Rule | undefined;
   readonly includedBy: Pattern | undefined;
 }
@@ -108,8 +130,13 @@ function remember(directories: Map<string, Verdict>, path: string, found: Verdic
   directories.set(path, found);
 }
 
-function describe({ pattern, origin }: Rule): string {
-  return `${origin} "${pattern.text}"`;
+function describe(decider: Rule | IgnoreVerdict): Pick<Decision, 'rule'> & { by: Decider } {
+  if ('origin' in decider) {
+    const { pattern: { text }, origin } = decider;
+    return { rule: `${origin} "${text}"`, by: { origin, pattern: text } };
+  }
+  const { pattern, file, line } = decider;
+  return { rule: `"${pattern}" in ${file}:${line}`, by: { origin: 'ignore-file', pattern, file, line } };
 }
 
 function isRoot(text: string): boolean {
@@ -118,10 +145,4 @@ function isRoot(text: string): boolean {
 
 function parentOf(path: string): string {
   return path.slice(0, Math.max(0, path.lastIndexOf('/')));
-}
-
-/** `a/b/c` → `a`, `a/b`, `a/b/c`. */
-function prefixesOf(path: string): string[] {
-  const names = path.split('/');
-  return names.map((_, index) => names.slice(0, index + 1).join('/'));
 }

@@ -1,8 +1,9 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
+import { run } from '@hyperdocker/demo';
+import { emptyPageCache } from '../page-cache.ts';
 import type { Hd } from '../hd.ts';
-import { emptyPageCache, run } from '../process.ts';
 import type { Race, Sample, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 import { BASE } from '../workshop.ts';
@@ -93,7 +94,7 @@ async function wheels(workshop: Workshop, dir: string): Promise<void> {
   cpSync(requirements, join(dir, 'requirements.txt'));
 }
 
-async function npmProject(workshop: Workshop, dir: string): Promise<void> {
+export async function npmProject(workshop: Workshop, dir: string): Promise<void> {
   const example = join(workshop.checkout, 'examples/node-ts');
   const kept = await workshop.kept('npm-cache', async (to) => {
     const scratch = workshop.tempDir('npm');

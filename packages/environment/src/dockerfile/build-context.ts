@@ -7,7 +7,7 @@ import type { Meta, Store, TreeEntry } from '@hyperdocker/cas';
 import type { IgnoreMatch, IgnoreMatcher } from '@hyperdocker/frontend';
 import { ignoreMatcher, readIgnoreFile } from '@hyperdocker/frontend';
 import { readJson, writeJson } from '../json-file.ts';
-import { putFiles } from '../put-files.ts';
+import { FilesToPut } from '../put-files.ts';
 
 /** A directory that COPY takes files from, as Docker sends it to its builder: whole modes and times, and root's. */
 export interface BuildContext { tree: TreeDigest; files: number; bytes: number; hashed: number }
@@ -64,7 +64,9 @@ class Scan {
   run(): BuildContext {
     const { store, storeDir, cacheFile } = this.#options;
     const root = this.#list('' as ByteString, undefined);
-    const puts = putFiles(store, storeDir, this.#toRead.map(({ path, stats }) => ({ host: hostPath(this.#options.dir, path), size: Number(stats.size) })));
+    using files = new FilesToPut(store, storeDir);
+    for (const { path, stats } of this.#toRead) files.add({ host: hostPath(this.#options.dir, path), size: Number(stats.size) });
+    const puts = files.finish();
     for (const [nth, draft] of this.#toRead.entries()) {
       const put = puts[nth] ?? store.putFile(hostPath(this.#options.dir, draft.path));
       draft.digest = put.digest;
