@@ -11,6 +11,7 @@ import type { Summary } from '@hyperdocker/demo';
 import { formatMs, formatRatio, ratio, summarize } from '@hyperdocker/demo';
 import type { Scenario } from './scenario.ts';
 import { chunkingScenarios } from './scenarios/chunking.ts';
+import { dockerfileScenarios } from './scenarios/dockerfiles.ts';
 import { execScenarios } from './scenarios/exec.ts';
 import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
@@ -28,7 +29,7 @@ import { Workshop } from './workshop.ts';
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
 interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[]; report?: string }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...mountScenarios, ...execScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...skippingScenarios, ...scaleScenarios, ...networkScenarios, ...liveScenarios, ...historyScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...mountScenarios, ...execScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...skippingScenarios, ...scaleScenarios, ...networkScenarios, ...liveScenarios, ...dockerfileScenarios, ...historyScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 

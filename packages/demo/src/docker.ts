@@ -22,6 +22,8 @@ export interface BuildChoices {
   /** A Dockerfile outside of the directory that is built. */
   file?: string;
   label?: string;
+  /** Further options, as they are. */
+  options?: readonly string[];
 }
 
 export interface RunChoices {
@@ -119,6 +121,19 @@ export class Docker implements AsyncDisposable {
     }
   }
 
+  /** A base image of the files of a tar and nothing else, with a path of programs and what `change` says. Returns one of its names. */
+  async baseImage(tar: string, tags: readonly string[], change: string): Promise<string> {
+    if ((await Promise.all(tags.map((tag) => this.#has(tag)))).every(Boolean)) return tags[0] ?? '';
+    const imported = (await this.#docker('import', '--change', 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', '--change', change, tar)).trim();
+    for (const tag of tags) await this.#docker('tag', imported, tag);
+    return tags[0] ?? imported;
+  }
+
+  /** As `docker load` reads it. */
+  async save(image: string, file: string): Promise<void> {
+    await this.#docker('save', '--output', file, image);
+  }
+
   async build(dir: string, tag: string, choices: BuildChoices = {}): Promise<DockerBuild> {
     return readBuild(await this.#docker(...buildArguments(dir, tag, choices)));
   }
@@ -193,6 +208,10 @@ export class Docker implements AsyncDisposable {
     rmSync(stateDir, { recursive: true, force: true });
   }
 
+  async #has(image: string): Promise<boolean> {
+    return (await attempt(this.#client, ['image', 'inspect', image], { env: this.#env })).code === 0;
+  }
+
   #docker(...args: string[]): Promise<string> {
     return run(this.#client, args, { env: this.#env });
   }
@@ -209,8 +228,8 @@ export class Docker implements AsyncDisposable {
   }
 }
 
-function buildArguments(dir: string, tag: string, { noCache = false, file, label }: BuildChoices = {}): string[] {
-  const choices = [...(noCache ? ['--no-cache'] : []), ...(file === undefined ? [] : ['--file', file]), ...(label === undefined ? [] : ['--label', label])];
+function buildArguments(dir: string, tag: string, { noCache = false, file, label, options = [] }: BuildChoices = {}): string[] {
+  const choices = [...(noCache ? ['--no-cache'] : []), ...(file === undefined ? [] : ['--file', file]), ...(label === undefined ? [] : ['--label', label]), ...options];
   return ['build', '--network', 'host', '--progress', 'plain', '--tag', tag, ...choices, dir];
 }
 

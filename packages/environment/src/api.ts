@@ -1,5 +1,5 @@
 import type { HdErrorJson } from '@hyperdocker/base';
-import type { PreparedContainer, WayOut } from '@hyperdocker/sandbox';
+import type { PreparedContainer, TerminalSize, WayOut } from '@hyperdocker/sandbox';
 import type { ServiceStatus } from './events.ts';
 
 /**
@@ -56,6 +56,7 @@ export interface ExecRequest {
   /** Empty: the shell of the user. */
   args: string[];
   terminal: boolean;
+  terminalSize?: TerminalSize;
   env: Record<string, string>;
   workdir?: string;
   user?: string;

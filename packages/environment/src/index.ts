@@ -38,3 +38,5 @@ export type { SpecFile } from './spec-file.ts';
 export type { Prediction } from './predict.ts';
 export * from './system-packages.ts';
 export * from './why.ts';
+export * from './dockerfile/index.ts';
+export { HOST_PLATFORM } from './plan.ts';

@@ -510,5 +510,6 @@ function networkReason(error: unknown): string {
   const code = networkCode(error);
   const known: Record<string, string> = { ECONNREFUSED: 'connection refused', ECONNRESET: 'the connection was cut', ENOTFOUND: 'no such host', EAI_AGAIN: 'the name cannot be looked up', ETIMEDOUT: 'no answer' };
   if (UNTRUSTED.test(code)) return `its certificate is not to be trusted (${describeError(error)})`;
-  return known[code] ?? (code === '' ? describeError(error) : `${describeError(error)}`);
+  if (NO_TLS.test(code)) return 'what it answers is no TLS';
+  return known[code] ?? describeError(error);
 }

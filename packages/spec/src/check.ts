@@ -98,7 +98,14 @@ function checkDependsOn(document: unknown, names: string[], report: Report): voi
 function checkService(document: unknown, name: string, report: Report): void {
   warnOfOutside(document, ['services', name, 'watch'], /^\/|^\.\.\/|\/\.\.\//, report);
   checkReady(document, name, report);
+  checkSocket(document, name, report);
   checkPublish(document, name, report);
+}
+
+function checkSocket(document: unknown, name: string, report: Report): void {
+  const path = ['services', name, 'socket'];
+  if (valueAt(document, path) !== true || valueAt(document, ['services', name, 'port']) !== undefined) return;
+  report.add({ code: 'MISSING_KEY', message: `${describePath(path)} needs a port to listen at`, hint: `set port in [services.${name}]`, path });
 }
 
 function checkSteps(document: unknown, secrets: string[], report: Report): void {

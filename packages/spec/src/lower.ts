@@ -117,6 +117,7 @@ function lowerService(name: string, input: ServiceInput, line: number, { network
     command: input.command,
     watch: input.watch,
     ...(input.port === undefined ? {} : { port: input.port }),
+    socket: input.socket,
     ...(publish === undefined ? {} : { publish }),
     dependsOn: lowerDependsOn(input.depends_on),
     restartPolicy: lowerPolicy(input.restart_policy),

@@ -50,6 +50,7 @@ user = "web:www-data"
 memory = "512MB"
 cpus = 1.5
 pids = 200
+socket = true
 
 [services.8080]
 privileged = true
@@ -102,6 +103,7 @@ test('every section and key arrives in the specification', () => {
         command: 'npm run dev',
         watch: ['src/**/*.ts'],
         port: 3000,
+        socket: true,
         publish: { address: 'loopback', port: 3000 },
         dependsOn: [],
         restartPolicy: 'always',
@@ -122,6 +124,7 @@ test('every section and key arrives in the specification', () => {
         name: '8080',
         command: 'node worker.js',
         watch: [],
+        socket: false,
         dependsOn: [{ name: 'web', condition: 'healthy' }],
         stopSignal: 'SIGTERM',
         onChange: 'restart',
@@ -135,7 +138,7 @@ test('every section and key arrives in the specification', () => {
         ready: { kind: 'started' },
         limits: {},
         privileged: true,
-        line: 41,
+        line: 42,
       },
     ],
     files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'], syncBack: ['*.lock'], ignoreFiles: ['.gitignore'] },
@@ -246,6 +249,7 @@ const table: [string, string, ...string[]][] = [
 /** Accept or reject through keys together, which JSON Schema cannot say. */
 const meaningTable: [string, string, ...string[]][] = [
   ['two services at one port', service('a', 'port = 80') + service('b', 'port = 80'), '9:8 PORT_CONFLICT'],
+  ['a socket without a port', service('a', 'socket = true'), '6:10 MISSING_KEY'],
   ['published without a port', service('a', 'publish = 80'), '6:11 MISSING_KEY'],
   ['published at no address', service('a', 'port = 1\npublish = "300.0.0.1"'), '7:11 INVALID_VALUE'],
   ['published at no port', service('a', 'port = 1\npublish = "127.0.0.1:70000"'), '7:11 INVALID_VALUE'],
@@ -317,7 +321,7 @@ test('broken TOML is one error with a position', () => {
 
 test('a byte order mark and Windows line ends are no matter', () => {
   const { spec } = accept(`\ufeff${FULL.replaceAll('\n', '\r\n')}`);
-  assert.equal(spec.services[1]?.line, 41);
+  assert.equal(spec.services[1]?.line, 42);
   assert.equal(spec.build.steps[2]?.line, 20);
 });
 

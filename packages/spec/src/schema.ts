@@ -125,6 +125,7 @@ const service = z.strictObject({
     .default([])
     .meta({ description: 'Glob patterns relative to the project. The service restarts when a matching file changes.' }),
   port: z.int().min(1).max(65535).optional().meta({ description: 'Port that the service listens on.' }),
+  socket: z.boolean().default(false).meta({ description: 'The supervisor listens at the port and hands the socket over (LISTEN_FDS), so that no connection is refused while the service restarts.' }),
   publish: z
     .union([z.boolean(), z.int().min(1).max(65535), text(rules.publish)])
     .optional()

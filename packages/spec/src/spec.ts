@@ -91,6 +91,8 @@ export interface ServiceSpec {
   /** Glob patterns, relative to the project: a change to a match restarts the service. */
   watch: string[];
   port?: number;
+  /** The supervisor listens at `port`, and hands the socket over. */
+  socket: boolean;
   /** Where `port` of a private network can be reached on the host. Absent: nowhere, or the network is the host's. */
   publish?: PublishSpec;
   /** Other services of the same file, each once, without cycles. */
