@@ -80,7 +80,11 @@ export class ProjectRig {
   }
 
   start(...args: string[]): HdProcess {
-    return startHd(args, { cwd: this.dir, env: this.#world.env, timeoutMs: TIMEOUT_MS });
+    return this.startWith({}, ...args);
+  }
+
+  startWith(env: Record<string, string>, ...args: string[]): HdProcess {
+    return startHd(args, { cwd: this.dir, env: { ...this.#world.env, ...env }, timeoutMs: TIMEOUT_MS });
   }
 
   /** `hd up -d --wait`, which has to work. What it did, by its own events. */

@@ -12,7 +12,7 @@ import type { TreeDigest } from '@hyperdocker/base';
 import { openMemoryStore, walkTree } from '@hyperdocker/cas';
 import type { Store, TreeEntry } from '@hyperdocker/cas';
 import { importTar } from '@hyperdocker/oci';
-import { run } from './process.ts';
+import { run } from '@hyperdocker/demo';
 import { startRegistry } from './registry.ts';
 import { Workshop } from './workshop.ts';
 

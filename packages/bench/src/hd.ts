@@ -1,7 +1,7 @@
 import { HdError } from '@hyperdocker/base';
 import type { Emitted, ExecReply } from '@hyperdocker/environment';
 import { connectOrFail, envPaths, findProject, openHome } from '@hyperdocker/environment';
-import { attempt, run } from './process.ts';
+import { attempt, run } from '@hyperdocker/demo';
 
 /** The `hd` command on one project, as a user runs it: times include the start of the process. */
 export class Hd {

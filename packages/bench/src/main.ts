@@ -7,8 +7,11 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { hasher } from '@hyperdocker/base';
+import type { Summary } from '@hyperdocker/demo';
+import { formatMs, formatRatio, ratio, summarize } from '@hyperdocker/demo';
 import type { Scenario } from './scenario.ts';
 import { chunkingScenarios } from './scenarios/chunking.ts';
+import { dockerfileScenarios } from './scenarios/dockerfiles.ts';
 import { execScenarios } from './scenarios/exec.ts';
 import { fuseScenarios } from './scenarios/fuse.ts';
 import { flaskScenarios } from './scenarios/flask.ts';
@@ -21,14 +24,12 @@ import { scaleScenarios } from './scenarios/scale.ts';
 import { skippingScenarios } from './scenarios/skipping.ts';
 import { storeScenarios } from './scenarios/store.ts';
 import { tracingScenarios } from './scenarios/tracing.ts';
-import type { Summary } from './stats.ts';
-import { formatMs, formatRatio, ratio, summarize } from './stats.ts';
 import { Workshop } from './workshop.ts';
 
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
 interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[]; report?: string }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...mountScenarios, ...execScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...skippingScenarios, ...scaleScenarios, ...networkScenarios, ...imageScenarios, ...historyScenarios];
+const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...mountScenarios, ...execScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...skippingScenarios, ...scaleScenarios, ...networkScenarios, ...imageScenarios, ...dockerfileScenarios, ...historyScenarios];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 

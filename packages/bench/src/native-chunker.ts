@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
 import type { CdcParameters } from '@hyperdocker/cas';
-import { run } from './process.ts';
+import { run } from '@hyperdocker/demo';
 
 const CRATE_VERSION = '5.0.0';
 const MANIFEST = `[package]

@@ -1,6 +1,6 @@
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { run } from './process.ts';
+import { run } from '@hyperdocker/demo';
 
 /** Another tool that keeps directories. A repository is a directory that is not there yet. */
 export interface Peer {

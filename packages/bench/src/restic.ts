@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
-import { run } from './process.ts';
+import { run } from '@hyperdocker/demo';
 
 interface IndexFile { packs: { blobs: { id: string; type: 'data' | 'tree'; length: number; uncompressed_length?: number }[] }[] }
 /** Pieces of files in a repository: how many, uncompressed, and as stored (encrypted, without the packs' headers). `diskBytes`: all of its files. */

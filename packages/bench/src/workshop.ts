@@ -1,12 +1,11 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describeError } from '@hyperdocker/base';
-import { Docker } from './docker.ts';
-import type { DockerFound } from './docker.ts';
+import type { DockerFound } from '@hyperdocker/demo';
+import { Docker, run } from '@hyperdocker/demo';
 import { Hd } from './hd.ts';
-import { run } from './process.ts';
 
 /** All sides stand on these files, byte for byte: Debian's packages, put together by mmdebstrap. */
 export interface DebianBase { suite: string; include: string; /** Its name for Docker. */ tag: string }
@@ -54,6 +53,23 @@ export class Workshop implements AsyncDisposable {
 
   get hdHome(): string {
     return join(this.#workDir, 'hd-home');
+  }
+
+  get hdBin(): string {
+    return this.#options.hdBin;
+  }
+
+  /** A root of the static busybox of this machine, under all its names. @throws HdError BENCH_COMMAND where there is none */
+  async busyboxTar(): Promise<string> {
+    const tar = join(this.#workDir, 'bench-busybox.tar');
+    if (existsSync(tar)) return tar;
+    const root = this.tempDir('busybox');
+    for (const dir of ['bin', 'etc', 'root', 'tmp', 'home']) mkdirSync(join(root, dir));
+    writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n');
+    writeFileSync(join(root, 'etc/group'), 'root:x:0:\nnobody:x:65534:\n');
+    await run('sh', ['-ec', 'cp "$(command -v busybox)" bin/busybox; for name in $(busybox --list); do [ "$name" = busybox ] || ln -s busybox "bin/$name"; done; chmod 1777 tmp; ldd bin/busybox > /dev/null 2>&1 && { echo "busybox is not static: apt-get install busybox-static" >&2; exit 1; }; tar --sort=name --numeric-owner --owner=0 --group=0 -cf "$1" .', 'sh', `${tar}.new`], { cwd: root });
+    renameSync(`${tar}.new`, tar);
+    return tar;
   }
 
   tempDir(name: string): string {

@@ -43,13 +43,28 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/up.ts'),
   },
   {
-    name: 'build', group: 'Common', summary: 'Bring the build up to date without running services.', usage: '[dir]', takes: [0, 1],
+    name: 'build', group: 'Common', summary: 'Bring the build up to date without running services; or build a Dockerfile into an image (-f, -t).', usage: '[dir|context]', takes: [0, 1],
     flags: {
-      pull: { type: 'boolean', help: 'look for a newer base image' },
+      pull: { type: 'boolean', help: 'look for newer base images' },
       'no-cache': { type: 'boolean', help: 'run every build step, also those whose results are known' },
       'dry-run': { type: 'boolean', help: 'only say which steps would run, and why' },
+      file: { type: 'text', short: 'f', value: 'FILE', help: 'build this Dockerfile into an image; - reads it from standard input' },
+      tag: { type: 'list', short: 't', value: 'NAME', help: 'name of the image; without -f, the Dockerfile of the context is built' },
+      target: { type: 'text', value: 'STAGE', help: 'build up to this stage' },
+      'build-arg': { type: 'list', value: 'NAME=VALUE', help: 'value of an ARG; NAME alone passes on the variable that is set here' },
+      'build-context': { type: 'list', value: 'NAME=DIR', help: 'what COPY --from=NAME and FROM NAME mean: a directory, docker-image://… or oci-layout://…' },
+      secret: { type: 'list', value: 'id=ID,src=FILE', help: 'for RUN --mount=type=secret; or id=ID,env=VARIABLE' },
+      ssh: { type: 'list', value: 'ID[=SOCKET]', help: 'for RUN --mount=type=ssh: the SSH agent' },
+      label: { type: 'list', value: 'NAME=VALUE', help: 'label of the image' },
+      platform: { type: 'text', value: 'PLATFORM', help: 'such as linux/arm64 (default: of this machine)' },
+      network: { type: 'text', value: 'WHICH', help: 'of a RUN that does not say: default, host or none' },
+      allow: { type: 'list', value: 'RIGHT', help: 'security.insecure: what RUN --security=insecure asks for' },
+      output: { type: 'text', short: 'o', value: 'type=…,dest=…', help: 'where to write the image, as buildx has it' },
+      oci: { type: 'text', value: 'DIR', help: 'write the image as an OCI image layout' },
+      archive: { type: 'text', value: 'FILE', help: 'write it as one file, for `docker load`, podman and skopeo' },
+      push: { type: 'text', value: 'REF', help: 'push it to a registry' },
     },
-    examples: [['hd build', 'run the steps that have to run'], ['hd build --dry-run', 'which these are, and why'], ['hd build --json', 'one line of JSON for each event']],
+    examples: [['hd build', 'run the steps that have to run'], ['hd build --dry-run', 'which these are, and why'], ['hd build -f Dockerfile -t app:1 .', 'an image of a Dockerfile, which `hd image ls` lists'], ['hd build -t app --target test --build-arg V=2', ''], ['hd build --json', 'one line of JSON for each event']],
     load: () => import('./commands/build.ts'),
   },
   {
@@ -59,7 +74,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     name: 'down', group: 'Common', summary: 'Stop the environment and all its services.', usage: '[dir]', takes: [0, 1],
-    flags: { kill: { type: 'boolean', help: 'at once, without the time to end' } },
+    flags: { kill: { type: 'boolean', help: 'at once, without the time to end' }, volumes: { type: 'boolean', short: 'v', help: 'remove its volumes too, with all that is in them' } },
     examples: [['hd down', 'stop the environment of this project'], ['hd down --kill', 'do not wait for services to end']],
     load: () => import('./commands/down.ts'),
   },
@@ -84,6 +99,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     flags: { all: { type: 'boolean', help: 'also what has happened before, as far as it is kept' } },
     examples: [['hd events', 'from now on, until it stops'], ['hd events --all', 'from its beginning']],
     load: () => import('./commands/events.ts'),
+  },
+  {
+    name: 'ui', group: 'Common', summary: 'Show the environment in a browser: services, logs, what was built and why, the store.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      port: { type: 'number', value: 'N', help: 'port of 127.0.0.1 to serve it on (default: any that is free)' },
+      'no-open': { type: 'boolean', help: 'only print the address; open no browser' },
+    },
+    examples: [['hd ui', 'print the address, and open it where there is a desktop'], ['hd ui --no-open --port 4321', 'to be reached through ssh -L 4321:127.0.0.1:4321']],
+    load: () => import('./commands/ui.ts'),
   },
   {
     name: 'exec', group: 'Common', summary: 'Run a command inside the running environment.', usage: '[--] <command> [args...]', takes: [1, Infinity], passThrough: true, flags: { ...EXEC_FLAGS, ...DETACH },
@@ -124,6 +148,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'reset', group: 'Common', summary: 'Drop what services and commands have written inside, and restart the services.', usage: '[dir]', takes: [0, 1], flags: {},
     examples: [['hd diff --live', 'what would be dropped'], ['hd reset', '']],
     load: () => import('./commands/reset.ts'),
+  },
+  {
+    name: 'volume ls', group: 'Project', summary: 'List the volumes of the environment: directories that stay when it goes down.', usage: '[dir]', takes: [0, 1], flags: {},
+    examples: [['hd volume ls', '']],
+    load: () => import('./commands/volume-ls.ts'),
+  },
+  {
+    name: 'volume rm', group: 'Project', summary: 'Remove volumes, with all that is in them. The environment must be down.', usage: '<name>...', takes: [1, Infinity], flags: {},
+    examples: [['hd volume rm data', '']],
+    load: () => import('./commands/volume-rm.ts'),
   },
   {
     name: 'export', group: 'Project', summary: 'Write the environment as an OCI image.', usage: '[dir]', takes: [0, 1], flags: {
@@ -256,6 +290,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'doctor', group: 'Other', summary: 'Check what this machine offers and what is missing.', usage: '', takes: [0, 0], flags: {},
     examples: [['hd doctor', ''], ['hd doctor --json', 'for a bug report']],
     load: () => import('./commands/doctor.ts'),
+  },
+  {
+    name: 'demo', group: 'Other', summary: 'Measure hd beside Docker on copies of a project, until a response shows the new code.', usage: '[dir]', takes: [0, 1],
+    flags: {
+      rounds: { type: 'number', value: 'N', help: 'measured rounds of each scenario (default: 5)' },
+      plot: { type: 'text', value: 'FILE', help: 'draw the result, as SVG' },
+      'no-docker': { type: 'boolean', help: 'only the figures of hd' },
+    },
+    examples: [['hd demo', 'the project here; where there is none, the Flask demo that comes with hd'], ['hd demo my-project --plot demo.svg', 'any project with a service that answers HTTP'], ['hd demo --json --rounds 9', 'for programs']],
+    load: () => import('./commands/demo.ts'),
   },
   {
     name: 'completion', group: 'Other', summary: 'Print a completion script for a shell.', usage: '<bash|zsh|fish>', takes: [1, 1], flags: {},

@@ -16,7 +16,7 @@ export interface Line {
 
 export interface EventRendererOptions {
   services: readonly string[];
-  /** The text of hd.toml, to show the line of a step that failed. */
+  /** The text of hd.toml or of a Dockerfile, to show the line of a step that failed. */
   specText: string;
   outPaint: Paint;
   errPaint: Paint;
@@ -330,7 +330,7 @@ function remarks({ volatile, dropped }: Extract<StepEvent, { status: 'ran' }>): 
 }
 
 function placeOf(step: StepId): string {
-  return step.line === 0 ? '[dependencies]' : `hd.toml:${step.line}`;
+  return step.line === 0 ? '[dependencies]' : `${step.file ?? 'hd.toml'}:${step.line}`;
 }
 
 function exitText(code: number | undefined): string {
@@ -345,7 +345,7 @@ function renderStepPlace(step: StepId, exitCode: number, specText: string, optio
   const length = found === -1 ? source.trim().length : literal.length;
   return renderDiagnostic(
     { severity: 'error', code: 'INVALID_VALUE', message: `this step ended with exit code ${exitCode}`, line: step.line, column: start + 1, length: Math.max(1, length) },
-    'hd.toml', specText, options,
+    step.file ?? 'hd.toml', specText, options,
   );
 }
 

@@ -29,6 +29,12 @@ export interface ActionDefinition {
   outputs?: readonly string[];
   /** Which secrets it gets and where. Never their values. */
   secrets?: readonly SecretUse[];
+  /** What is run instead of `/bin/sh -c command`: the command is for people then. */
+  args?: readonly string[];
+  /** Mounts that it gets, each in a canonical text. What they hold is no part of it. */
+  mounts?: readonly string[];
+  /** All rights of root. */
+  privileged?: boolean;
 }
 
 export interface SecretUse {
@@ -37,6 +43,8 @@ export interface SecretUse {
   file: string;
   /** The variable that holds it as well. */
   env?: string;
+  /** Whose file it is; in no key, where the definition's `mounts` say it. Default: the step's user, 0400. */
+  access?: { mode: number; uid: number; gid: number };
 }
 
 export function encodeDefinition(definition: ActionDefinition): Buffer {
@@ -49,12 +57,14 @@ export function encodeDefinition(definition: ActionDefinition): Buffer {
   if (definition.untracedInput === undefined) encoder.uint(0);
   else encoder.uint(1).digest(definition.untracedInput);
   encodeDeclarations(encoder, definition);
+  encodeForm(encoder, definition);
   return encoder.finish();
 }
 
 /** Nothing at all where nothing is declared. */
-function encodeDeclarations(encoder: Encoder, { inputs, outputs, secrets = [] }: ActionDefinition): void {
-  if (inputs === undefined && outputs === undefined && secrets.length === 0) return;
+function encodeDeclarations(encoder: Encoder, definition: ActionDefinition): void {
+  const { inputs, outputs, secrets = [] } = definition;
+  if (inputs === undefined && outputs === undefined && secrets.length === 0 && !hasForm(definition)) return;
   // Of patterns the last that matches decides: their order counts.
   encodeList(encoder, inputs);
   encodeList(encoder, outputs === undefined ? undefined : [...outputs].sort());
@@ -63,6 +73,18 @@ function encodeDeclarations(encoder: Encoder, { inputs, outputs, secrets = [] }:
     encoder.text(id).text(file);
     encodeList(encoder, env === undefined ? undefined : [env]);
   }
+}
+
+/** After the declarations, and only where there is something to say. */
+function encodeForm(encoder: Encoder, definition: ActionDefinition): void {
+  if (!hasForm(definition)) return;
+  encodeList(encoder, definition.args);
+  encodeList(encoder, definition.mounts);
+  encoder.uint(definition.privileged === true ? 1 : 0);
+}
+
+function hasForm({ args, mounts = [], privileged = false }: ActionDefinition): boolean {
+  return args !== undefined || mounts.length > 0 || privileged;
 }
 
 /** Zero for "not there", else one more than the count. */

@@ -1,9 +1,9 @@
 import { createServer, isIPv4 } from 'node:net';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError, hasher } from '@hyperdocker/base';
-import type { ContainerMount, ContainerSpec, ReadinessProbe, WayOut } from '@hyperdocker/sandbox';
-import { PrivateNetwork, WAYS_OUT, waitUntilReady } from '@hyperdocker/sandbox';
+import type { ContainerMount, ContainerSpec, Expected, ReadinessProbe, WayOut } from '@hyperdocker/sandbox';
+import { PrivateNetwork, WAYS_OUT, listenAt, waitUntilReady } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Emit } from './events.ts';
 import type { EnvPaths, Home } from './home.ts';
@@ -25,8 +25,10 @@ export interface EnvironmentNetwork extends AsyncDisposable {
   /** Before services start. @throws HdError PORT_TAKEN */
   checkPorts(): Promise<void>;
   waitUntilReady(probe: ReadinessProbe, signal: AbortSignal): Promise<'ready' | 'aborted'>;
-  /** While a service starts, connections to its published port wait for it; else they break off where it does not listen. */
-  expect(service: string, isStarting: boolean): void;
+  /** What becomes of connections to a service's published port. */
+  expect(service: string, state: Expected): void;
+  /** The socket at the port of a service that is to be handed one. It listens for as long as this is open. */
+  socketOf(service: string): number | undefined;
 }
 
 export interface NetworkOptions {
@@ -59,6 +61,7 @@ export async function openNetwork(options: NetworkOptions): Promise<EnvironmentN
     }
     const opened = new OwnNetwork(options, network, resolver.text, ports);
     await opened.forward();
+    await opened.hold(spec.services);
     return opened;
   } catch (error) {
     await network[Symbol.asyncDispose]();
@@ -89,6 +92,7 @@ class HostNetwork implements EnvironmentNetwork {
   readonly container: EnvironmentNetwork['container'];
   readonly env: Readonly<Record<string, string>>;
   readonly #services: EnvSpec['services'];
+  readonly #sockets = new Map<string, number>();
 
   constructor({ spec, paths, passthrough }: NetworkOptions) {
     this.#services = spec.services;
@@ -104,9 +108,10 @@ class HostNetwork implements EnvironmentNetwork {
 
   /** A port that something else holds would look like a ready service. */
   async checkPorts(): Promise<void> {
-    for (const { name, port } of this.#services) {
-      if (port !== undefined && !(await isFree(port))) {
-        throw new HdError('PORT_TAKEN', `port ${port} of service ${name} is taken by another process`, { hint: `stop that process, give ${name} another port in hd.toml, or leave out \`network = "host"\`` });
+    for (const { name, port, socket } of this.#services) {
+      if (port !== undefined && socket) this.#sockets.set(name, this.#sockets.get(name) ?? holdHere(name, port));
+      else if (port !== undefined && !(await isFree(port))) {
+        throw portTaken(name, port);
       }
     }
   }
@@ -117,7 +122,14 @@ class HostNetwork implements EnvironmentNetwork {
 
   expect(): void {}
 
-  async [Symbol.asyncDispose](): Promise<void> {}
+  socketOf(service: string): number | undefined {
+    return this.#sockets.get(service);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const fd of this.#sockets.values()) closeSync(fd);
+    this.#sockets.clear();
+  }
 }
 
 class OwnNetwork implements EnvironmentNetwork {
@@ -125,6 +137,7 @@ class OwnNetwork implements EnvironmentNetwork {
   readonly env: Readonly<Record<string, string>>;
   readonly #network: PrivateNetwork;
   readonly #ports: readonly PublishedPort[];
+  readonly #sockets = new Map<string, number>();
 
   constructor({ spec, paths, passthrough }: NetworkOptions, network: PrivateNetwork, resolver: string, ports: readonly PublishedPort[]) {
     this.#network = network;
@@ -153,14 +166,24 @@ class OwnNetwork implements EnvironmentNetwork {
   async checkPorts(): Promise<void> {}
 
   waitUntilReady(probe: ReadinessProbe, signal: AbortSignal): Promise<'ready' | 'aborted'> {
-    return probe.kind === 'port' || probe.kind === 'http' ? this.#network.waitUntilReady(probe, signal) : waitUntilReady(probe, signal);
+    return probe.kind === 'port' || probe.kind === 'http' || probe.kind === 'accepted' ? this.#network.waitUntilReady(probe, signal) : waitUntilReady(probe, signal);
   }
 
-  expect(service: string, isStarting: boolean): void {
-    if (this.published(service) !== undefined) this.#network.expect(service, isStarting);
+  async hold(services: EnvSpec['services']): Promise<void> {
+    for (const { name, port, socket } of services) if (socket && port !== undefined) this.#sockets.set(name, await this.#network.hold('127.0.0.1', port));
+  }
+
+  socketOf(service: string): number | undefined {
+    return this.#sockets.get(service);
+  }
+
+  expect(service: string, state: Expected): void {
+    if (this.published(service) !== undefined) this.#network.expect(service, state);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const fd of this.#sockets.values()) closeSync(fd);
+    this.#sockets.clear();
     await this.#network[Symbol.asyncDispose]();
   }
 }
@@ -180,6 +203,19 @@ function writeFile({ networkDir }: EnvPaths, name: string, text: string): string
 
 function readIfThere(path: string): string {
   return existsSync(path) ? readFileSync(path, 'utf8') : '';
+}
+
+function portTaken(service: string, port: number): HdError {
+  return new HdError('PORT_TAKEN', `port ${port} of service ${service} is taken by another process`, { hint: `stop that process, give ${service} another port in hd.toml, or leave out \`network = "host"\`` });
+}
+
+/** @throws HdError PORT_TAKEN */
+function holdHere(service: string, port: number): number {
+  try {
+    return listenAt('127.0.0.1', port, { blocking: true });
+  } catch {
+    throw portTaken(service, port);
+  }
 }
 
 function isFree(port: number): Promise<boolean> {

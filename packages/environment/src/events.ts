@@ -43,6 +43,8 @@ export interface StepId {
   command: string;
   /** 1-based line in hd.toml; 0 for steps that a [dependencies] entry stands for. */
   line: number;
+  /** Where that line is, if it is not in hd.toml: a Dockerfile. */
+  file?: string;
 }
 export type ServiceStatus = 'starting' | 'ready' | 'restarting' | 'backing-off' | 'failed' | 'stopping' | 'stopped' | 'waiting';
 

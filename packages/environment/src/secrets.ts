@@ -1,4 +1,4 @@
-import { chownSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { HdError, isErrno } from '@hyperdocker/base';
@@ -78,10 +78,11 @@ export async function mountSecrets(uses: readonly SecretUse[], values: SecretVal
   if (uses.length === 0) return { mounts: [], [Symbol.asyncDispose]: async () => {} };
   mkdirSync(dir, { mode: 0o700 });
   mountMemory(dir);
-  const mounts = uses.map(({ id, file }, index): ContainerMount => {
+  const mounts = uses.map(({ id, file, access = { mode: 0o400, uid: user.uid, gid: user.gid } }, index): ContainerMount => {
     const source = join(dir, String(index));
     writeFileSync(source, values.get(id) ?? '', { mode: 0o400 });
-    chownSync(source, user.uid, user.gid);
+    chownSync(source, access.uid, access.gid);
+    chmodSync(source, access.mode);
     return { source, destination: file, readonly: true };
   });
   return { mounts, [Symbol.asyncDispose]: () => unmountScratch(dir) };

@@ -1,7 +1,7 @@
 import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
-import type { ContainerSpec, Launched, OciRuntime, OutputStream, ReadinessProbe, RestartCause, RunningContainer, ServiceState } from '@hyperdocker/sandbox';
-import { LineMatcher, Service, ServiceGroup } from '@hyperdocker/sandbox';
+import type { ContainerSpec, Expected, Launched, OciRuntime, OutputStream, ReadinessProbe, RestartCause, RunningContainer, ServiceState } from '@hyperdocker/sandbox';
+import { LineMatcher, Service, ServiceGroup, listenVariables, withListenPid } from '@hyperdocker/sandbox';
 import type { ServiceSpec } from '@hyperdocker/spec';
 import { createMatcher } from '@hyperdocker/watch';
 import type { ServiceReply } from './api.ts';
@@ -140,9 +140,12 @@ export class ServiceSet {
     const bundleDir = join(this.#options.bundlesDir, base.id);
     const probe = this.#probe(spec);
     const output = this.#output(spec.name, probe);
+    const socket = this.#options.network.socketOf(spec.name);
+    const env = { ...base.env, ...(spec.port === undefined ? {} : { PORT: String(spec.port) }), ...(socket === undefined ? {} : listenVariables([spec.name])), ...readEnvFiles(this.#options.projectDir, spec.envFiles), ...spec.env };
+    const command = ['/bin/sh', '-c', spec.command];
     const container = this.#options.runtime.run(
-      { ...base, args: ['/bin/sh', '-c', spec.command], init: true, env: { ...base.env, ...(spec.port === undefined ? {} : { PORT: String(spec.port) }), ...readEnvFiles(this.#options.projectDir, spec.envFiles), ...spec.env }, cwd: posix.resolve(base.cwd, spec.cwd ?? '.') },
-      { bundleDir, stdio: 'capture', onOutput: output.write },
+      { ...base, args: socket === undefined ? command : withListenPid(command), init: true, env, cwd: posix.resolve(base.cwd, spec.cwd ?? '.') },
+      { bundleDir, stdio: 'capture', onOutput: output.write, ...(socket === undefined ? {} : { fds: [socket] }) },
     );
     if (member !== undefined) member.running = container;
     const exit = container.exit.then((end) => {
@@ -160,6 +163,8 @@ export class ServiceSet {
   #probe(spec: ServiceSpec): ReadinessProbe {
     const { ready } = spec;
     if (ready.kind === 'log') return { kind: 'log', lines: new LineMatcher(new RegExp(ready.pattern)) };
+    // Its port accepts connections before it runs.
+    if (ready.kind === 'port' && spec.socket) return { kind: 'accepted', port: ready.port };
     if (ready.kind === 'command') return { kind: 'command', run: (signal) => this.#options.runCommand(ready.command, signal) };
     return ready;
   }
@@ -203,7 +208,7 @@ export class ServiceSet {
       member.lastRestart = { cause: endText(state), atMs: member.sinceMs };
     }
     const published = this.#options.network.published(spec.name);
-    this.#options.network.expect(spec.name, state.kind === 'starting' || state.kind === 'restarting');
+    this.#options.network.expect(spec.name, expectedOf(state));
     this.#options.emit({
       type: 'service', name: spec.name, status: statusOf(state),
       ...(published === undefined ? {} : { port: published.port, url: urlOf(published) }),
@@ -217,6 +222,11 @@ export class ServiceSet {
 
 function isUp({ kind }: ServiceState): boolean {
   return kind !== 'stopped' && kind !== 'failed';
+}
+
+function expectedOf({ kind }: ServiceState): Expected {
+  if (kind === 'starting' || kind === 'restarting') return 'starting';
+  return kind === 'stopped' || kind === 'failed' ? 'down' : 'up';
 }
 
 function statusOf(state: ServiceState): ServiceStatus {

@@ -8,7 +8,7 @@ import type { ActionDefinition, ActionResult, PathSet, Trace } from '@hyperdocke
 import { TraceRecorder, ignoring, joinPaths, variablesNotPassed } from '@hyperdocker/engine';
 import type { FuseHost } from '@hyperdocker/mount';
 import { captureUpper, materialize, mountOverlay, unmountScratch } from '@hyperdocker/mount';
-import type { ContainerExit, ContainerLimits, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
+import type { ContainerExit, ContainerLimits, ContainerMount, ContainerSpec, ContainerUser, OciRuntime, RunningContainer } from '@hyperdocker/sandbox';
 import { mountTargets } from '@hyperdocker/sandbox';
 import { NetworkUse } from './network-use.ts';
 import type { KeptOutputs } from './outputs.ts';
@@ -57,6 +57,17 @@ export interface StepRun {
   onAsked?: (paths: PathSet) => void;
   /** Keeps what it runs on, and what it leaves, from `gc` for as long as the caller needs it. While the command runs, there is no lease. */
   keep: (target: RefTarget) => void;
+  attached?: Attached;
+}
+
+/** What is there for one step alone and is no part of what it leaves. The definition's `mounts` tell of it. */
+export interface Attached {
+  /** Of the host's. */
+  mounts: readonly ContainerMount[];
+  /** Paths of the input that were put there for this step: what it looks at there counts, what it writes there is dropped. */
+  borrowed: readonly { path: string; readonly: boolean }[];
+  /** The input without them. */
+  own: TreeDigest;
 }
 
 export type StepOutcome =
@@ -98,7 +109,8 @@ export async function runStep(context: StepContext, run: StepRun): Promise<StepO
     const carried = new TraceRecorder();
     const captured = captureUpper(store, upper, start, skip, (path, asked) => carried.record(path, asked));
     const after = applyDelta(store, start, captured);
-    const { delta: wanted, ...outputs } = outputsOf(store, { before: start, delta: captured, after }, definition);
+    const { delta: all, ...outputs } = outputsOf(store, { before: start, delta: captured, after }, definition);
+    const wanted = run.attached === undefined ? all : withoutBorrowed(store, all, run.attached);
     const { delta, kept } = withCaches(store, wanted, after, definition.cacheDirs);
     const result: ActionResult = {
       delta, log: store.putBlob(Buffer.from(log)) as BlobDigest, durationMs: ms, caches: kept, volatile: volatileReasons(context, definition, network),
@@ -153,15 +165,16 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
     const spec: ContainerSpec = {
       id: step.id,
       rootfs: merged,
-      args: withSecretVariables(definition.command, uses),
+      args: definition.args === undefined || uses.some(({ env }) => env !== undefined) ? withSecretVariables(definition.command, uses) : definition.args,
       env: { ...definition.env, ...passthrough.env },
       cwd: definition.workdir,
       user: context.user,
       hostname: 'hyperdocker',
-      mounts: [...passthrough.mounts, ...mounted.mounts],
+      mounts: [...passthrough.mounts, ...mounted.mounts, ...attachedMounts(run.attached, merged)],
       network: definition.network ? 'host' : 'none',
       terminal: false,
       limits: context.limits,
+      ...(definition.privileged === true ? { privileged: true } : {}),
     };
     let log = '';
     const write = (text: string): void => {
@@ -185,6 +198,31 @@ async function runOver(context: StepContext, step: { id: string; dir: string; lo
   } finally {
     await unmountScratch(merged);
   }
+}
+
+/** Borrowed files are in the root file system, where they are traced; a mount over itself keeps them from being written to. */
+function attachedMounts(attached: Attached | undefined, merged: string): ContainerMount[] {
+  if (attached === undefined) return [];
+  const fixed = attached.borrowed.filter(({ readonly }) => readonly).map(({ path }): ContainerMount => ({ source: join(merged, path), destination: path, readonly: true }));
+  return [...attached.mounts, ...fixed].sort((a, b) => a.destination.length - b.destination.length);
+}
+
+/** With them go directories that were there only on the way to them. */
+function withoutBorrowed(store: Store, delta: TreeDigest, { borrowed, own }: Attached): TreeDigest {
+  let rest = delta;
+  for (const { path } of borrowed) {
+    rest = setPath(store, rest, inTree(path), undefined);
+    for (let parent = parentOf(inTree(path)); parent !== ''; parent = parentOf(parent)) {
+      const entry = lookupPath(store, rest, parent);
+      if (entry?.kind !== 'dir' || store.getTree(entry.digest).length > 0 || lookupPath(store, own, parent) !== undefined) break;
+      rest = setPath(store, rest, parent, undefined);
+    }
+  }
+  return rest;
+}
+
+function parentOf(path: ByteString): ByteString {
+  return path.slice(0, Math.max(0, path.lastIndexOf('/'))) as ByteString;
 }
 
 /** The end of a container, which the signal brings about at once. */

@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { shellQuote } from './dockerfile-words.ts';
+import { shellQuote } from './shell-quote.ts';
 
 /** COPY or ADD of files of the build context. */
 export interface ContextCopy {

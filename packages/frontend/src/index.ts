@@ -1,2 +1,13 @@
-export { translateDockerfile } from './dockerfile.ts';
-export type { IngestNote } from './dockerfile.ts';
+export { translateDockerfile } from './translate-dockerfile.ts';
+export type { IngestNote } from './translate-dockerfile.ts';
+export type * from './dockerfile-ast.ts';
+export { invalidDockerfile } from './dockerfile-error.ts';
+export { PROXY_ARGUMENTS, evaluateGlobals, evaluateStage, expandAt, platformArguments } from './dockerfile-evaluate.ts';
+export type { CopyOperation, DockerConfig, EvaluatedStage, HistoryEntry, RunOperation, StageOperation } from './dockerfile-evaluate.ts';
+export { baseOf, neededStages, originOf, targetStage } from './dockerfile-graph.ts';
+export type { Origin } from './dockerfile-graph.ts';
+export { globMatcher, hasWildcard, ignoreMatcher, readIgnoreFile } from './dockerfile-ignore.ts';
+export type { IgnoreMatch, IgnoreMatcher } from './dockerfile-ignore.ts';
+export type { RunMount } from './dockerfile-mount.ts';
+export { parseDockerfile } from './dockerfile-parser.ts';
+export { shellQuote } from './shell-quote.ts';

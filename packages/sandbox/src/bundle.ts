@@ -69,6 +69,7 @@ export function buildProcess(spec: ExecSpec, host: HostFacts): object {
   const held = spec.user.uid === 0 ? bounding : [];
   return {
     terminal: spec.terminal,
+    ...(spec.terminalSize === undefined ? {} : { consoleSize: { height: spec.terminalSize.rows, width: spec.terminalSize.columns } }),
     user: { uid: spec.user.uid, gid: spec.user.gid, additionalGids: spec.user.additionalGids ?? [] },
     args: spec.args,
     env: Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
@@ -144,7 +145,7 @@ function standardMounts(host: HostFacts, ownNetwork: boolean): object[] {
 function toMount(mount: ContainerMount): object {
   const access = mount.readonly ? 'ro' : 'rw';
   return mount.type === 'tmpfs'
-    ? { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=1777', access] }
+    ? { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=1777', access, ...(mount.sizeBytes === undefined ? [] : [`size=${mount.sizeBytes}`])] }
     : { destination: mount.destination, type: 'bind', source: mount.source, options: ['rbind', 'rprivate', access] };
 }
 

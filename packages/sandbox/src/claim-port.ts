@@ -44,23 +44,27 @@ export function claimPort(addresses: readonly string[], port: number): Claim {
   return fds.length === 0 ? { kind: 'no-address' } : { kind: 'claimed', fds };
 }
 
-/** A socket that listens for TCP, in the network namespace of the calling thread. Port 0 lets the kernel choose. @throws HdError SYSTEM_CALL */
-export function listenAt(address: string, port: number): number {
-  return bound(address, port, SOCK_STREAM, (fd) => sys().listen(fd, BACKLOG));
+/**
+ * A socket that listens for TCP, in the network namespace of the calling thread. Port 0 lets the kernel choose.
+ * @param blocking as other programs expect a socket that they are handed; Node wants it otherwise
+ * @throws HdError SYSTEM_CALL
+ */
+export function listenAt(address: string, port: number, { blocking = false } = {}): number {
+  return bound(address, port, SOCK_STREAM | (blocking ? 0 : SOCK_NONBLOCK), (fd) => sys().listen(fd, BACKLOG));
 }
 
 /** The same for UDP. */
 export function datagramsAt(address: string, port: number): number {
-  return bound(address, port, SOCK_DGRAM, () => {});
+  return bound(address, port, SOCK_DGRAM | SOCK_NONBLOCK, () => {});
 }
 
 function bound(address: string, port: number, type: number, then: (fd: number) => void): number {
   const isV6 = isIPv6(address);
-  const fd = sys().socket(isV6 ? AF_INET6 : AF_INET, type | SOCK_NONBLOCK, 0);
+  const fd = sys().socket(isV6 ? AF_INET6 : AF_INET, type, 0);
   try {
     const on = Buffer.from([1, 0, 0, 0]);
     // Connections of an earlier run that the kernel still remembers do not keep a port. One that somebody listens at is refused all the same.
-    if (type === SOCK_STREAM) sys().setSocketOption(fd, SOL_SOCKET, SO_REUSEADDR, on);
+    if ((type & SOCK_STREAM) !== 0) sys().setSocketOption(fd, SOL_SOCKET, SO_REUSEADDR, on);
     if (isV6) sys().setSocketOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, on);
     sys().bind(fd, isV6 ? sockaddrV6(address, port) : sockaddrV4(address, port));
     then(fd);

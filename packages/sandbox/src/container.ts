@@ -28,6 +28,8 @@ export interface RunOptions {
   /** `capture` hands output to `onOutput` as it comes, `inherit` gives the container this process's own streams. */
   readonly stdio: 'capture' | 'inherit';
   readonly onOutput?: (stream: OutputStream, bytes: Buffer) => void;
+  /** Descriptors of this process that the command has as its own, from 3 on. They stay open here. */
+  readonly fds?: readonly number[];
   /** With `capture`: `pipe` makes `stdin` available. `ignore` where it is left out. */
   readonly stdin?: 'ignore' | 'pipe';
 }
@@ -80,7 +82,8 @@ export class OciRuntime {
     const { memoryBytes } = spec.limits ?? {};
     // Its group tells how it ended only for as long as it is there.
     const keep = memoryBytes !== undefined && this.#canKeep() ? ['--keep'] : [];
-    const command = ['run', ...keep, '--bundle', options.bundleDir];
+    const { fds = [] } = options;
+    const command = ['run', ...keep, ...(fds.length === 0 ? [] : ['--preserve-fds', String(fds.length)]), '--bundle', options.bundleDir];
     return this.#start({ id: spec.id, init: spec.init === true, lingers, terminal: spec.terminal, command, trailing: [spec.id], container: spec.id, options, ...(memoryBytes === undefined ? {} : { memoryBytes }) });
   }
 
@@ -135,7 +138,7 @@ export class OciRuntime {
     this.#guard ??= new Guard(this.#command(['delete', '--force']));
     const stdin = job.lingers ? 'pipe' : (options.stdin ?? 'ignore');
     const child = spawn(file, args, {
-      stdio: options.stdio === 'inherit' ? 'inherit' : [stdin, 'pipe', 'pipe'],
+      stdio: options.stdio === 'inherit' ? 'inherit' : [stdin, 'pipe', 'pipe', ...(options.fds ?? [])],
       // A signal to the group of this process must not reach the runtime, which would pass it on; a terminal needs to stay in its session.
       detached: !job.terminal,
     });

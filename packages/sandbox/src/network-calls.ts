@@ -5,13 +5,13 @@ import type { ReadinessProbe } from './readiness.ts';
 export type InsideCall = { readonly id: number } & (
   /** Connections to these sockets go on to a port inside. They belong to the thread from now on. */
   | { readonly kind: 'forward'; readonly name: string; readonly fds: readonly number[]; readonly port: number }
-  /** While it starts, connections to the port of this name wait until it listens. */
-  | { readonly kind: 'expect'; readonly name: string; readonly isStarting: boolean }
+  /** What becomes of connections to the port of this name. */
+  | { readonly kind: 'expect'; readonly name: string; readonly state: Expected }
   /** Answered with 'ready' or 'aborted'. */
   | { readonly kind: 'probe'; readonly probe: InsideProbe }
   | { readonly kind: 'stop-probe'; readonly probeId: number }
-  /** Answered with the descriptor of a socket inside. It belongs to whoever asked. */
-  | { readonly kind: 'listen' | 'datagrams'; readonly address: string; readonly port: number }
+  /** Answered with the descriptor of a socket inside. It belongs to whoever asked. `hold`: one that listens, for another program. */
+  | { readonly kind: 'listen' | 'datagrams' | 'hold'; readonly address: string; readonly port: number }
   /** A cable to the host, which then hands packets on. `seed` says where to begin looking for a free number. */
   | { readonly kind: 'cable'; readonly seed: number }
   /** What would leave over TCP arrives at a port of loopback. */
@@ -22,7 +22,10 @@ export type InsideCall = { readonly id: number } & (
 );
 
 /** Those that ask a port. */
-export type InsideProbe = Extract<ReadinessProbe, { kind: 'port' | 'http' }>;
+export type InsideProbe = Extract<ReadinessProbe, { kind: 'port' | 'http' | 'accepted' }>;
+
+/** Of what listens at a forwarded port: `starting`, connections wait until it does; `up`, they break off where it does not; `down`, they break off. */
+export type Expected = 'starting' | 'up' | 'down';
 
 export type InsideReply =
   /** The first message: the thread is inside. `namespace` is a descriptor of the namespace, which belongs to the process. */

@@ -46,7 +46,7 @@ async function carryOut(call: InsideCall): Promise<unknown> {
       forwards.set(call.name, new PublishedPort(call.fds, call.port));
       return undefined;
     case 'expect':
-      forwards.get(call.name)?.expect(call.isStarting);
+      forwards.get(call.name)?.expect(call.state);
       return undefined;
     case 'probe':
       return await probe(call);
@@ -55,6 +55,8 @@ async function carryOut(call: InsideCall): Promise<unknown> {
       return undefined;
     case 'listen':
       return listenAt(call.address, call.port);
+    case 'hold':
+      return listenAt(call.address, call.port, { blocking: true });
     case 'datagrams':
       return datagramsAt(call.address, call.port);
     case 'cable':

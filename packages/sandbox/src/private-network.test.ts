@@ -93,7 +93,7 @@ describe('published ports', { skip: noNetworks }, () => {
     const broken = connect({ port, host: '127.0.0.1' });
     const [error] = (await once(broken, 'error')) as [NodeJS.ErrnoException];
     assert.equal(error.code, 'ECONNRESET');
-    network.expect('it', true);
+    network.expect('it', 'starting');
     const waiting = connect({ port, host: '127.0.0.1' });
     await once(waiting, 'connect');
     await using _server = await serverInside(network, '(s) => s.end("at last")', '5000, "127.0.0.1"');

@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { describeError, HdError } from '@hyperdocker/base';
-import type { InsideCall, InsideProbe, InsideReply, OutsideCall } from './network-calls.ts';
+import type { Expected, InsideCall, InsideProbe, InsideReply, OutsideCall } from './network-calls.ts';
 import { startPasta, startSlirp4netns, type HelpedNamespace, type Helper } from './network-helpers.ts';
 
 /**
@@ -80,9 +80,14 @@ export class PrivateNetwork implements AsyncDisposable {
     await this.#inside.ask({ kind: 'forward', name, fds, port });
   }
 
-  /** While what listens at a forwarded port is starting, connections to it wait. */
-  expect(name: string, isStarting: boolean): void {
-    this.#inside.ask({ kind: 'expect', name, isStarting }).catch(() => {});
+  /** What becomes of connections to a forwarded port. */
+  expect(name: string, state: Expected): void {
+    this.#inside.ask({ kind: 'expect', name, state }).catch(() => {});
+  }
+
+  /** A socket that listens inside, to hand to a program there. It belongs to whoever asked. @throws HdError SYSTEM_CALL */
+  async hold(address: string, port: number): Promise<number> {
+    return await this.#inside.listen('hold', address, port);
   }
 
   /** Waits until a port inside is ready, as `waitUntilReady` does for one of this process's own network. */
@@ -206,7 +211,7 @@ class InsideThread {
     return this.begin(call).answer;
   }
 
-  async listen(kind: 'listen' | 'datagrams', address: string, port: number): Promise<number> {
+  async listen(kind: 'listen' | 'datagrams' | 'hold', address: string, port: number): Promise<number> {
     return (await this.ask({ kind, address, port })) as number;
   }
 

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isErrno } from '@hyperdocker/base';
 import { dial, Forwarder } from './forwarder.ts';
+import type { Expected } from './network-calls.ts';
 
 const LOOPBACK = ['127.0.0.1', '::1'];
 const POLL_MS = 20;
@@ -14,16 +15,15 @@ export class PublishedPort {
   readonly #forwarder: Forwarder;
   /** Services bind to either loopback address: the one that answered last is asked first. */
   #hosts: readonly string[] = LOOPBACK;
-  #isStarting = false;
+  #state: Expected = 'up';
 
   constructor(fds: readonly number[], port: number) {
     this.#port = port;
     this.#forwarder = new Forwarder(fds, (accepted) => this.#dial(accepted));
   }
 
-  /** While the service starts, connections wait until it listens; otherwise they break off where it does not. */
-  expect(isStarting: boolean): void {
-    this.#isStarting = isStarting;
+  expect(state: Expected): void {
+    this.#state = state;
   }
 
   close(): void {
@@ -33,10 +33,12 @@ export class PublishedPort {
   async #dial(accepted: Socket): Promise<Socket> {
     const deadline = performance.now() + PATIENCE_MS;
     for (;;) {
+      // Its socket may be there without it.
+      if (this.#state === 'down') throw new Error('it does not run');
       try {
         return await this.#dialEither();
       } catch (error) {
-        if (!this.#isStarting || accepted.destroyed || performance.now() > deadline || !isErrno(error, 'ECONNREFUSED')) throw error;
+        if (this.#state !== 'starting' || accepted.destroyed || performance.now() > deadline || !isErrno(error, 'ECONNREFUSED')) throw error;
       }
       await delay(POLL_MS);
     }

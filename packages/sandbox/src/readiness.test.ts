@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
-import { createServer, type Server } from 'node:net';
+import { connect, createServer, type Server } from 'node:net';
 import { test } from 'node:test';
+import { listenAt } from './claim-port.ts';
 import { LineMatcher, waitUntilReady } from './readiness.ts';
 
 async function portOf(server: Server): Promise<number> {
@@ -84,4 +85,23 @@ test('every probe ends when it is aborted', async () => {
   assert.deepEqual(new Set(await Promise.all(waits)), new Set(['aborted']));
   assert.equal(await waitUntilReady({ kind: 'started' }, stop.signal), 'aborted');
   deaf.close();
+});
+
+test('accepted: not while the kernel alone answers, but once somebody takes the connection', async () => {
+  const port = await freePort();
+  const fd = listenAt('127.0.0.1', port);
+  const stop = new AbortController();
+  const connected = connect({ host: '127.0.0.1', port });
+  await once(connected, 'connect');
+  const ready = waitUntilReady({ kind: 'accepted', port }, stop.signal);
+  // The port answers, and has a connection in its queue that nobody takes.
+  assert.equal(await waitUntilReady({ kind: 'port', port }, stop.signal), 'ready');
+  const early = new AbortController();
+  const never = waitUntilReady({ kind: 'accepted', port }, early.signal);
+  early.abort();
+  assert.equal(await never, 'aborted');
+  const server = createServer((socket) => socket.on('error', () => {})).listen({ fd });
+  assert.equal(await ready, 'ready');
+  connected.destroy();
+  server.close();
 });

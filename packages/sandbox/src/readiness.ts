@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,6 +11,8 @@ export type ReadinessProbe =
   | { readonly kind: 'started' }
   /** Something accepts connections, at 127.0.0.1 or ::1. */
   | { readonly kind: 'port'; readonly port: number }
+  /** A connection at 127.0.0.1 to a socket that listens already has been accepted. */
+  | { readonly kind: 'accepted'; readonly port: number }
   /** A GET is answered by a status below 500: whoever says 404 is up. */
   | { readonly kind: 'http'; readonly port: number; readonly path: string }
   /** Resolves to true; a rejection is a no. */
@@ -24,6 +27,8 @@ export async function waitUntilReady(probe: ReadinessProbe, signal: AbortSignal)
       return signal.aborted ? 'aborted' : 'ready';
     case 'port':
       return poll((attempt) => anyLoopback((host) => acceptsConnections(host, probe.port, attempt)), signal);
+    case 'accepted':
+      return poll((attempt) => isAccepted(probe.port, attempt), signal);
     case 'http':
       return poll((attempt) => anyLoopback((host) => answersHttp(host, probe.port, probe.path, attempt)), signal);
     case 'command':
@@ -111,6 +116,36 @@ function acceptsConnections(host: string, port: number, signal: AbortSignal): Pr
     };
     socket.once('connect', finish(true)).once('error', finish(false));
   });
+}
+
+/** The kernel makes connections in the place of who is going to accept them; until then they have no inode. */
+function isAccepted(port: number, signal: AbortSignal): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port, signal });
+    let timer: NodeJS.Timeout | undefined;
+    const finish = (answer: boolean) => () => {
+      clearInterval(timer);
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once('error', finish(false)).once('end', finish(true)).resume();
+    socket.once('connect', () => {
+      const own = hexPort(socket.localPort ?? 0);
+      timer = setInterval(() => {
+        if (inodeOf(hexPort(port), own) !== 0) finish(true)();
+      }, FIRST_INTERVAL_MS);
+    });
+  });
+}
+
+/** Of the connection from one port to another, as its other end has it. 0: nobody has it yet. */
+function inodeOf(port: string, from: string): number | undefined {
+  const row = readFileSync('/proc/thread-self/net/tcp', 'utf8').split('\n').map((line) => line.trim().split(/\s+/)).find(([, local = '', remote = '']) => local.endsWith(`:${port}`) && remote.endsWith(`:${from}`));
+  return row === undefined ? undefined : Number(row[9]);
+}
+
+function hexPort(port: number): string {
+  return port.toString(16).toUpperCase().padStart(4, '0');
 }
 
 function answersHttp(host: string, port: number, path: string, signal: AbortSignal): Promise<boolean> {

@@ -50,6 +50,7 @@ user = "web:www-data"
 memory = "512MB"
 cpus = 1.5
 pids = 200
+socket = true
 
 [services.8080]
 privileged = true
@@ -102,6 +103,7 @@ test('every section and key arrives in the specification', () => {
         command: 'npm run dev',
         watch: ['src/**/*.ts'],
         port: 3000,
+        socket: true,
         publish: { address: 'loopback', port: 3000 },
         dependsOn: [],
         restartPolicy: 'always',
@@ -114,6 +116,7 @@ test('every section and key arrives in the specification', () => {
         restartGraceMs: 1500,
         ready: { kind: 'http', port: 3000, path: '/health' },
         user: 'web:www-data',
+        volumes: [],
         limits: { memoryBytes: 512 * 2 ** 20, cpus: 1.5, pids: 200 },
         privileged: false,
         line: 31,
@@ -122,6 +125,7 @@ test('every section and key arrives in the specification', () => {
         name: '8080',
         command: 'node worker.js',
         watch: [],
+        socket: false,
         dependsOn: [{ name: 'web', condition: 'healthy' }],
         stopSignal: 'SIGTERM',
         onChange: 'restart',
@@ -133,11 +137,13 @@ test('every section and key arrives in the specification', () => {
         env: { LEVEL: 'debug' },
         cwd: 'sub',
         ready: { kind: 'started' },
+        volumes: [],
         limits: {},
         privileged: true,
-        line: 41,
+        line: 42,
       },
     ],
+    volumes: [],
     files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'], syncBack: ['*.lock'], ignoreFiles: ['.gitignore'] },
     options: { restartGraceMs: 1500, env: { LANG: 'C.UTF-8' }, overlay: 'memory', debounceMs: 2000, debounceMaxMs: 2000 },
   };
@@ -154,6 +160,15 @@ test('what is left out has its default', () => {
   assert.deepEqual(spec.services[0]?.ready, { kind: 'port', port: 80 });
   assert.equal(spec.services[0]?.restartPolicy, 'always');
   assert.deepEqual([spec.services[0]?.limits, spec.services[0]?.privileged], [{}, false]);
+});
+
+test('volumes, and what is mounted for services', () => {
+  const { spec } = accept(`${HEAD}[volumes]\nlogs = {}\ndata = {}\n${'[services.db]\ncommand = "run"\nvolumes = ["data:/var/lib/db", "./conf:/etc/conf:ro", "~/.cache:/cache:rw", "/dev/shm:/shm"]\n'}`);
+  assert.deepEqual(spec.volumes, ['logs', 'data']);
+  assert.deepEqual(spec.services[0]?.volumes, [
+    { kind: 'volume', name: 'data', target: '/var/lib/db', readonly: false }, { kind: 'bind', source: './conf', target: '/etc/conf', readonly: true },
+    { kind: 'bind', source: '~/.cache', target: '/cache', readonly: false }, { kind: 'bind', source: '/dev/shm', target: '/shm', readonly: false },
+  ]);
 });
 
 test('steps as tables of their own, each with its line', () => {
@@ -179,6 +194,9 @@ const table: [string, string, ...string[]][] = [
   ['service without command', '[services.web]\nport = 1', '4:11 MISSING_KEY'],
   ['service with an empty command', '[services.web]\ncommand = " "', '5:11 INVALID_VALUE'],
   ['unknown key', service('web', 'prot = 3000'), '6:1 UNKNOWN_KEY'],
+  ['mount without a place', service('web', 'volumes = ["data"]'), '6:12 INVALID_VALUE'],
+  ['mount at a relative place', service('web', 'volumes = ["./a:b"]'), '6:12 INVALID_VALUE'],
+  ['volume with a key', '[volumes]\ndata = { driver = "local" }', '5:10 UNKNOWN_KEY'],
   ['unknown section', '[service.web]\ncommand = "run"', '4:2 UNKNOWN_SECTION'],
   ['port 1', service('a', 'port = 1')],
   ['port 65535', service('a', 'port = 65535')],
@@ -246,6 +264,7 @@ const table: [string, string, ...string[]][] = [
 /** Accept or reject through keys together, which JSON Schema cannot say. */
 const meaningTable: [string, string, ...string[]][] = [
   ['two services at one port', service('a', 'port = 80') + service('b', 'port = 80'), '9:8 PORT_CONFLICT'],
+  ['a socket without a port', service('a', 'socket = true'), '6:10 MISSING_KEY'],
   ['published without a port', service('a', 'publish = 80'), '6:11 MISSING_KEY'],
   ['published at no address', service('a', 'port = 1\npublish = "300.0.0.1"'), '7:11 INVALID_VALUE'],
   ['published at no port', service('a', 'port = 1\npublish = "127.0.0.1:70000"'), '7:11 INVALID_VALUE'],
@@ -258,6 +277,8 @@ const meaningTable: [string, string, ...string[]][] = [
   ['ready by http without port', service('a', 'ready.http = "/"'), '6:14 MISSING_KEY'],
   ['ready by a broken pattern', service('a', 'ready.log = "("'), '6:13 INVALID_VALUE'],
   ['secret that is not there', '[build]\nsteps = [{ run = "a", secrets = ["s", { id = "t" }] }]\n[secrets.t]\nenv = "T"', '5:34 UNKNOWN_SECRET'],
+  ['volume that is not there', '[volumes]\ndata = {}\n' + service('a', 'volumes = ["./x:/x", "dta:/y"]'), '8:22 UNKNOWN_VOLUME'],
+  ['two things at one place', service('a', 'volumes = ["./x:/x", "./y:/x:ro"]'), '6:22 INVALID_VALUE'],
   ['grace over a day', '[options]\nrestart_grace = "1441m"', '5:17 INVALID_VALUE'],
 ];
 
@@ -317,7 +338,7 @@ test('broken TOML is one error with a position', () => {
 
 test('a byte order mark and Windows line ends are no matter', () => {
   const { spec } = accept(`\ufeff${FULL.replaceAll('\n', '\r\n')}`);
-  assert.equal(spec.services[1]?.line, 41);
+  assert.equal(spec.services[1]?.line, 42);
   assert.equal(spec.build.steps[2]?.line, 20);
 });
 

@@ -125,6 +125,7 @@ const service = z.strictObject({
     .default([])
     .meta({ description: 'Glob patterns relative to the project. The service restarts when a matching file changes.' }),
   port: z.int().min(1).max(65535).optional().meta({ description: 'Port that the service listens on.' }),
+  socket: z.boolean().default(false).meta({ description: 'The supervisor listens at the port and hands the socket over (LISTEN_FDS), so that no connection is refused while the service restarts.' }),
   publish: z
     .union([z.boolean(), z.int().min(1).max(65535), text(rules.publish)])
     .optional()
@@ -148,9 +149,15 @@ const service = z.strictObject({
   reload_signal: text(rules.signal).default('SIGHUP').meta({ description: 'What on_change = "signal" sends.' }),
   profiles: z.array(text(rules.name)).default([]).meta({ description: 'Runs only where one of these profiles is asked for. Always, if empty.' }),
   user: text(rules.user).optional().meta({ description: 'User to run as: a name or number of the image, as user or user:group. The user of the image if left out.' }),
+  volumes: z
+    .array(text(rules.mount))
+    .default([])
+    .meta({ description: 'What is mounted for this service: volumes as NAME:/PATH, files and directories of the host as ./DIR:/PATH; :ro at the end for reading only.' }),
   ...limits,
   privileged: z.boolean().default(false).meta({ description: 'All rights of root on this machine, its devices too. Nothing keeps such a service in.' }),
 });
+
+const volume = z.strictObject({}).meta({ description: 'Directories that stay when the environment goes down. There is nothing to set yet.' });
 
 const files = z
   .strictObject({
@@ -194,6 +201,7 @@ export const specSchema = z.strictObject({
     .record(text(rules.name), service)
     .default({})
     .meta({ description: 'Long-running processes, by name.' }),
+  volumes: z.record(text(rules.name), volume).default({}).meta({ description: 'Directories that stay when the environment goes down, by name.' }),
   files: files.prefault({}),
   options: options.prefault({}),
 });

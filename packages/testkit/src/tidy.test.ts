@@ -17,7 +17,8 @@ const FLOORS = [
   ['engine', 'oci', 'frontend'],
   ['mount'],
   ['environment'],
-  ['cli', 'bench'],
+  ['demo'],
+  ['cli', 'client', 'bench'],
 ];
 /** Stands beside the house: any test may use it, and it may use these. */
 const TESTKIT_USES = ['base', 'cas'];

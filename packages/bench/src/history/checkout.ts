@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
-import { run } from '../process.ts';
+import { run } from '@hyperdocker/demo';
 
 export interface Commit { id: string; subject: string; /** Files that it changes. */ files: string[] }
 

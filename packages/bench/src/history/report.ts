@@ -1,4 +1,4 @@
-import { formatMs } from '../stats.ts';
+import { formatMs } from '@hyperdocker/demo';
 import type { Commit } from './checkout.ts';
 import type { Oracle } from './oracle.ts';
 import type { Project } from './project.ts';

@@ -1,8 +1,8 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Docker, DockerBuild } from '../docker.ts';
+import type { Docker, DockerBuild } from '@hyperdocker/demo';
+import { freePort, waitForPage } from '@hyperdocker/demo';
 import type { Hd } from '../hd.ts';
-import { freePort, waitForPage } from '../process.ts';
 import type { Race, Sample, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 import { DOCKER_BASE } from '../workshop.ts';

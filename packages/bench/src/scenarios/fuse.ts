@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { run } from '@hyperdocker/demo';
 import type { Race, Sample, Scenario } from '../scenario.ts';
-import { run } from '../process.ts';
 import type { Workshop } from '../workshop.ts';
 import { BASE } from '../workshop.ts';
 

@@ -1,7 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { envPaths, envRef, findProject, openHome } from '@hyperdocker/environment';
-import type { Docker } from '../docker.ts';
+import type { Docker } from '@hyperdocker/demo';
+import { run } from '@hyperdocker/demo';
 import type { Hd } from '../hd.ts';
 import { predictRuns } from '../history/buildkit-rules.ts';
 import { Checkout, lastCommits, snapshot } from '../history/checkout.ts';
@@ -14,7 +15,6 @@ import { PROJECTS } from '../history/projects.ts';
 import type { Rules, SideLog, WrongResult } from '../history/report.ts';
 import { renderHistory, some } from '../history/report.ts';
 import { HomeReader, differing } from '../history/results.ts';
-import { run } from '../process.ts';
 import type { Race, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 

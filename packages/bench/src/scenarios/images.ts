@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from '../process.ts';
+import { run } from '@hyperdocker/demo';
 import { hasRegistry, startRegistry } from '../registry.ts';
 import type { Race, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
@@ -84,7 +84,7 @@ async function findPullers(workshop: Workshop, dir: string): Promise<{ pullers: 
   const absent: string[] = [];
   const docker = await workshop.docker();
   if (docker === undefined) absent.push('docker');
-  else pullers.push({ name: 'docker pull', dir: docker.dataDir, empty: () => docker.removeImages('127.0.0.1:*/bench/*'), pull: (image) => docker.pull(image) });
+  else pullers.push({ name: 'docker pull', dir: docker.dataDir ?? '', empty: () => docker.removeImages('127.0.0.1:*/bench/*'), pull: (image) => docker.pull(image) });
   const storage = join(dir, 'podman');
   const podman = ['--root', join(storage, 'root'), '--runroot', join(storage, 'run'), '--storage-driver', 'overlay'];
   if (!isInstalled('podman')) absent.push('podman');

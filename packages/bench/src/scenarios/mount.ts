@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { emptyPageCache, run } from '../process.ts';
+import { run } from '@hyperdocker/demo';
+import { emptyPageCache } from '../page-cache.ts';
 import type { Race, Sample, Scenario } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 import type { DebianBase } from '../workshop.ts';

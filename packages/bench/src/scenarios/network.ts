@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { freePort } from '../process.ts';
+import { freePort } from '@hyperdocker/demo';
 import type { Race, Sample, Scenario } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 import { BASE } from '../workshop.ts';

@@ -1,9 +1,10 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { run } from '@hyperdocker/demo';
+import { emptyPageCache } from '../page-cache.ts';
 import type { Footprint } from '../footprint.ts';
 import { footprintOf, pageCacheBytes } from '../footprint.ts';
 import type { Hd } from '../hd.ts';
-import { emptyPageCache, run } from '../process.ts';
 import type { Race, Sample, Scenario } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 import { BASE } from '../workshop.ts';

@@ -1,8 +1,9 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
+import { run } from '@hyperdocker/demo';
+import { emptyPageCache } from '../page-cache.ts';
 import type { Hd } from '../hd.ts';
-import { emptyPageCache, run } from '../process.ts';
 import type { Race, Sample, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 import { BASE } from '../workshop.ts';

@@ -1,5 +1,6 @@
 import type { DryRun, Prediction } from '@hyperdocker/environment';
 import { dryRun, reasonText } from '@hyperdocker/environment';
+import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatDuration, oneLine, plural } from '../format.ts';
@@ -10,6 +11,7 @@ import { start } from './up.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { flags, args, env, terminal, json } = invocation;
+  if (isOfDockerfile(invocation)) return await (await import('./build-image.ts')).run(invocation);
   const noCache = flags.bool('no-cache');
   if (!flags.bool('dry-run')) return await start(invocation, { refreshImage: flags.bool('pull'), watch: false, profiles: [], buildOnly: true, noCache, until: 'stopped' });
   const place = locateProject(invocation, args[0]);
@@ -17,6 +19,17 @@ export async function run(invocation: Invocation): Promise<number> {
   const result = dryRun(place, { noCache, env });
   terminal.out(json ? `${JSON.stringify(toDocument(result))}\n` : `${lines(result).map((line) => printable(line)).join('\n')}\n`);
   return EXIT.ok;
+}
+
+const DOCKERFILE_FLAGS = { text: ['file', 'target', 'platform', 'network', 'output', 'oci', 'archive', 'push'], list: ['tag', 'build-arg', 'build-context', 'secret', 'ssh', 'label', 'allow'] } as const;
+
+/** @throws HdError USAGE for options of a Dockerfile without one being asked for */
+function isOfDockerfile({ flags }: Invocation): boolean {
+  const isAsked = flags.text('file') !== undefined || flags.list('tag').length > 0;
+  if (isAsked && flags.bool('dry-run')) throw usageError('--dry-run is of builds from hd.toml', 'leave out -f and -t');
+  const given = [...DOCKERFILE_FLAGS.text.filter((name) => flags.text(name) !== undefined), ...DOCKERFILE_FLAGS.list.filter((name) => flags.list(name).length > 0)];
+  if (!isAsked && given.length > 0) throw usageError(`--${given[0]} is of builds from a Dockerfile`, 'name the Dockerfile with -f, or the image with -t');
+  return isAsked;
 }
 
 /** What `hd build --dry-run --json` prints. */

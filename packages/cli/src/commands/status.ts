@@ -8,6 +8,7 @@ import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatDuration, oneLine, plural } from '../format.ts';
 import { listAll } from '../environment-table.ts';
+import { beside, isNarrow, wrap } from '../narrow.ts';
 import type { ProjectPlace } from '../project.ts';
 import { loadSpec } from '../load-spec.ts';
 import { locateProject } from '../project.ts';
@@ -29,6 +30,8 @@ export interface StatusDocument {
   /** Of a private network that is up. */
   wayOut: StatusReply['wayOut'];
   /** `url` and `alias` are null for services that cannot be reached from the host, and while it is not running. */
+  /** Directories that stay when it goes down. */
+  volumes: string[];
   services: (Omit<ServiceReply, 'status' | 'url' | 'alias'> & { status: ServiceReply['status'] | 'not running'; url: string | null; alias: string | null })[];
 }
 
@@ -39,7 +42,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const reply = await liveStatus(place);
   const { spec } = loadSpec(place.project, terminal);
   const document = toDocument(place, spec, reply);
-  terminal.out(json ? `${JSON.stringify(document)}\n` : renderStatus(document, terminal.outPaint, Date.now()));
+  terminal.out(json ? `${JSON.stringify(document)}\n` : renderStatus(document, terminal.outPaint, Date.now(), terminal.live?.columns()));
   return EXIT.ok;
 }
 
@@ -71,6 +74,7 @@ function toDocument(place: ProjectPlace, spec: EnvSpec, reply: StatusReply | und
     tracing: reply?.tracing ?? null,
     network: spec.environment.network,
     wayOut: reply?.wayOut ?? null,
+    volumes: spec.volumes,
     services,
   };
 }
@@ -83,7 +87,9 @@ function lastRoot({ home, paths }: ProjectPlace): string | undefined {
 
 const LEFT = 'its supervisor ended unexpectedly, and its services with it; what was written inside is kept for some minutes: `hd up` goes on with it, `hd down` drops it';
 
-export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number): string {
+/** @param columns of a terminal. A narrow one gets a form of its own. */
+export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number, columns?: number): string {
+  if (isNarrow(columns)) return renderNarrow(status, paint, nowMs, columns);
   const rows: [string, string][] = [
     ['Environment', paint('bold', status.name)],
     ['Base image', status.base],
@@ -91,6 +97,7 @@ export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number
     ['State', `${paintState(status.state, paint)}${status.pid === null ? '' : ` (pid ${status.pid})`}`],
     ...(status.tracing === null ? [] : [['Tracing', status.tracing ? 'on' : 'off'] satisfies [string, string]]),
     ['Network', networkText(status)],
+    ...(status.volumes.length === 0 ? [] : [['Volumes', status.volumes.join(', ')] satisfies [string, string]]),
     ['Project', status.project],
     ...(status.state === 'left' ? [['', LEFT] satisfies [string, string]] : []),
   ];
@@ -100,10 +107,7 @@ export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number
 }
 
 function renderService(service: StatusDocument['services'][number], paint: Paint, nowMs: number): string {
-  const since = service.sinceMs === 0 ? '' : ` for ${formatDuration(Math.max(0, nowMs - service.sinceMs))}`;
-  const restarts = service.restarts === 0 ? '' : `, ${plural(service.restarts, 'restart')}`;
-  const ended = service.status === 'failed' || service.status === 'backing-off';
-  const why = ended && service.lastRestart !== undefined ? ` (${oneLine(service.lastRestart.cause)})` : '';
+  const { since, restarts, why } = stateWords(service, nowMs);
   const rows: [string, string][] = [
     ['command', service.command],
     ['watch', service.watch.join(', ') || 'nothing'],
@@ -112,6 +116,33 @@ function renderService(service: StatusDocument['services'][number], paint: Paint
     ...(service.alias === null ? [] : [['', service.alias] satisfies [string, string]]),
   ];
   return `  ${paint('bold', service.name)}\n${rows.map(([name, value]) => `    ${(name === '' ? '' : `${name}:`).padEnd(9)}${value}\n`).join('')}`;
+}
+
+function stateWords(service: StatusDocument['services'][number], nowMs: number): { since: string; restarts: string; why: string } {
+  const ended = service.status === 'failed' || service.status === 'backing-off';
+  return {
+    since: service.sinceMs === 0 ? '' : ` for ${formatDuration(Math.max(0, nowMs - service.sinceMs))}`,
+    restarts: service.restarts === 0 ? '' : `, ${plural(service.restarts, 'restart')}`,
+    why: ended && service.lastRestart !== undefined ? ` (${oneLine(service.lastRestart.cause)})` : '',
+  };
+}
+
+/** The same for 40 columns: how it is first, what it is made of after it. */
+function renderNarrow(status: StatusDocument, paint: Paint, nowMs: number, columns: number): string {
+  const row = (name: string, text: string): string[] => beside(name, text, { columns, width: 6 });
+  const services = status.services.flatMap((service) => {
+    const { since, restarts, why } = stateWords(service, nowMs);
+    const below = [`${since.replace(' for ', '')}${restarts}${why}`.replace(/^, /, ''), service.url === null ? '' : `${service.url}${isMoved(service) ? ` (port ${service.port} inside)` : ''}`, service.alias ?? '', service.command, service.watch.length === 0 ? '' : `watch ${service.watch.join(', ')}`];
+    return ['', ...wrap(`${service.name} ${service.status}`, columns).map((line) => line.replace(service.status, paintState(service.status, paint))), ...below.filter((text) => text !== '').flatMap((text) => beside('', text, { columns, width: 2 }))];
+  });
+  const lines = [
+    ...wrap(`${status.name} ${status.state}`, columns).map((line) => line.replace(status.state, paintState(status.state, paint))),
+    ...(status.state === 'left' ? wrap(LEFT, columns) : []),
+    ...row('root', status.root?.slice(0, 12) ?? 'not built yet'), ...row('base', status.base), ...row('net', networkText(status)),
+    ...row('dir', status.project), ...(status.pid === null ? [] : row('pid', `${status.pid}${status.tracing === true ? '' : ', no tracing'}`)),
+    ...services,
+  ];
+  return `${lines.join('\n')}\n`;
 }
 
 function isMoved({ port, published }: StatusDocument['services'][number]): boolean {

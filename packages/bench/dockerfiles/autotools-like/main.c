@@ -1,0 +1,8 @@
+#include "config.h"
+#include "greet.h"
+
+int main(void)
+{
+	greet("everybody");
+	return 0;
+}

@@ -1,0 +1,6 @@
+#include "words.h"
+
+const char *words(void)
+{
+	return "hello from C";
+}

@@ -1,0 +1,9 @@
+#include <stdio.h>
+
+int twice(int value);
+
+int main(void)
+{
+	printf("%d\n", twice(21));
+	return 0;
+}

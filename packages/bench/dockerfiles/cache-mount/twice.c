@@ -1,0 +1,4 @@
+int twice(int value)
+{
+	return 2 * value;
+}

@@ -1,0 +1,1 @@
+console.log('apps/api/test/one.js');

@@ -1,0 +1,1 @@
+console.log('apps/web/src/index.js');
