@@ -39,8 +39,10 @@ export async function fetchImage(store: Store, base: ImageBase, options: FetchOp
     tempDir, partialDir, cwd,
     present: (resolved) => {
       const image = listImages(store).find((listed) => listed.resolved === resolved && listed.platform === platform);
-      if (image !== undefined) keep(image.tree);
-      return image;
+      if (image === undefined) return undefined;
+      keep(image.tree);
+      const { tree, config, source, document, id } = image;
+      return { tree, config, source, resolved, document, id };
     },
     chain: (chainId) => {
       const tree = chains.get(chainId);
