@@ -343,7 +343,7 @@ export class Supervisor {
     const { project, home, paths } = this.#options;
     using lease = new WriteLease(this.#store, `hd up ${paths.id}`);
     const image = await resolveImage(spec.environment.base, {
-      store: this.#store, lease, projectDir: project.dir, tempDir: home.tempDir, partialDir: home.partialDir, platform: HOST_PLATFORM, registries: registryConfig(home),
+      store: this.#store, storeDir: home.storeDir, lease, projectDir: project.dir, tempDir: home.tempDir, partialDir: home.partialDir, platform: HOST_PLATFORM, registries: registryConfig(home),
       refresh: this.#options.refreshImage, emit: (event) => this.#emit(event), signal: this.#abort.signal,
     });
     this.#imagePin.hold(image.tree);
