@@ -1,10 +1,11 @@
 import type { HdErrorJson } from '@hyperdocker/base';
-import type { PreparedContainer, WayOut } from '@hyperdocker/sandbox';
+import type { PreparedContainer, TerminalSize, WayOut } from '@hyperdocker/sandbox';
 import type { ServiceStatus } from './events.ts';
 
 /**
  * The supervisor's interface: HTTP and JSON over a Unix socket that only its owner may open.
  *
+ *   GET  /v1/version              → {api}: the number in these paths
  *   GET  /v1/status               → StatusReply
  *   GET  /v1/events?since=SEQ     → NDJSON of Emitted, never ending
  *   POST /v1/down                 → {} once everything is stopped; the supervisor then ends
@@ -56,6 +57,7 @@ export interface ExecRequest {
   /** Empty: the shell of the user. */
   args: string[];
   terminal: boolean;
+  terminalSize?: TerminalSize;
   env: Record<string, string>;
   workdir?: string;
   user?: string;

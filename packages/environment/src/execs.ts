@@ -87,6 +87,7 @@ export class Execs {
       cwd: posix.resolve(workdir, request.workdir ?? '.'),
       user,
       terminal: request.terminal,
+      ...(request.terminalSize === undefined ? {} : { terminalSize: request.terminalSize }),
       init: init && hasShell,
     };
     return { spec, bundleDir: join(this.#options.bundlesDir, id) };

@@ -69,6 +69,7 @@ export function buildProcess(spec: ExecSpec, host: HostFacts): object {
   const held = spec.user.uid === 0 ? bounding : [];
   return {
     terminal: spec.terminal,
+    ...(spec.terminalSize === undefined ? {} : { consoleSize: { height: spec.terminalSize.rows, width: spec.terminalSize.columns } }),
     user: { uid: spec.user.uid, gid: spec.user.gid, additionalGids: spec.user.additionalGids ?? [] },
     args: spec.args,
     env: Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),

@@ -62,9 +62,9 @@ function removeGroup(dir: string): boolean {
     return !below.includes(false);
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENODEV')) return true;
-    // Without the right to, it stays.
     if (isErrno(error, 'EBUSY', 'EOPNOTSUPP')) return false;
-    if (isErrno(error, 'EACCES', 'EPERM', 'EROFS')) return true;
+    // Without the right to, it stays; and so does a directory with files of its own, which is none of the kernel's: crun makes such where a hierarchy is not mounted.
+    if (isErrno(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTEMPTY')) return true;
     throw error;
   }
 }

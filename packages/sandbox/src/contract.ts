@@ -22,6 +22,8 @@ export interface ContainerSpec {
   readonly network: 'host' | 'none' | { readonly path: string };
   /** Needs a terminal as standard input of this process, and `stdio: 'inherit'`. */
   readonly terminal: boolean;
+  /** Of the terminal at the start. runc asks for it by itself, crun does not. */
+  readonly terminalSize?: TerminalSize;
   readonly rootReadonly?: boolean;
   readonly limits?: ContainerLimits;
   /** All rights of root, all devices, nothing masked: hardly a container. */
@@ -32,6 +34,11 @@ export interface ContainerSpec {
    * standard input asked for, process 1 also stays for as long as anything else needs to stop.
    */
   readonly init?: boolean;
+}
+
+export interface TerminalSize {
+  readonly rows: number;
+  readonly columns: number;
 }
 
 export interface ContainerUser {
@@ -60,6 +67,7 @@ export interface ExecSpec {
   readonly user: ContainerUser;
   /** As for `ContainerSpec`. */
   readonly terminal: boolean;
+  readonly terminalSize?: TerminalSize;
 }
 
 /** How a container ended. Never an exception: a command that is not there is an outcome like another. */

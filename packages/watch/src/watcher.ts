@@ -1,6 +1,6 @@
 import { readdirSync, watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
-import { HdError, isErrno, lstatIfAny } from '@hyperdocker/base';
+import { HdError, isErrno, isGone, lstatIfAny } from '@hyperdocker/base';
 import { debounce, IDLE, type Batch, type DebounceEvent, type DebounceState } from './debounce.ts';
 import type { Filter } from './filter.ts';
 
@@ -144,14 +144,24 @@ class DirectoryTree {
     try {
       return (this.#options.watchDirectory ?? watchWithNode)(
         absolute,
-        (kind, name) => this.#onEvent(path, kind, name),
-        (error) => this.#look(path, isErrno(error, 'ENOENT', 'EPERM') ? 'rename' : 'change'),
+        (kind, name) => this.#guarded(path, () => this.#onEvent(path, kind, name)),
+        (error) => this.#guarded(path, () => this.#look(path, isErrno(error, 'ENOENT', 'EPERM') ? 'rename' : 'change')),
       );
     } catch (error) {
-      if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
+      if (isGone(error)) return undefined;
       if (isErrno(error, 'ENOSPC', 'EMFILE')) this.#degrade(error);
       else this.#fail('WATCH_FAILED', `The directory ${absolute} cannot be watched.`, error);
       return undefined;
+    }
+  }
+
+  /** What cannot be looked at for one event is found by a rescan: an event has nobody else to take an error, and would end the process with it. */
+  #guarded(path: string, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fail('WATCH_FAILED', `What happened in ${join(this.#root, path)} cannot be seen.`, error);
+      this.#send({ kind: 'rescan', nowMs: performance.now() });
     }
   }
 
@@ -210,7 +220,7 @@ class DirectoryTree {
       return readdirSync(join(this.#root, path), { withFileTypes: true }).map((entry) => ({ name: entry.name, isDirectory: entry.isDirectory() }));
     } catch (error) {
       // Gone or turned into something else since: its parent tells.
-      if (!isErrno(error, 'ENOENT', 'ENOTDIR')) this.#fail('WATCH_FAILED', `The directory ${join(this.#root, path)} cannot be read.`, error);
+      if (!isGone(error)) this.#fail('WATCH_FAILED', `The directory ${join(this.#root, path)} cannot be read.`, error);
       return [];
     }
   }

@@ -2,15 +2,14 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HdError } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
-import type { Docker } from '@hyperdocker/demo';
-import { run } from '@hyperdocker/demo';
 import { openHome } from '@hyperdocker/environment';
+import type { Docker } from '@hyperdocker/demo';
+import { formatMs, run } from '@hyperdocker/demo';
 import type { CorpusEntry } from '../dockerfile-corpus.ts';
 import { BUSYBOX_NAME, TOOLCHAIN, TOOLCHAIN_NAMES, copyProject, corpus, edit } from '../dockerfile-corpus.ts';
 import type { ImageDifferences } from '../image-comparison.ts';
 import { compareImages } from '../image-comparison.ts';
 import type { Race, Sample, Scenario } from '../scenario.ts';
-import { formatMs } from '@hyperdocker/demo';
 import type { Workshop } from '../workshop.ts';
 
 const RUN = Date.now().toString(36);

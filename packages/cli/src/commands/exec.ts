@@ -80,6 +80,7 @@ function toRequest({ flags, env, terminal }: Invocation, args: string[], attache
   return {
     args,
     terminal: interactive,
+    ...(interactive && process.stdout.isTTY ? { terminalSize: { rows: process.stdout.rows, columns: process.stdout.columns } } : {}),
     env: { ...(interactive && env['TERM'] !== undefined ? { TERM: env['TERM'] } : {}), ...variables(flags.list('env'), env) },
     ...(user === undefined ? {} : { user }),
     ...(workdir === undefined ? {} : { workdir }),
