@@ -82,7 +82,7 @@ export async function nothingLeft(path: string): Promise<void> {
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 function tar(dir: string): Buffer {
-  return execFileSync('tar', ['--sort=name', '--numeric-owner', '--xattrs', '--xattrs-include=*', '--pax-option=delete=atime,delete=ctime', '-C', dir, '-cf', '-', '.'], { maxBuffer: 64 * 2 ** 20 });
+  return execFileSync('tar', ['--sort=name', '--numeric-owner', '--xattrs', '--xattrs-include=*', '--pax-option=delete=atime,delete=ctime', '-C', dir, '-cf', '-', '.'], { maxBuffer: 512 * 2 ** 20 });
 }
 
 function json(value: unknown): Buffer {

@@ -9,7 +9,12 @@ const NOT_NEEDED = /\/(?:test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip
 /** A program and the libraries that it loads, at the places that they have here. */
 export function addProgram(root: string, program: string): void {
   copyInto(root, program);
-  for (const library of librariesOf(program)) copyInto(root, library);
+  addLibraries(root, program);
+}
+
+/** Those that a program, or another library, loads. */
+export function addLibraries(root: string, of: string): void {
+  for (const library of librariesOf(of)) copyInto(root, library);
 }
 
 /** python3 with its library, and packages of Debian's for it. */
@@ -17,15 +22,9 @@ export function addPython(root: string, packages: readonly string[] = []): void 
   addProgram(root, '/usr/bin/python3');
   const library = dirname(globSync('/usr/lib/python3.*/os.py')[0] ?? '');
   cpSync(library, join(root, library), { recursive: true, filter: (path) => !NOT_NEEDED.test(path) });
-  for (const extension of globSync(join(library, 'lib-dynload/*.so'))) for (const needed of librariesOf(extension)) copyInto(root, needed);
+  for (const extension of globSync(join(library, 'lib-dynload/*.so'))) addLibraries(root, extension);
   const own = packages.flatMap((name) => globSync(`/usr/lib/python3/dist-packages/${name}{,.py,-*.egg-info,-*.dist-info}`));
   for (const path of own) cpSync(path, join(root, path), { recursive: true, dereference: true });
-}
-
-/** Files of a Debian package that is installed here, as they are. */
-export function addPackage(root: string, name: string): void {
-  const files = execFileSync('dpkg', ['-L', name], { encoding: 'utf8' }).split('\n').filter((path) => path.startsWith('/usr/') && !/^\/usr\/share\/(?:doc|man|locale|lintian)\//.test(path));
-  execFileSync('cpio', ['--quiet', '-pdum', root], { input: `${files.join('\n')}\n` });
 }
 
 function copyInto(root: string, path: string): void {

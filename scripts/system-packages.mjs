@@ -27,6 +27,8 @@ const PACKAGES = {
   python3: 'python3',
   chromium: 'chromium',
   tmux: 'tmux',
+  'python3-flask': '/usr/lib/python3/dist-packages/flask/__init__.py',
+  'python3-uvicorn': '/usr/lib/python3/dist-packages/uvicorn/__init__.py',
 };
 
 export function ensureSystemPackages() {

@@ -39,6 +39,11 @@ export class Hd {
     return events;
   }
 
+  /** Any command, to its end. */
+  run(...args: string[]): Promise<string> {
+    return this.#hd(...args);
+  }
+
   exec(...command: string[]): Promise<string> {
     return this.#hd('exec', '--no-tty', '--', ...command);
   }

@@ -74,7 +74,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
   {
     name: 'down', group: 'Common', summary: 'Stop the environment and all its services.', usage: '[dir]', takes: [0, 1],
-    flags: { kill: { type: 'boolean', help: 'at once, without the time to end' } },
+    flags: { kill: { type: 'boolean', help: 'at once, without the time to end' }, volumes: { type: 'boolean', short: 'v', help: 'remove its volumes too, with all that is in them' } },
     examples: [['hd down', 'stop the environment of this project'], ['hd down --kill', 'do not wait for services to end']],
     load: () => import('./commands/down.ts'),
   },
@@ -148,6 +148,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'reset', group: 'Common', summary: 'Drop what services and commands have written inside, and restart the services.', usage: '[dir]', takes: [0, 1], flags: {},
     examples: [['hd diff --live', 'what would be dropped'], ['hd reset', '']],
     load: () => import('./commands/reset.ts'),
+  },
+  {
+    name: 'volume ls', group: 'Project', summary: 'List the volumes of the environment: directories that stay when it goes down.', usage: '[dir]', takes: [0, 1], flags: {},
+    examples: [['hd volume ls', '']],
+    load: () => import('./commands/volume-ls.ts'),
+  },
+  {
+    name: 'volume rm', group: 'Project', summary: 'Remove volumes, with all that is in them. The environment must be down.', usage: '<name>...', takes: [1, Infinity], flags: {},
+    examples: [['hd volume rm data', '']],
+    load: () => import('./commands/volume-rm.ts'),
   },
   {
     name: 'export', group: 'Project', summary: 'Write the environment as an OCI image.', usage: '[dir]', takes: [0, 1], flags: {

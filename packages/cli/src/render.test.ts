@@ -78,13 +78,14 @@ test('the graph, in the shape that is documented', () => {
 test('status of an environment that runs, and of one that does not', () => {
   const service = { name: 'web', command: 'python3 app.py', watch: ['**/*.py', 'templates/**'], restarts: 2, port: 5000, published: { address: 'loopback', port: 5001 } };
   const common = { schema: 'hd.status/1', name: 'demo', base: 'apt://bookworm', project: '/p', network: 'private' } as const;
-  const running = renderStatus({ ...common, state: 'up', root: 'abc', pid: 7, tracing: true, wayOut: 'veth', services: [{ ...service, status: 'ready', sinceMs: 1000, url: 'http://localhost:5001', alias: 'http://web.p.localhost:5001' }] }, plain, 4000);
+  const running = renderStatus({ ...common, state: 'up', root: 'abc', pid: 7, tracing: true, wayOut: 'veth', services: [{ ...service, status: 'ready', sinceMs: 1000, url: 'http://localhost:5001', alias: 'http://web.p.localhost:5001' }], volumes: ['data', 'logs'] }, plain, 4000);
   assert.equal(running, `Environment: demo
 Base image:  apt://bookworm
 DAG root:    abc
 State:       up (pid 7)
 Tracing:     on
 Network:     private, out through veth
+Volumes:     data, logs
 Project:     /p
 
 Services:
@@ -95,7 +96,7 @@ Services:
     url:     http://localhost:5001 (port 5000 inside)
              http://web.p.localhost:5001
 `);
-  const stopped = renderStatus({ ...common, state: 'not running', root: null, pid: null, tracing: null, wayOut: null, services: [] }, plain, 0);
+  const stopped = renderStatus({ ...common, state: 'not running', root: null, pid: null, tracing: null, wayOut: null, services: [], volumes: [] }, plain, 0);
   assert.match(stopped, /DAG root: {4}not built yet\nState: {7}not running\nNetwork: {5}private\nProject: {5}\/p\nServices: {4}none\n/);
 });
 

@@ -37,9 +37,9 @@ export class Docker implements AsyncDisposable {
   readonly #client: string;
   readonly #env: NodeJS.ProcessEnv;
   /** Ours, if it is. */
-  readonly #own: { daemon: ChildProcess; stateDir: string } | undefined;
+  readonly #own: { daemon: ChildProcess; stateDir: string; dataDir: string } | undefined;
 
-  private constructor(client: string, env: NodeJS.ProcessEnv, own?: { daemon: ChildProcess; stateDir: string }) {
+  private constructor(client: string, env: NodeJS.ProcessEnv, own?: { daemon: ChildProcess; stateDir: string; dataDir: string }) {
     this.#client = client;
     this.#env = { ...env, DOCKER_BUILDKIT: '1' };
     this.#own = own;
@@ -73,7 +73,7 @@ export class Docker implements AsyncDisposable {
       '--iptables=false', '--bridge=none', '--data-root', dataDir, '--exec-root', join(stateDir, 'exec'), '--host', host, '--pidfile', join(stateDir, 'pid'),
     ], { stdio: ['ignore', log, log] });
     closeSync(log);
-    const docker = new Docker(client, { ...process.env, DOCKER_HOST: host }, { daemon, stateDir });
+    const docker = new Docker(client, { ...process.env, DOCKER_HOST: host }, { daemon, stateDir, dataDir });
     const why = await docker.#whyNotReady(daemon, stateDir);
     if (why === undefined) return { ok: true, docker };
     await docker[Symbol.asyncDispose]();
@@ -83,6 +83,11 @@ export class Docker implements AsyncDisposable {
   /** For whoever calls the same `docker` by itself. */
   get environment(): NodeJS.ProcessEnv {
     return this.#env;
+  }
+
+  /** Where images and build cache of an engine of our own are. */
+  get dataDir(): string | undefined {
+    return this.#own?.dataDir;
   }
 
   version(): Promise<string> {
@@ -172,6 +177,42 @@ export class Docker implements AsyncDisposable {
   /** At once; it can be started again. */
   async stop(name: string): Promise<void> {
     await this.#docker('stop', '--time', '0', name);
+  }
+
+  async pull(image: string): Promise<void> {
+    await this.#docker('pull', '--quiet', image);
+  }
+
+  async push(tag: string, image: string): Promise<void> {
+    await this.#docker('tag', tag, image);
+    await this.#docker('push', '--quiet', image);
+  }
+
+  /** The files of an image as tars: of a container that never ran, as `docker export` has them, and of the layers as they are mounted, with all attributes. */
+  async exportImage(image: string, { exported, overlaid }: { exported: string; overlaid: string }): Promise<void> {
+    const container = (await this.#docker('create', image, 'none')).trim();
+    const mounted = mkdtempSync(join(tmpdir(), 'hd-bench-overlay-'));
+    try {
+      await this.#docker('export', '--output', exported, container);
+      const data = JSON.parse(await this.#docker('image', 'inspect', '--format', '{{json .GraphDriver.Data}}', image)) as { UpperDir: string; LowerDir?: string };
+      const layers = [data.UpperDir, ...(data.LowerDir?.split(':') ?? [])];
+      // A mount of nothing but one layer needs no overlay.
+      await run('mount', layers.length === 1 ? ['--bind', layers[0] ?? '', mounted] : ['-t', 'overlay', 'overlay', '-o', `ro,lowerdir=${layers.join(':')}`, mounted]);
+      try {
+        await run('tar', ['--numeric-owner', '--xattrs', '--xattrs-include=*', '-C', mounted, '-cf', overlaid, '.']);
+      } finally {
+        await run('umount', [mounted]);
+      }
+    } finally {
+      rmSync(mounted, { recursive: true });
+      await this.remove(container);
+    }
+  }
+
+  /** Those whose name fits the pattern, and what nothing else needs. */
+  async removeImages(reference: string): Promise<void> {
+    const ids = (await this.#docker('images', '--quiet', '--filter', `reference=${reference}`)).split('\n').filter((id) => id !== '');
+    if (ids.length > 0) await this.#docker('rmi', '--force', ...new Set(ids));
   }
 
   /** At once: no time to end. */

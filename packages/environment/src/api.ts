@@ -5,6 +5,7 @@ import type { ServiceStatus } from './events.ts';
 /**
  * The supervisor's interface: HTTP and JSON over a Unix socket that only its owner may open.
  *
+ *   GET  /v1/version              → {api}: the number in these paths
  *   GET  /v1/status               → StatusReply
  *   GET  /v1/events?since=SEQ     → NDJSON of Emitted, never ending
  *   POST /v1/down                 → {} once everything is stopped; the supervisor then ends

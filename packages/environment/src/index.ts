@@ -38,5 +38,7 @@ export type { SpecFile } from './spec-file.ts';
 export type { Prediction } from './predict.ts';
 export * from './system-packages.ts';
 export * from './why.ts';
+export { listVolumes, removeVolumes } from './volumes.ts';
+export type { Volume } from './volumes.ts';
 export * from './dockerfile/index.ts';
 export { HOST_PLATFORM } from './plan.ts';

@@ -12,7 +12,7 @@ import { noteUse } from './known-environments.ts';
 import { aliasOf, readPorts, takePorts, urlOf } from './published-ports.ts';
 
 const service = (name: string, port: number, publish: ServiceSpec['publish'] | null = { address: 'loopback', port }): ServiceSpec => ({
-  name, port, ...(publish === null ? {} : { publish }), command: '', watch: [], socket: false, dependsOn: [], restartPolicy: 'always', env: {}, ready: { kind: 'started' }, limits: {}, privileged: false, line: 1,
+  name, port, ...(publish === null ? {} : { publish }), command: '', watch: [], socket: false, dependsOn: [], restartPolicy: 'always', env: {}, ready: { kind: 'started' }, volumes: [], limits: {}, privileged: false, line: 1,
   envFiles: [], stopSignal: 'SIGTERM', restartGraceMs: 5_000, onChange: 'restart', reloadSignal: 'SIGHUP', profiles: [],
 });
 

@@ -64,6 +64,8 @@ async function main(start: Start): Promise<void> {
 async function route(supervisor: Supervisor, request: IncomingMessage, response: ServerResponse, down: (kill: boolean) => Promise<void>): Promise<void> {
   const url = new URL(request.url ?? '/', 'http://supervisor');
   switch (`${request.method} ${url.pathname}`) {
+    case 'GET /v1/version':
+      return void response.end(JSON.stringify({ api: 1 }));
     case 'GET /v1/status':
       return void response.end(JSON.stringify(supervisor.status()));
     case 'GET /v1/events':

@@ -54,6 +54,8 @@ import { exitUnlessAborted, inTree } from './step-runner.ts';
 import { StoreLimit } from './store-limit.ts';
 import { SyncBack } from './sync-back.ts';
 import { TreePin } from './tree-pin.ts';
+import type { VolumeHost } from './volumes.ts';
+import { allMounts, serviceMounts } from './volumes.ts';
 import { WriteLease } from './write-lease.ts';
 
 /** A process that serves files and dies so often will do so again. */
@@ -435,8 +437,9 @@ export class Supervisor {
     await live.unmount();
   }
 
-  #mountTargets({ network }: Session): Set<ByteString> {
-    return new Set(mountTargets({ mounts: network?.container.mounts ?? [] }).map(({ path }) => inTree(path)));
+  #mountTargets({ network, spec }: Session): Set<ByteString> {
+    const volumes = allMounts(spec.services).map(({ target }) => ({ source: '', destination: target, readonly: false }));
+    return new Set(mountTargets({ mounts: [...(network?.container.mounts ?? []), ...volumes] }).map(({ path }) => inTree(path)));
   }
 
   #changes(session: Session): ChangedPath[] {
@@ -816,10 +819,11 @@ export class Supervisor {
   }
 
   /** @throws HdError USER_NOT_FOUND */
-  #serviceContainer({ plan, network, build: built }: Session, { name, user: named, limits, privileged }: ServiceSpec, generation: number): Omit<ContainerSpec, 'args'> {
+  #serviceContainer({ plan, network, build: built }: Session, { name, user: named, limits, privileged, volumes }: ServiceSpec, generation: number): Omit<ContainerSpec, 'args'> {
     const user = named === undefined ? plan.user : userOf(this.#store, built.tree, named);
     const base = this.#baseContainer(this.#containerId(`${name}-${generation}`), plan);
-    return { ...base, env: { ...plan.env, ...(named === undefined ? {} : { HOME: user.home }), ...network?.env }, cwd: plan.workdir, user, terminal: false, limits, privileged };
+    const mounts = [...base.mounts, ...serviceMounts(this.#volumeHost, volumes, built.tree, user)];
+    return { ...base, mounts, env: { ...plan.env, ...(named === undefined ? {} : { HOME: user.home }), ...network?.env }, cwd: plan.workdir, user, terminal: false, limits, privileged };
   }
 
   /** Nobody shall believe in a limit that nothing enforces. */
@@ -832,8 +836,14 @@ export class Supervisor {
 
   /** @throws HdError NOT_READY, USER_NOT_FOUND */
   #surroundings(user?: string): ExecSurroundings {
-    const { plan, build: built, network } = this.#live().session;
-    return { container: this.#baseContainer('', plan), user: user === undefined ? plan.user : userOf(this.#store, built.tree, user), env: { ...plan.env, ...network?.env }, workdir: plan.workdir };
+    const { plan, spec, build: built, network } = this.#live().session;
+    const container = this.#baseContainer('', plan);
+    const mounts = [...container.mounts, ...serviceMounts(this.#volumeHost, allMounts(spec.services), built.tree, plan.user)];
+    return { container: { ...container, mounts }, user: user === undefined ? plan.user : userOf(this.#store, built.tree, user), env: { ...plan.env, ...network?.env }, workdir: plan.workdir };
+  }
+
+  get #volumeHost(): VolumeHost {
+    return { store: this.#store, paths: this.#options.paths, projectDir: this.#options.project.dir, env: this.#options.hostEnv };
   }
 
   #containerId(what: string): string {

@@ -1,4 +1,5 @@
 import { durationMs, MAX_GRACE_MS } from './duration.ts';
+import { isHostPath } from './lower.ts';
 import { MIN_MEMORY_BYTES, sizeBytes } from './limits.ts';
 import type { Place } from './locate.ts';
 import { describePath, header, isTable, valueAt, type Path, type Report } from './report.ts';
@@ -100,6 +101,21 @@ function checkService(document: unknown, name: string, report: Report): void {
   checkReady(document, name, report);
   checkSocket(document, name, report);
   checkPublish(document, name, report);
+  checkVolumes(document, name, report);
+}
+
+function checkVolumes(document: unknown, service: string, report: Report): void {
+  const path = ['services', service, 'volumes'];
+  const known = isTable(valueAt(document, ['volumes'])) ? Object.keys(valueAt(document, ['volumes']) as object) : [];
+  const targets = new Set<string>();
+  for (const [index, text] of strings(document, path).entries()) {
+    const [source = '', target = ''] = text?.split(':') ?? [];
+    if (text === undefined || target === '') continue;
+    const guess = suggest(source, known);
+    if (!isHostPath(source) && !known.includes(source)) report.add({ code: 'UNKNOWN_VOLUME', message: `there is no volume ${JSON.stringify(source)} in [volumes]`, hint: guess === undefined ? `add \`${source} = {}\` to [volumes]; a directory of the host begins with "./" or "/"` : `did you mean "${guess}"?`, path: [...path, index] });
+    if (targets.has(target)) report.add({ code: 'INVALID_VALUE', message: `two things are mounted at ${target}`, path: [...path, index] });
+    targets.add(target);
+  }
 }
 
 function checkSocket(document: unknown, name: string, report: Report): void {

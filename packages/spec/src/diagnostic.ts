@@ -25,6 +25,7 @@ export type DiagnosticCode =
   | 'PORT_CONFLICT'
   | 'UNKNOWN_SERVICE'
   | 'UNKNOWN_SECRET'
+  | 'UNKNOWN_VOLUME'
   | 'DEPENDENCY_CYCLE'
   | 'DUPLICATE_VALUE'
   | 'NEVER_MATCHES'

@@ -4,7 +4,7 @@ import { lowerLimits } from './limits.ts';
 import type { Place } from './locate.ts';
 import { lowerPublish } from './publish.ts';
 import type { restartPolicies, SpecInput } from './schema.ts';
-import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, FilesSpec, Readiness, RestartPolicy, SecretSpec, ServiceDependency, ServiceSpec, StepSecretSpec } from './spec.ts';
+import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, FilesSpec, MountSpec, Readiness, RestartPolicy, SecretSpec, ServiceDependency, ServiceSpec, StepSecretSpec } from './spec.ts';
 
 type ServiceInput = SpecInput['services'][string];
 type StepInput = SpecInput['build']['steps'][number];
@@ -23,6 +23,7 @@ export function lower(input: SpecInput, root: Place): EnvSpec {
     build: lowerBuild(input.build, root),
     secrets: lowerSecrets(input.secrets, root),
     services: lowerServices(input.services, root, { network, restartGraceMs }),
+    volumes: [...(root.children.get('volumes')?.children.keys() ?? [])],
     files: lowerFiles(input.files),
     options: { restartGraceMs, env, overlay: input.options.overlay, debounceMs, debounceMaxMs: Math.max(debounceMs, msOf(input.options.debounce_max)) },
   };
@@ -132,10 +133,22 @@ function lowerService(name: string, input: ServiceInput, line: number, { network
     reloadSignal: signalName(input.reload_signal),
     profiles: [...new Set(input.profiles)],
     ...(input.user === undefined ? {} : { user: input.user }),
+    volumes: input.volumes.map(lowerMount),
     limits: lowerLimits(input),
     privileged: input.privileged,
     line,
   };
+}
+
+function lowerMount(text: string): MountSpec {
+  const [source = '', target = '', access] = text.split(':');
+  const readonly = access === 'ro';
+  return isHostPath(source) ? { kind: 'bind', source, target, readonly } : { kind: 'volume', name: source, target, readonly };
+}
+
+/** Of the first part of a mount: everything else is the name of a volume. */
+export function isHostPath(source: string): boolean {
+  return /^(?:\/|\.\.?(?:\/|$)|~\/)/.test(source);
 }
 
 function lowerDependsOn(input: ServiceInput['depends_on']): ServiceDependency[] {

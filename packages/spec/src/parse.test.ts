@@ -116,6 +116,7 @@ test('every section and key arrives in the specification', () => {
         restartGraceMs: 1500,
         ready: { kind: 'http', port: 3000, path: '/health' },
         user: 'web:www-data',
+        volumes: [],
         limits: { memoryBytes: 512 * 2 ** 20, cpus: 1.5, pids: 200 },
         privileged: false,
         line: 31,
@@ -136,11 +137,13 @@ test('every section and key arrives in the specification', () => {
         env: { LEVEL: 'debug' },
         cwd: 'sub',
         ready: { kind: 'started' },
+        volumes: [],
         limits: {},
         privileged: true,
         line: 42,
       },
     ],
+    volumes: [],
     files: { include: ['src', 'package.json'], exclude: ['.git', '*.log'], syncBack: ['*.lock'], ignoreFiles: ['.gitignore'] },
     options: { restartGraceMs: 1500, env: { LANG: 'C.UTF-8' }, overlay: 'memory', debounceMs: 2000, debounceMaxMs: 2000 },
   };
@@ -157,6 +160,15 @@ test('what is left out has its default', () => {
   assert.deepEqual(spec.services[0]?.ready, { kind: 'port', port: 80 });
   assert.equal(spec.services[0]?.restartPolicy, 'always');
   assert.deepEqual([spec.services[0]?.limits, spec.services[0]?.privileged], [{}, false]);
+});
+
+test('volumes, and what is mounted for services', () => {
+  const { spec } = accept(`${HEAD}[volumes]\nlogs = {}\ndata = {}\n${'[services.db]\ncommand = "run"\nvolumes = ["data:/var/lib/db", "./conf:/etc/conf:ro", "~/.cache:/cache:rw", "/dev/shm:/shm"]\n'}`);
+  assert.deepEqual(spec.volumes, ['logs', 'data']);
+  assert.deepEqual(spec.services[0]?.volumes, [
+    { kind: 'volume', name: 'data', target: '/var/lib/db', readonly: false }, { kind: 'bind', source: './conf', target: '/etc/conf', readonly: true },
+    { kind: 'bind', source: '~/.cache', target: '/cache', readonly: false }, { kind: 'bind', source: '/dev/shm', target: '/shm', readonly: false },
+  ]);
 });
 
 test('steps as tables of their own, each with its line', () => {
@@ -182,6 +194,9 @@ const table: [string, string, ...string[]][] = [
   ['service without command', '[services.web]\nport = 1', '4:11 MISSING_KEY'],
   ['service with an empty command', '[services.web]\ncommand = " "', '5:11 INVALID_VALUE'],
   ['unknown key', service('web', 'prot = 3000'), '6:1 UNKNOWN_KEY'],
+  ['mount without a place', service('web', 'volumes = ["data"]'), '6:12 INVALID_VALUE'],
+  ['mount at a relative place', service('web', 'volumes = ["./a:b"]'), '6:12 INVALID_VALUE'],
+  ['volume with a key', '[volumes]\ndata = { driver = "local" }', '5:10 UNKNOWN_KEY'],
   ['unknown section', '[service.web]\ncommand = "run"', '4:2 UNKNOWN_SECTION'],
   ['port 1', service('a', 'port = 1')],
   ['port 65535', service('a', 'port = 65535')],
@@ -262,6 +277,8 @@ const meaningTable: [string, string, ...string[]][] = [
   ['ready by http without port', service('a', 'ready.http = "/"'), '6:14 MISSING_KEY'],
   ['ready by a broken pattern', service('a', 'ready.log = "("'), '6:13 INVALID_VALUE'],
   ['secret that is not there', '[build]\nsteps = [{ run = "a", secrets = ["s", { id = "t" }] }]\n[secrets.t]\nenv = "T"', '5:34 UNKNOWN_SECRET'],
+  ['volume that is not there', '[volumes]\ndata = {}\n' + service('a', 'volumes = ["./x:/x", "dta:/y"]'), '8:22 UNKNOWN_VOLUME'],
+  ['two things at one place', service('a', 'volumes = ["./x:/x", "./y:/x:ro"]'), '6:22 INVALID_VALUE'],
   ['grace over a day', '[options]\nrestart_grace = "1441m"', '5:17 INVALID_VALUE'],
 ];
 

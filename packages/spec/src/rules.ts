@@ -58,6 +58,11 @@ export const rules = {
     must: 'be a port, an address, or both',
     hint: 'such as 8080, "127.0.0.1:8080", "0.0.0.0" or "[::]:8080"',
   },
+  mount: {
+    pattern: /^[^\u0000:]+:\/[^\u0000:]+(?::(?:ro|rw))?$/,
+    code: 'INVALID_VALUE',
+    must: 'be NAME:/PATH for a volume or ./DIR:/PATH for a directory of the host, with :ro at the end for reading only',
+  },
   httpPath: { pattern: /^\/[^\s\u0000]*$/, code: 'INVALID_VALUE', must: 'be a path that starts with "/"' },
   digest: { pattern: /^[0-9a-f]{64}$/, code: 'INVALID_VALUE', must: 'be a digest of 64 lower-case hex digits' },
   signal: {

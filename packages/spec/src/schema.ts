@@ -149,9 +149,15 @@ const service = z.strictObject({
   reload_signal: text(rules.signal).default('SIGHUP').meta({ description: 'What on_change = "signal" sends.' }),
   profiles: z.array(text(rules.name)).default([]).meta({ description: 'Runs only where one of these profiles is asked for. Always, if empty.' }),
   user: text(rules.user).optional().meta({ description: 'User to run as: a name or number of the image, as user or user:group. The user of the image if left out.' }),
+  volumes: z
+    .array(text(rules.mount))
+    .default([])
+    .meta({ description: 'What is mounted for this service: volumes as NAME:/PATH, files and directories of the host as ./DIR:/PATH; :ro at the end for reading only.' }),
   ...limits,
   privileged: z.boolean().default(false).meta({ description: 'All rights of root on this machine, its devices too. Nothing keeps such a service in.' }),
 });
+
+const volume = z.strictObject({}).meta({ description: 'Directories that stay when the environment goes down. There is nothing to set yet.' });
 
 const files = z
   .strictObject({
@@ -195,6 +201,7 @@ export const specSchema = z.strictObject({
     .record(text(rules.name), service)
     .default({})
     .meta({ description: 'Long-running processes, by name.' }),
+  volumes: z.record(text(rules.name), volume).default({}).meta({ description: 'Directories that stay when the environment goes down, by name.' }),
   files: files.prefault({}),
   options: options.prefault({}),
 });

@@ -8,6 +8,8 @@ export interface EnvSpec {
   secrets: SecretSpec[];
   /** In the order of the file. See `serviceOrder` for the order of starting. */
   services: ServiceSpec[];
+  /** Names of directories that stay when the environment goes down. In the order of the file. */
+  volumes: string[];
   files: FilesSpec;
   options: OptionsSpec;
 }
@@ -115,11 +117,19 @@ export interface ServiceSpec {
   profiles: string[];
   /** Name or number, also user:group. Absent: that of the image. */
   user?: string;
+  volumes: MountSpec[];
   limits: LimitsSpec;
   privileged: boolean;
   /** 1-based line of this service's first mention in hd.toml. */
   line: number;
 }
+
+/** What is mounted for a service; `target` is absolute, in the container. */
+export type MountSpec =
+  /** One of `EnvSpec.volumes`. */
+  | { kind: 'volume'; name: string; target: string; readonly: boolean }
+  /** Absolute, relative to the project with `./` or `../`, or below the home directory with `~/`. */
+  | { kind: 'bind'; source: string; target: string; readonly: boolean };
 
 export interface PublishSpec {
   /** `loopback` is 127.0.0.1 and ::1; otherwise an address. */

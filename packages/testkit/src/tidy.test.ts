@@ -18,7 +18,7 @@ const FLOORS = [
   ['mount'],
   ['environment'],
   ['demo'],
-  ['cli', 'bench'],
+  ['cli', 'client', 'bench'],
 ];
 /** Stands beside the house: any test may use it, and it may use these. */
 const TESTKIT_USES = ['base', 'cas'];

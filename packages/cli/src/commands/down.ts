@@ -1,4 +1,4 @@
-import { connect, dropLeft, findLeft } from '@hyperdocker/environment';
+import { connect, dropLeft, findLeft, listVolumes, removeVolumes } from '@hyperdocker/environment';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
@@ -8,11 +8,18 @@ export async function run(invocation: Invocation): Promise<number> {
   const { terminal, quiet, json, flags, args } = invocation;
   const { paths, project } = locateProject(invocation, args[0]);
   const client = await connect(paths);
+  const dropVolumes = (): string[] => {
+    const names = flags.bool('volumes') ? listVolumes(paths).map(({ name }) => name) : [];
+    removeVolumes(paths, names);
+    if (!json && !quiet && names.length > 0) terminal.out(`Removed ${names.join(', ')}\n`);
+    return names;
+  };
   if (client === undefined && findLeft(paths) !== undefined) {
     await dropLeft(paths);
   } else if (client === undefined) {
-    if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: false })}\n`);
-    else if (!quiet) terminal.out(`${project.dir} is not running.\n`);
+    if (!json && !quiet) terminal.out(`${project.dir} is not running.\n`);
+    const removed = dropVolumes();
+    if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: false, ...(removed.length === 0 ? {} : { removed }) })}\n`);
     return EXIT.ok;
   } else {
     await stopAndWait(client, {
@@ -22,7 +29,8 @@ export async function run(invocation: Invocation): Promise<number> {
       },
     });
   }
-  if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: true })}\n`);
-  else if (!quiet) terminal.out('Stopped.\n');
+  if (!json && !quiet) terminal.out('Stopped.\n');
+  const removed = dropVolumes();
+  if (json) terminal.out(`${JSON.stringify({ schema: 'hd.down/1', stopped: true, ...(removed.length === 0 ? {} : { removed }) })}\n`);
   return EXIT.ok;
 }

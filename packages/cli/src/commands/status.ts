@@ -30,6 +30,8 @@ export interface StatusDocument {
   /** Of a private network that is up. */
   wayOut: StatusReply['wayOut'];
   /** `url` and `alias` are null for services that cannot be reached from the host, and while it is not running. */
+  /** Directories that stay when it goes down. */
+  volumes: string[];
   services: (Omit<ServiceReply, 'status' | 'url' | 'alias'> & { status: ServiceReply['status'] | 'not running'; url: string | null; alias: string | null })[];
 }
 
@@ -72,6 +74,7 @@ function toDocument(place: ProjectPlace, spec: EnvSpec, reply: StatusReply | und
     tracing: reply?.tracing ?? null,
     network: spec.environment.network,
     wayOut: reply?.wayOut ?? null,
+    volumes: spec.volumes,
     services,
   };
 }
@@ -94,6 +97,7 @@ export function renderStatus(status: StatusDocument, paint: Paint, nowMs: number
     ['State', `${paintState(status.state, paint)}${status.pid === null ? '' : ` (pid ${status.pid})`}`],
     ...(status.tracing === null ? [] : [['Tracing', status.tracing ? 'on' : 'off'] satisfies [string, string]]),
     ['Network', networkText(status)],
+    ...(status.volumes.length === 0 ? [] : [['Volumes', status.volumes.join(', ')] satisfies [string, string]]),
     ['Project', status.project],
     ...(status.state === 'left' ? [['', LEFT] satisfies [string, string]] : []),
   ];

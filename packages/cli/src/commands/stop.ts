@@ -7,6 +7,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const { args, quiet, json, terminal } = invocation;
   const client = await reach(locateProject(invocation), invocation);
   await client.stopServices(args);
-  if (!quiet && !json) terminal.out(`Stopped ${args.length === 0 ? 'all services' : args.join(', ')}.\n`);
+  if (json) terminal.out(`${JSON.stringify({ schema: 'hd.stop/1', services: args })}\n`);
+  else if (!quiet) terminal.out(`Stopped ${args.length === 0 ? 'all services' : args.join(', ')}.\n`);
   return EXIT.ok;
 }

@@ -13,9 +13,13 @@ import type { BuildMessage } from './client.ts';
 import { nameImage } from './name-image.ts';
 import type { DockerfileBuilt, DockerfileRequest } from './request.ts';
 
+const home = openHome();
+const problem = fuseProblem();
+// Its process takes as long to start as everything up to the first command.
+const fuse = problem === undefined ? new FuseHost({ logFd: 2, attributeFreeFile: home.attributeFreeFile }) : undefined;
+
 /** The process that builds a Dockerfile in which commands have to run: started by `client.ts` in a mount namespace of its own, and ended with who asked for it. */
 async function main(request: DockerfileRequest): Promise<DockerfileBuilt> {
-  const home = openHome();
   const paths = buildPaths(home, process.pid);
   const stop = new AbortController();
   const end = (): void => stop.abort(new HdError('INTERRUPTED', 'the build was stopped'));
@@ -25,9 +29,7 @@ async function main(request: DockerfileRequest): Promise<DockerfileBuilt> {
   mkdirSync(paths.stepsDir, { recursive: true, mode: 0o700 });
   mkdirSync(paths.runtimeRoot, { recursive: true, mode: 0o700 });
   const emit = (event: HdEvent): void => send({ event });
-  const problem = fuseProblem();
   if (problem !== undefined) emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a RUN runs again whenever anything in its tree has changed` });
-  const fuse = problem === undefined ? new FuseHost({ logFd: 2, attributeFreeFile: home.attributeFreeFile }) : undefined;
   const runtime = new OciRuntime({ path: findRuntime({ configured: process.env['HD_RUNTIME'] }), root: paths.runtimeRoot });
   using store = openStore(home.storeDir, { nodeLinks });
   using actions = openActionCache(home.actionsFile, store);
@@ -50,7 +52,10 @@ function send(message: BuildMessage, then?: () => void): void {
   else then?.();
 }
 
+const unwanted = (): void => void (fuse?.close() ?? Promise.resolve()).finally(() => process.exit(0));
+process.once('disconnect', unwanted);
 process.once('message', (request) => {
+  process.off('disconnect', unwanted);
   const finish = (message: BuildMessage, code: number): void => send(message, () => process.exit(code));
   main(request as DockerfileRequest).then((built) => finish({ built }, 0), (error: unknown) => {
     if (!(error instanceof HdError)) process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);

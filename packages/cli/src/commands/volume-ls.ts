@@ -1,0 +1,25 @@
+import { listVolumes } from '@hyperdocker/environment';
+import type { Invocation } from '../command.ts';
+import { EXIT } from '../exit-code.ts';
+import { formatBytes } from '../format.ts';
+import { loadSpec } from '../load-spec.ts';
+import { locateProject } from '../project.ts';
+
+export async function run(invocation: Invocation): Promise<number> {
+  const { terminal, json, quiet, args } = invocation;
+  const { paths, project } = locateProject(invocation, args[0]);
+  const { spec } = loadSpec(project, terminal);
+  const kept = listVolumes(paths);
+  const volumes = [
+    ...kept.map((volume) => ({ ...volume, used: spec.volumes.includes(volume.name) })),
+    ...spec.volumes.filter((name) => kept.every((volume) => volume.name !== name)).map((name) => ({ name, path: null, sizeBytes: 0, used: true })),
+  ].sort((a, b) => (a.name < b.name ? -1 : 1));
+  if (json) terminal.out(`${JSON.stringify({ schema: 'hd.volumes/1', volumes })}\n`);
+  else if (quiet) for (const { name } of volumes) terminal.out(`${name}\n`);
+  else if (volumes.length === 0) terminal.out('No volumes.\n');
+  else {
+    const width = Math.max(...volumes.map(({ name }) => name.length));
+    for (const { name, path, sizeBytes, used } of volumes) terminal.out(`${name.padEnd(width)}  ${path === null ? 'not made yet' : formatBytes(sizeBytes)}${used ? '' : ', no longer in hd.toml'}\n`);
+  }
+  return EXIT.ok;
+}
