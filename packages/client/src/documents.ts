@@ -47,7 +47,7 @@ const sent = {
 export const DOCUMENTS = {
   'hd.status/1': document('hd.status/1', {
     name: text, base: text, project: text, state: z.union([phase, z.literal('left'), notRunning]), root: text.nullable(), pid: z.int().nullable(), tracing: z.boolean().nullable(), network: z.enum(['private', 'host']),
-    wayOut: wayOut.nullable(), services: z.array(z.strictObject({ ...service.shape, status: z.union([serviceStatus, notRunning]), url: text.nullable(), alias: text.nullable() })),
+    wayOut: wayOut.nullable(), volumes: texts, services: z.array(z.strictObject({ ...service.shape, status: z.union([serviceStatus, notRunning]), url: text.nullable(), alias: text.nullable() })),
   }),
   'hd.environments/1': document('hd.environments/1', {
     environments: z.array(z.strictObject({
