@@ -54,7 +54,7 @@ describe('for programs', { skip: unable || noFuse || noBusybox }, () => {
     await project.hd('exec', '-T', 'sh', '-c', 'echo x > src/b; echo y > /etc/zz');
     const asking = [
       ['status'], ['ps', '--all'], ['why'], ['why', '1'], ['why', 'src/a'], ['why', 'web'], ['diff'], ['diff', '--live'], ['dag', 'show'], ['dag', 'diff'], ['cas', 'stats'],
-      ['doctor'], ['config'], ['version'], ['pull', 'src'], ['watch', '--explain', 'src/a', '--explain', 'x.log', '--explain', 'target'], ['ingest', '-o', '-', 'Dockerfile'],
+      ['doctor'], ['config'], ['version'], ['pull', 'src'], ['volume', 'ls'], ['watch', '--explain', 'src/a', '--explain', 'x.log', '--explain', 'target'], ['ingest', '-o', '-', 'Dockerfile'],
     ];
     await Promise.all(asking.map((args) => check(...args)));
     const doing = [
@@ -70,8 +70,8 @@ describe('for programs', { skip: unable || noFuse || noBusybox }, () => {
     await check('status');
     await check('down');
     await check('init', 'src');
-    // These take a registry, and a page that is left open.
-    assert.deepEqual(Object.keys(DOCUMENTS).filter((name) => !seen.has(name)), ['hd.image.pull/1', 'hd.image.push/1', 'hd.ui/1']);
+    // These take a registry, a volume, minutes, and a page that is left open.
+    assert.deepEqual(Object.keys(DOCUMENTS).filter((name) => !seen.has(name)), ['hd.image.pull/1', 'hd.image.push/1', 'hd.image.build/1', 'hd.volume.rm/1', 'hd.demo/1', 'hd.ui/1']);
   });
 
   test('the example of the documentation runs', async () => {

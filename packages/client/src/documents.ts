@@ -47,7 +47,7 @@ const sent = {
 export const DOCUMENTS = {
   'hd.status/1': document('hd.status/1', {
     name: text, base: text, project: text, state: z.union([phase, z.literal('left'), notRunning]), root: text.nullable(), pid: z.int().nullable(), tracing: z.boolean().nullable(), network: z.enum(['private', 'host']),
-    wayOut: wayOut.nullable(), services: z.array(z.strictObject({ ...service.shape, status: z.union([serviceStatus, notRunning]), url: text.nullable(), alias: text.nullable() })),
+    wayOut: wayOut.nullable(), volumes: texts, services: z.array(z.strictObject({ ...service.shape, status: z.union([serviceStatus, notRunning]), url: text.nullable(), alias: text.nullable() })),
   }),
   'hd.environments/1': document('hd.environments/1', {
     environments: z.array(z.strictObject({
@@ -103,6 +103,10 @@ export const DOCUMENTS = {
   'hd.image.pull/1': document('hd.image.pull/1', { changed: z.boolean(), image }),
   'hd.image.push/1': document('hd.image.push/1', { reference: text, digest: text, layers: sent.layers, written: sent.written }),
   'hd.image.export/1': z.union([document('hd.image.export/1', sent), document('hd.image.export/1', { to: z.strictObject({ kind: z.literal('tar'), file: text }), tree: digest })]),
+  'hd.image.build/1': z.looseObject({ schema: z.literal('hd.image.build/1'), type: z.literal('image-built'), names: texts, tree: digest, ran: count, cached: count, ms }),
+  'hd.volumes/1': document('hd.volumes/1', { volumes: z.array(z.strictObject({ name: text, path: text.nullable(), sizeBytes: bytes, used: z.boolean() })) }),
+  'hd.volume.rm/1': document('hd.volume.rm/1', { removed: texts }),
+  'hd.demo/1': z.looseObject({ schema: z.literal('hd.demo/1') }),
   'hd.ui/1': document('hd.ui/1', { url: text, port: z.int() }),
   'hd.ingest/1': document('hd.ingest/1', { file: text.nullable(), toml: text, notes: z.array(z.looseObject({ line: count, instruction: text, message: text })) }),
 } as const;
