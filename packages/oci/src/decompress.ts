@@ -6,6 +6,9 @@ import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { HdError } from '@hyperdocker/base';
 
 const READ_BYTES = 1 << 20;
+/** How far the decoder, in a thread of its own, may be ahead of who reads: with less than a piece, one of the two always waits. */
+const AHEAD_BYTES = 8 << 20;
+const DECODER = { chunkSize: READ_BYTES, readableHighWaterMark: AHEAD_BYTES, writableHighWaterMark: 2 * READ_BYTES };
 /** What is more than both is a bomb: deflate reaches 1000 : 1 only where there is nothing but zeros, layers of images seldom 10 : 1. */
 const EXPANDED_BYTES_MAX = 2 ** 30;
 const EXPANSION_MAX = 200;
@@ -70,8 +73,8 @@ export function compareDigest(name: string, expected: string | undefined, sha256
 function withDecoder(source: Readable, path: string, name: string): Readable {
   const magic = firstBytes(path, 6).toString('hex');
   // Errors reach the reader of the last stream; the callback only says that they are not forgotten.
-  if (magic.startsWith('1f8b')) return pipeline(source, createGunzip({ chunkSize: READ_BYTES }), () => undefined);
-  if (magic.startsWith('28b52ffd')) return pipeline(source, createZstdDecompress({ chunkSize: READ_BYTES }), () => undefined);
+  if (magic.startsWith('1f8b')) return pipeline(source, createGunzip(DECODER), () => undefined);
+  if (magic.startsWith('28b52ffd')) return pipeline(source, createZstdDecompress(DECODER), () => undefined);
   const other = magic === 'fd377a585a00' ? 'xz' : magic.startsWith('425a68') ? 'bzip2' : undefined;
   if (other === undefined) return source;
   source.destroy();
