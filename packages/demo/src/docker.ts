@@ -85,6 +85,11 @@ export class Docker implements AsyncDisposable {
     return this.#env;
   }
 
+  /** Of an engine of our own. */
+  get daemonPid(): number | undefined {
+    return this.#own?.daemon.pid;
+  }
+
   /** Where images and build cache of an engine of our own are. */
   get dataDir(): string | undefined {
     return this.#own?.dataDir;

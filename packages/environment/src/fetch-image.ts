@@ -1,12 +1,14 @@
 import type { RefTarget, Store } from '@hyperdocker/cas';
 import type { ImageBase, ImageProgress, LoadedImage, RegistryConfig } from '@hyperdocker/oci';
 import { loadImage } from '@hyperdocker/oci';
+import { BlobThreads } from './blob-threads.ts';
 import { knownChains, listImages } from './named-images.ts';
 import type { WriteLease } from './write-lease.ts';
 
 export interface FetchOptions {
   /** Given back while the source is asked. */
   lease: WriteLease;
+  storeDir: string;
   /** Such as `linux/amd64`. */
   platform: string;
   registries: RegistryConfig;
@@ -20,7 +22,7 @@ export interface FetchOptions {
 
 /**
  * An image from its source, of which only what is not here is fetched: images with the same manifest, and images that begin with the same layers, are known by the refs of all images.
- * What it writes is flushed by the caller's refs, and safe until then. @throws HdError those of `loadImage`
+ * What it writes is flushed by the caller's refs at the latest, and safe until then. @throws HdError those of `loadImage`
  */
 export async function fetchImage(store: Store, base: ImageBase, options: FetchOptions): Promise<LoadedImage> {
   const { lease, platform, registries, cwd, tempDir, partialDir, signal, onProgress } = options;
@@ -29,14 +31,18 @@ export async function fetchImage(store: Store, base: ImageBase, options: FetchOp
   using pins = new DisposableStack();
   /** What the refs hold now may be given up while layers are fetched. */
   const keep = (digest: string): void => void pins.use(store.pin({ kind: 'tree', digest } satisfies RefTarget, `the layers of ${platform} images`));
-  return await lease.apart([], async () => await loadImage(store, base, {
+  await using blobs = new BlobThreads(store, options.storeDir);
+  const image = await lease.apart([], async () => await loadImage(store, base, {
+    blobs,
     registry: { config: registries },
     platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
     tempDir, partialDir, cwd,
     present: (resolved) => {
       const image = listImages(store).find((listed) => listed.resolved === resolved && listed.platform === platform);
-      if (image !== undefined) keep(image.tree);
-      return image;
+      if (image === undefined) return undefined;
+      keep(image.tree);
+      const { tree, config, source, document, id } = image;
+      return { tree, config, source, resolved, document, id };
     },
     chain: (chainId) => {
       const tree = chains.get(chainId);
@@ -47,4 +53,6 @@ export async function fetchImage(store: Store, base: ImageBase, options: FetchOp
     ...(onProgress === undefined ? {} : { onProgress }),
     ...(signal === undefined ? {} : { signal }),
   }));
+  await blobs.flush();
+  return image;
 }

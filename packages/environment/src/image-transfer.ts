@@ -6,6 +6,7 @@ import { openStore } from '@hyperdocker/cas';
 import { nodeLinks } from '@hyperdocker/engine';
 import type { ExportedImage, ExportedLayer, ImageBase, ImageDocument, ImageProgress } from '@hyperdocker/oci';
 import { archiveKind, decompressed, exportImage, formatFamiliar, importTar, parseReference, planLayers, writeLayer } from '@hyperdocker/oci';
+import { BlobThreads } from './blob-threads.ts';
 import { fetchImage } from './fetch-image.ts';
 import type { Home } from './home.ts';
 import type { ImageDestination } from './image-target.ts';
@@ -31,7 +32,7 @@ export async function pullImage(home: Home, name: string, options: TransferOptio
   using store = openStore(home.storeDir, { nodeLinks });
   using lease = new WriteLease(store, `hd image pull ${name}`);
   const before = readImage(store, key);
-  const { names: _, chain, ...loaded } = await fetchImage(store, { kind: 'registry', reference }, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir });
+  const { names: _, chain, ...loaded } = await fetchImage(store, { kind: 'registry', reference }, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir, storeDir: home.storeDir });
   const document: ImageDocument = loaded.document ?? {};
   const image = putImage(store, key, { ...loaded, name: formatFamiliar(reference), platform, document, id: loaded.id ?? idOf(document) }, chain);
   return { image, changed: before?.resolved !== image.resolved };
@@ -57,11 +58,13 @@ export async function importImage(home: Home, path: string, options: ImportOptio
   using lease = new WriteLease(store, `hd image import ${path}`);
   if (base === 'root') {
     const name = options.name ?? nameless(path);
-    const tree = await lease.apart([], () => importTar(store, decompressed(path, { name: basename(path), signal: options.signal }), { tempDir: home.tempDir }));
+    await using blobs = new BlobThreads(store, home.storeDir);
+    const tree = await lease.apart([], () => importTar(store, decompressed(path, { name: basename(path), signal: options.signal }), { tempDir: home.tempDir, blobs }));
+    await blobs.flush();
     const [os, architecture] = platform.split('/');
     return putNamedImage(store, name, { tree, source: `root tar ${basename(path)}`, document: { created: new Date(options.createdMs).toISOString(), os, architecture, config: {} } }, platform);
   }
-  const { names, chain, ...loaded } = await fetchImage(store, base, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir });
+  const { names, chain, ...loaded } = await fetchImage(store, base, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir, storeDir: home.storeDir });
   const name = options.name ?? names[0] ?? nameless(path);
   const document: ImageDocument = loaded.document ?? {};
   return putImage(store, namedKey(name, platform), { ...loaded, name: formatFamiliar(parseReference(name)), platform, document, id: loaded.id ?? idOf(document) }, chain);

@@ -12,6 +12,7 @@ import type { WriteLease } from './write-lease.ts';
 
 export interface ImageOptions {
   store: Store;
+  storeDir: string;
   /** Given back while the source is asked. */
   lease: WriteLease;
   projectDir: string;

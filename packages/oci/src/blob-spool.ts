@@ -1,15 +1,26 @@
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { BlobDigest } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
+import type { StoredFile } from './image-tree.ts';
 
 /** Larger files go through a temporary file, so that memory stays bounded. */
 const IN_MEMORY_BYTES_MAX = 8 << 20;
 
+/** Stores the contents of files somewhere else than in the calling thread. */
+export interface BlobPutter {
+  /** Copies the bytes. The digest is there when `settle` has resolved. */
+  put(bytes: Buffer): StoredFile;
+  /** Waits while more is under way than should be. */
+  room(): Promise<void>;
+  /** All that was put has its digest. @throws HdError of the store */
+  settle(): Promise<void>;
+}
+
 /** Turns the pieces of one file after another into blobs. */
 export class BlobSpool implements Disposable {
   readonly #store: Store;
+  readonly #putter: BlobPutter | undefined;
   readonly #parent: string;
   #directory: string | undefined;
   #size = 0;
@@ -17,8 +28,10 @@ export class BlobSpool implements Disposable {
   #whole: Buffer | undefined;
   #fd: number | undefined;
 
-  constructor(store: Store, tempDir: string | undefined) {
+  /** @param putter stores what needs no temporary file; default: the store itself */
+  constructor(store: Store, tempDir: string | undefined, putter?: BlobPutter) {
     this.#store = store;
+    this.#putter = putter;
     this.#parent = tempDir ?? tmpdir();
   }
 
@@ -38,11 +51,11 @@ export class BlobSpool implements Disposable {
     this.#received += bytes.length;
   }
 
-  end(): { digest: BlobDigest; size: number } {
+  end(): StoredFile {
     if (this.#fd === undefined) {
-      const digest = this.#store.putBlob(this.#whole ?? Buffer.alloc(0));
+      const whole = this.#whole ?? Buffer.alloc(0);
       this.#whole = undefined;
-      return { digest, size: this.#size };
+      return this.#putter?.put(whole) ?? { digest: this.#store.putBlob(whole), size: this.#size };
     }
     this.#close();
     return this.#store.putFile(this.#path());

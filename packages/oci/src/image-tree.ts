@@ -1,18 +1,18 @@
 import { HdError, toText } from '@hyperdocker/base';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import type { DirEntry, Meta, Store, TreeEntry } from '@hyperdocker/cas';
+import type { DirEntry, FileEntry, Meta, Store, TreeEntry } from '@hyperdocker/cas';
 import type { TarEntry } from './tar-reader.ts';
 
 type Unnamed<T> = T extends unknown ? Omit<T, 'name' | 'meta'> : never;
 /** All of an entry that its names share. Hard links are two names of one object. */
-type Leaf = Unnamed<Exclude<TreeEntry, DirEntry>> & { meta: OwnMeta };
+type Leaf = Unnamed<Exclude<TreeEntry, DirEntry | FileEntry>> & { meta: OwnMeta } | { kind: 'file'; mode: number; content: StoredFile; meta: OwnMeta };
 type OwnMeta = Omit<Meta, 'linkGroup' | 'links'>;
 interface Directory { kind: 'dir'; mode: number; meta: OwnMeta | undefined; names: Map<ByteString, Name> }
 /** `layer`: the one that last set this name, or something below it. A layer's whiteouts hide only what older layers set. */
 interface Name { node: Directory | Leaf; layer: number }
 
-/** The content of a file entry, once it is in the store. */
-export type StoredFile = Pick<Extract<TreeEntry, { kind: 'file' }>, 'digest' | 'size'>;
+/** The content of a file entry. Its digest may come later, but before the tree is finished. */
+export type StoredFile = Pick<FileEntry, 'digest' | 'size'>;
 
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
@@ -74,7 +74,7 @@ export class ImageTree {
         this.#load(rest.digest, directory, groups);
       } else {
         const group = meta?.linkGroup ?? 0;
-        const leaf = groups.get(group) ?? ({ ...rest, meta: own } as Leaf);
+        const leaf = groups.get(group) ?? (rest.kind === 'file' ? { kind: 'file', mode: rest.mode, content: { digest: rest.digest, size: rest.size }, meta: own } : ({ ...rest, meta: own } as Leaf));
         if (group !== 0) groups.set(group, leaf);
         into.names.set(name, { node: leaf, layer: 0 });
       }
@@ -170,7 +170,9 @@ export class ImageTree {
       const count = links.get(node) ?? 1;
       let group = 0;
       if (count > 1) groups.set(node, (group = groups.get(node) ?? groups.size + 1));
-      entries.push({ ...node, name, meta: { ...node.meta, linkGroup: group, links: count } } as TreeEntry);
+      const meta = { ...node.meta, linkGroup: group, links: count };
+      if (node.kind === 'file') entries.push({ kind: 'file', name, mode: node.mode, digest: node.content.digest, size: node.content.size, meta });
+      else entries.push({ ...node, name, meta } as TreeEntry);
     }
     return this.#store.putTree(entries);
   }
@@ -195,7 +197,7 @@ function makeLeaf(entry: TarEntry, file: StoredFile | undefined): Leaf {
   switch (entry.kind) {
     case 'file':
       if (file === undefined) throw invalid(entry.name, 'a file without content');
-      return { kind: 'file', ...common, ...file };
+      return { kind: 'file', ...common, content: file };
     case 'symlink':
       if (entry.linkName === '' || entry.linkName.includes('\0') || entry.linkName.length > PATH_BYTES_MAX) throw invalid(entry.name, 'a symbolic link with an impossible target');
       return { kind: 'symlink', ...common, mode: 0o777, target: entry.linkName };

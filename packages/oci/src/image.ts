@@ -5,6 +5,7 @@ import { HdError, isDigest } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import { emptyTree } from '@hyperdocker/cas';
 import type { Store } from '@hyperdocker/cas';
+import type { BlobPutter } from './blob-spool.ts';
 import { decompressed, sha256Of } from './decompress.ts';
 import { EMPTY_CONFIG, parseDiffIds, parseImageConfig } from './image-config.ts';
 import type { ImageConfig, ImageDocument } from './image-config.ts';
@@ -70,6 +71,8 @@ export interface LoadOptions {
   partialDir?: string;
   signal?: AbortSignal;
   onProgress?: (progress: ImageProgress) => void;
+  /** Stores the contents of files. Default: the store, in this thread. */
+  blobs?: BlobPutter;
   /** An image that is here already: nothing is fetched then. @param resolved digest of its manifest */
   present?: (resolved: string) => Image | undefined;
   /** The tree of the layers of a chain, where it is in the store. */
@@ -214,6 +217,7 @@ async function unpack(store: Store, found: FoundImage, start: Start, files: Prom
     const name = `layer ${index + 1} of ${found.layers.length}`;
     const bytes = decompressed(path, { name, digest: found.layers[index]?.digest, diffId: diffIds[index], signal: options.signal });
     await readLayerInto(store, tree, bytes, options);
+    await options.blobs?.settle();
     options.onProgress?.({ kind: 'unpacked', layer: index + 1, layers: found.layers.length });
     chain.push({ chainId: chainIds[index] ?? '', tree: tree.finish() });
   }

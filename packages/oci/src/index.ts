@@ -13,6 +13,8 @@ export { httpTransport } from './transport.ts';
 export type { HttpAnswer, HttpAsk, Transport, TransportOptions } from './transport.ts';
 export { formatBase, imageFromJson, imageToJson, loadImage } from './image.ts';
 export type { ChainLink, Image, ImageBase, ImageProgress, LoadOptions, LoadedImage } from './image.ts';
+export type { BlobPutter } from './blob-spool.ts';
+export type { StoredFile } from './image-tree.ts';
 export { archiveKind } from './archive-kind.ts';
 export type { ArchiveKind } from './archive-kind.ts';
 export { decompressed } from './decompress.ts';

@@ -1,6 +1,7 @@
 import type { TreeDigest } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { BlobSpool } from './blob-spool.ts';
+import type { BlobPutter } from './blob-spool.ts';
 import { ImageTree } from './image-tree.ts';
 import { TarReader } from './tar-reader.ts';
 import type { TarEntry, TarSink } from './tar-reader.ts';
@@ -11,6 +12,8 @@ export type ByteChunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 export interface LayerOptions {
   /** For files too large for memory. Default: the system's. */
   tempDir?: string;
+  /** Stores the contents of files. Default: the store, in this thread. */
+  blobs?: BlobPutter;
 }
 
 /**
@@ -22,6 +25,7 @@ export interface LayerOptions {
 export async function applyLayer(store: Store, base: TreeDigest, layer: ByteChunks, options: LayerOptions = {}): Promise<TreeDigest> {
   const tree = new ImageTree(store, base);
   await readLayerInto(store, tree, layer, options);
+  await options.blobs?.settle();
   return tree.finish();
 }
 
@@ -29,6 +33,7 @@ export async function applyLayer(store: Store, base: TreeDigest, layer: ByteChun
 export async function imageTree(store: Store, layers: Iterable<ByteChunks>, options: LayerOptions = {}): Promise<TreeDigest> {
   const tree = new ImageTree(store);
   for (const layer of layers) await readLayerInto(store, tree, layer, options);
+  await options.blobs?.settle();
   return tree.finish();
 }
 
@@ -37,12 +42,15 @@ export function importTar(store: Store, tar: ByteChunks, options: LayerOptions =
   return imageTree(store, [tar], options);
 }
 
-/** Adds one layer to an image that is being put together. */
+/** Adds one layer to an image that is being put together. With `blobs`, settle them before the tree is finished. */
 export async function readLayerInto(store: Store, tree: ImageTree, layer: ByteChunks, options: LayerOptions): Promise<void> {
-  using spool = new BlobSpool(store, options.tempDir);
+  using spool = new BlobSpool(store, options.tempDir, options.blobs);
   tree.beginLayer();
   const reader = new TarReader(new LayerSink(tree, spool));
-  for await (const chunk of layer) reader.push(chunk);
+  for await (const chunk of layer) {
+    reader.push(chunk);
+    await options.blobs?.room();
+  }
   reader.finish();
 }
 

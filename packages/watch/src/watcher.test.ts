@@ -218,6 +218,26 @@ test('what cannot be seen of one event is looked for by a rescan', () => {
   });
 });
 
+test('the beginning of a batch is told a moment after its first event, that of a burst is not', async () => {
+  const firsts: string[][] = [];
+  const first = Promise.withResolvers<void>();
+  const onFirst = (paths: ReadonlySet<string>): void => {
+    firsts.push([...paths].sort());
+    first.resolve();
+  };
+  await withTree({ onFirst, debounceMs: 300 }, (root) => write(root, 'a'), async ({ root, reported }) => {
+    write(root, 'a.new');
+    renameSync(join(root, 'a.new'), join(root, 'a'));
+    await first.promise;
+    assert.deepEqual(firsts, [['a', 'a.new']]);
+    write(root, 'b');
+    assert.deepEqual([...(await reported('a', 'b'))].sort(), ['a', 'a.new', 'b']);
+    for (let i = 0; i < 40; i++) write(root, `many${i}`);
+    await reported('many39');
+    assert.equal(firsts.length, 1);
+  });
+});
+
 test('without free watches there is one error, and rescans instead', () => {
   const watchDirectory = (): never => {
     throw Object.assign(new Error('no space'), { code: 'ENOSPC' });

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from '@hyperdocker/demo';
+import { formatMs, run, summarize } from '@hyperdocker/demo';
 import { hasRegistry, startRegistry } from '../registry.ts';
 import type { Race, Scenario, Side } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
@@ -40,6 +40,8 @@ interface Puller {
   /** An empty store. Unmeasured. */
   empty(): Promise<void>;
   pull(image: string): Promise<void>;
+  /** Runs in the background, and does the work. */
+  daemonPid?: number | undefined;
   /** Where its store is. */
   dir: string;
 }
@@ -51,21 +53,24 @@ async function open(workshop: Workshop, second: boolean): Promise<Race> {
   const image = (name: string): string => `${registry.host}/bench/${name}:1`;
   for (const name of [FIRST, SECOND]) await run('skopeo', ['copy', '--quiet', '--dest-tls-verify=false', `oci:${join(layouts, name)}:1`, `docker://${image(name)}`]);
   const { pullers, absent } = await findPullers(workshop, dir);
+  const used = new Map<string, { cpuMs: number; bytes: number }[]>();
   const sides = pullers.map((puller): Side => ({
     name: puller.name,
     async run() {
       await puller.empty();
       if (second) await puller.pull(image(FIRST));
       const before = await diskBytes(puller.dir);
-      const startedMs = performance.now();
+      const [startedMs, startedCpuMs] = [performance.now(), processorMs(puller.daemonPid)];
       await puller.pull(image(second ? SECOND : FIRST));
-      const ms = performance.now() - startedMs;
+      const [ms, cpuMs] = [performance.now() - startedMs, processorMs(puller.daemonPid) - startedCpuMs];
       const after = await diskBytes(puller.dir);
+      used.set(puller.name, [...(used.get(puller.name) ?? []), { cpuMs, bytes: after - before }]);
       return { ms, work: `${mebibytes(after - before)} more on the disk` };
     },
   }));
   return {
     sides, absent,
+    report: () => processorTable(second ? 'images.second' : 'images.pull', used),
     [Symbol.asyncDispose]: async () => {
       for (const puller of pullers) await puller.empty();
       await registry[Symbol.asyncDispose]();
@@ -84,7 +89,7 @@ async function findPullers(workshop: Workshop, dir: string): Promise<{ pullers: 
   const absent: string[] = [];
   const docker = await workshop.docker();
   if (docker === undefined) absent.push('docker');
-  else pullers.push({ name: 'docker pull', dir: docker.dataDir ?? '', empty: () => docker.removeImages('127.0.0.1:*/bench/*'), pull: (image) => docker.pull(image) });
+  else pullers.push({ name: 'docker pull', dir: docker.dataDir ?? '', daemonPid: docker.daemonPid, empty: () => docker.removeImages('127.0.0.1:*/bench/*'), pull: (image) => docker.pull(image) });
   const storage = join(dir, 'podman');
   const podman = ['--root', join(storage, 'root'), '--runroot', join(storage, 'run'), '--storage-driver', 'overlay'];
   if (!isInstalled('podman')) absent.push('podman');
@@ -165,6 +170,30 @@ async function writeLayout(dir: string, layers: readonly string[]): Promise<void
 async function diskBytes(dir: string): Promise<number> {
   const text = await run('sh', ['-c', 'test -e "$0" || { echo 0; exit; }; du -sB1 -x "$0" 2>/dev/null', dir]);
   return Number(text.split('\t')[0]?.trim());
+}
+
+/** What all processes that were started here, and have ended, have used of the processors, and a daemon with its own. */
+function processorMs(daemonPid: number | undefined): number {
+  return childrenMs(process.pid) + (daemonPid === undefined ? 0 : childrenMs(daemonPid) + ownMs(daemonPid));
+}
+
+/** Of /proc/PID/stat, in ticks of 10 ms. */
+function ticks(pid: number, first: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return Number(fields[first]) + Number(fields[first + 1]);
+}
+
+const ownMs = (pid: number): number => 10 * ticks(pid, 11);
+const childrenMs = (pid: number): number => 10 * ticks(pid, 13);
+
+/** The first round of all is not measured, here neither. */
+function processorTable(scenario: string, used: ReadonlyMap<string, readonly { cpuMs: number; bytes: number }[]>): string {
+  const rows = [...used].map(([name, samples]) => {
+    const cpu = summarize(samples.slice(1).map(({ cpuMs }) => cpuMs));
+    return `| ${name} | ${formatMs(cpu.median)} | ${formatMs(cpu.min)} – ${formatMs(cpu.max)} | ${mebibytes(samples.at(-1)?.bytes ?? 0)} |`;
+  });
+  return [`Processor time of \`${scenario}\`, of all that took part but the registry:`, '', '| Side | Median | Min – max | More on the disk |', '|---|---|---|---|', ...rows].join('\n');
 }
 
 function mebibytes(bytes: number): string {

@@ -233,7 +233,7 @@ class Builder implements BuildState {
     const load = async (): Promise<Image> => {
       if (found === undefined && runner === undefined) throw NEEDS_RUNNER;
       using lease = new WriteLease(store, `hd build ${request.name}`);
-      const image = await this.atAsync(line, () => resolveImage(text, { ...here, lease, tempDir: home.tempDir, partialDir: home.partialDir, registries: registryConfig(home), refresh: request.pull, emit, signal }));
+      const image = await this.atAsync(line, () => resolveImage(text, { ...here, storeDir: home.storeDir, lease, tempDir: home.tempDir, partialDir: home.partialDir, registries: registryConfig(home), refresh: request.pull, emit, signal }));
       this.#keep(image.tree);
       return image;
     };
