@@ -13,7 +13,7 @@ import type { Race, Sample, Scenario } from '../scenario.ts';
 import type { Workshop } from '../workshop.ts';
 
 const RUN = Date.now().toString(36);
-const COLD_ROUNDS = 3;
+const COLD_ROUNDS = 1;
 
 /** What one builder did with one Dockerfile. */
 interface Timed { ms: number; ran: number }
