@@ -28,6 +28,7 @@ const stepWhy = {
   facts: optional(z.strictObject({ paths: count, content: count, listing: count, target: count, xattrs: count, stat: count })),
   savedMs: optional(ms), volatile: texts, notPassed: texts,
 };
+const spread = z.strictObject({ min: z.number(), median: z.number(), max: z.number() });
 const watchedBy = z.array(z.strictObject({ name: text, pattern: text }));
 const share = z.strictObject({ kind: z.enum(['environment', 'image', 'results']), name: text, project: optional(text), state: optional(text), usedMs: time, fileBytes: optional(bytes), uniqueBytes: bytes, sharedBytes: bytes });
 const fileSide = z.strictObject({ path: text, change: z.enum(['added', 'changed', 'removed']), before: optional(text), after: optional(text) });
@@ -106,9 +107,16 @@ export const DOCUMENTS = {
   'hd.image.build/1': z.looseObject({ schema: z.literal('hd.image.build/1'), type: z.literal('image-built'), names: texts, tree: digest, ran: count, cached: count, ms }),
   'hd.volumes/1': document('hd.volumes/1', { volumes: z.array(z.strictObject({ name: text, path: text.nullable(), sizeBytes: bytes, used: z.boolean() })) }),
   'hd.volume.rm/1': document('hd.volume.rm/1', { removed: texts }),
-  'hd.demo/1': z.looseObject({ schema: z.literal('hd.demo/1') }),
-  'hd.ui/1': document('hd.ui/1', { url: text, port: z.int() }),
   'hd.ingest/1': document('hd.ingest/1', { file: text.nullable(), toml: text, notes: z.array(z.looseObject({ line: count, instruction: text, message: text })) }),
+  'hd.ui/1': document('hd.ui/1', { url: text.meta({ description: 'With the token, after the #.' }), port: z.int() }),
+  'hd.demo/1': document('hd.demo/1', {
+    environment: text, base: text, rounds: count, dockerVersion: text.nullable(), dockerAbsent: text.nullable(), service: text, edited: z.strictObject({ file: text, phrase: text }), dependency: text.nullable(),
+    scenarios: z.array(z.strictObject({
+      name: z.enum(['cold', 'edit', 'dependency', 'noop']), title: text, what: text,
+      sides: z.array(z.strictObject({ side: text, samplesMs: z.array(ms), ms: spread, timesHd: spread, ran: count, steps: count })),
+    })),
+    disk: z.array(z.strictObject({ side: text, baseBytes: bytes, addedBytes: bytes })), notes: texts,
+  }),
 } as const;
 
 /** A line of `hd logs --json`. */
