@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { Docker } from '@hyperdocker/demo';
 import type { DemoReport } from '@hyperdocker/demo';
 import { waitUntil } from '@hyperdocker/testkit';
+import { DOCUMENTS } from '../packages/client/src/documents.ts';
 import { BusyboxRig, noBusybox, nothingLeft } from './busybox.ts';
 import type { ProjectRig } from './rig.ts';
 import { noFuse, unable } from './rig.ts';
@@ -41,7 +42,7 @@ describe('hd demo', { skip: unable || noFuse || noBusybox }, () => {
     assert.deepEqual(times(), before, 'no file of the project was written');
     await nothingLeft(temp);
     assert.deepEqual(readdirSync(temp), []);
-    return JSON.parse(result.stdout) as DemoReport;
+    return DOCUMENTS['hd.demo/1'].parse(JSON.parse(result.stdout));
   };
 
   test('without Docker it has its own figures, says so, and leaves nothing', async () => {

@@ -88,6 +88,11 @@ describe('an ordinary user', { skip: cannot }, () => {
     assert.match(again.stdout, /0 ran, 2 cached/, again.stdout);
   });
 
+  test('what is written inside comes out as files of the user', async () => {
+    const { stdout, stderr } = await asUser('hd up -q -d --wait && hd exec sh -c "mkdir new; echo 1 > new/f; echo 2 > a.txt; chown 7:7 new/f" && hd pull -q new a.txt && stat -c "%U %a %n" new new/f a.txt && cat a.txt; hd down -q');
+    assert.equal(stdout, `${USER} 755 new\n${USER} 644 new/f\n${USER} 644 a.txt\n2\n`, stderr);
+  });
+
   test('nothing of the machine is open to root inside', async () => {
     await asUser('hd up -d --wait');
     const { stdout } = await asUser(`hd exec sh -c 'cat /proc/self/uid_map | wc -l; echo x > /proc/sys/kernel/hostname; mknod /tmp/disk b 8 0; mount -t tmpfs none /mnt; ls /sys/fs/cgroup /sys/firmware; ls ${dir}; touch /sys/x' 2>&1`);

@@ -25,10 +25,10 @@ const PACKAGES = {
   'libc6-dev': '/usr/include/fcntl.h',
   make: 'make',
   python3: 'python3',
-  chromium: 'chromium',
-  tmux: 'tmux',
   'python3-flask': '/usr/lib/python3/dist-packages/flask/__init__.py',
   'python3-uvicorn': '/usr/lib/python3/dist-packages/uvicorn/__init__.py',
+  chromium: 'chromium',
+  tmux: 'tmux',
 };
 
 export function ensureSystemPackages() {

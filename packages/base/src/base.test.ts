@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, lstatSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, lstatSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Decoder, Encoder, HdError, allSys, fromBuffer, nativeHasher, portableHasher, toBuffer, toByteString, toText } from './index.ts';
+import { Decoder, Encoder, HdError, allSys, fromBuffer, lstatIfAny, nativeHasher, portableHasher, toBuffer, toByteString, toText } from './index.ts';
 
 /** From the BLAKE3 paper's reference vectors: input byte i is i mod 251. */
 const VECTORS: [length: number, digest: string][] = [
@@ -74,3 +74,12 @@ for (const sys of allSys()) {
     }
   });
 }
+
+test('nothing is at a path whose way is a file, or a link in a circle', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'hd-base-'));
+  writeFileSync(join(dir, 'file'), '');
+  symlinkSync('circle', join(dir, 'circle'));
+  for (const path of ['none', 'file/below', 'circle/below']) assert.equal(lstatIfAny(join(dir, path)), undefined, path);
+  assert.equal(lstatIfAny(join(dir, 'circle'))?.isSymbolicLink(), true);
+  rmSync(dir, { recursive: true });
+});

@@ -2,15 +2,17 @@ import type { BigIntStats } from 'node:fs';
 import { lstatSync } from 'node:fs';
 import { isErrno } from './error.ts';
 
-/**
- * What is at a path, without following a link; undefined for nothing. `throwIfNoEntry: false` alone still throws where a parent has become
- * a file meanwhile.
- */
+/** Nothing is at a path, or not any more: its name is gone, or a directory on the way to it has become a file, or a link that leads in a circle. */
+export function isGone(error: unknown): boolean {
+  return isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP');
+}
+
+/** What is at a path, without following a link; undefined for nothing. `throwIfNoEntry: false` alone still throws where a parent has become something else meanwhile. */
 export function lstatIfAny(path: string | Buffer): BigIntStats | undefined {
   try {
     return lstatSync(path, { bigint: true, throwIfNoEntry: false });
   } catch (error) {
-    if (isErrno(error, 'ENOTDIR')) return undefined;
+    if (isGone(error)) return undefined;
     throw error;
   }
 }

@@ -30,8 +30,10 @@ const OPTIONS: Record<string, string[]> = { 'secret-tmpfs': ['--secret', 'id=tok
 const TOO_NEW: Record<string, string> = { heredocs: 'here-documents came with Dockerfile 1.4', 'copy-options': '`--link`, `--parents` and `--exclude` came with Dockerfile 1.4 and later' };
 const COMMENTS: Record<string, string> = { '.c': '//', '.h': '//', '.js': '//', '.py': '#', '.sh': '#', '.css': '/*' };
 
-export function corpus(): CorpusEntry[] {
-  return readdirSync(CORPUS_DIR).sort().map((name) => {
+/** @param only names, with commas between them; default: all */
+export function corpus(only = process.env['HD_BENCH_DOCKERFILES'] ?? ''): CorpusEntry[] {
+  const wanted = only.split(',').filter((name) => name !== '');
+  return readdirSync(CORPUS_DIR).sort().filter((name) => wanted.length === 0 || wanted.includes(name)).map((name) => {
     const edited = EDITED[name];
     if (edited === undefined || !existsSync(join(CORPUS_DIR, name, edited))) throw new Error(`${name} has no file to edit`);
     const tooNew = TOO_NEW[name];

@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import { HdError } from '@hyperdocker/base';
 import type { Emitted, ExecReply } from '@hyperdocker/environment';
 import { connectOrFail, envPaths, findProject, openHome } from '@hyperdocker/environment';
@@ -9,6 +10,7 @@ export class Hd {
   readonly #env: NodeJS.ProcessEnv;
   readonly #projectDir: string;
   #events: Emitted[] = [];
+  readonly #arrived = new EventEmitter();
 
   constructor(bin: string, homeDir: string, projectDir: string, env: NodeJS.ProcessEnv) {
     this.#bin = bin;
@@ -64,11 +66,28 @@ export class Hd {
     const read = async (): Promise<void> => {
       for await (const event of client.events(0)) {
         this.#events.push(event);
+        this.#arrived.emit('event');
         first.resolve();
       }
     };
     read().catch(first.reject);
     await first.promise;
+  }
+
+  /** Those since `follow`. */
+  get events(): readonly Emitted[] {
+    return this.#events;
+  }
+
+  /** The first event from `mark` on that is as wanted, now or later. */
+  async waitForEvent<T extends Emitted>(mark: number, wanted: (event: Emitted) => event is T): Promise<T>;
+  async waitForEvent(mark: number, wanted: (event: Emitted) => boolean): Promise<Emitted>;
+  async waitForEvent(mark: number, wanted: (event: Emitted) => boolean): Promise<Emitted> {
+    for (;;) {
+      const found = this.#events.slice(mark).find(wanted);
+      if (found !== undefined) return found;
+      await once(this.#arrived, 'event');
+    }
   }
 
   /** How many steps ran since `mark`, and where that count stands now. */

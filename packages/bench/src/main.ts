@@ -18,6 +18,7 @@ import { flaskScenarios } from './scenarios/flask.ts';
 import { historyScenarios } from './scenarios/history.ts';
 import { mountScenarios } from './scenarios/mount.ts';
 import { imageScenarios } from './scenarios/images.ts';
+import { liveScenarios } from './scenarios/live.ts';
 import { networkScenarios } from './scenarios/network.ts';
 import { profileScenarios } from './scenarios/profiles.ts';
 import { scaleScenarios } from './scenarios/scale.ts';
@@ -29,7 +30,23 @@ import { Workshop } from './workshop.ts';
 interface SideResult { side: string; ms: Summary; samplesMs: number[]; againstFirst: Summary; work: string[] }
 interface Result { scenario: string; what: string; rounds: number; sides: SideResult[]; absent: readonly string[]; report?: string }
 
-const SCENARIOS: Scenario[] = [...flaskScenarios, ...storeScenarios, ...fuseScenarios, ...mountScenarios, ...execScenarios, ...chunkingScenarios, ...profileScenarios, ...tracingScenarios, ...skippingScenarios, ...scaleScenarios, ...networkScenarios, ...imageScenarios, ...dockerfileScenarios, ...historyScenarios];
+const SCENARIOS: Scenario[] = [
+  ...flaskScenarios,
+  ...storeScenarios,
+  ...fuseScenarios,
+  ...mountScenarios,
+  ...execScenarios,
+  ...chunkingScenarios,
+  ...profileScenarios,
+  ...tracingScenarios,
+  ...skippingScenarios,
+  ...scaleScenarios,
+  ...networkScenarios,
+  ...liveScenarios,
+  ...imageScenarios,
+  ...dockerfileScenarios,
+  ...historyScenarios,
+];
 /** Hashed before every round: how long it takes says how busy the machine is. */
 const FIXED_WORK = Buffer.alloc(32 * 1024 * 1024, 7);
 

@@ -1,4 +1,8 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { HdError } from '@hyperdocker/base';
 import { GLOBAL_FLAGS, earlyOptions, parseCommandLine } from './args.ts';
@@ -108,7 +112,22 @@ test('help names every command and every option, without escape codes where colo
 test('completion knows every command', () => {
   for (const shell of ['bash', 'zsh', 'fish'] as const) {
     const script = completionScript(shell, COMMANDS);
-    for (const word of ['up', 'logs', 'cas', 'fsck', 'detach']) assert(script.includes(word), `${shell}: ${word}`);
+    for (const { name, flags } of COMMANDS) for (const word of [...name.split(' '), ...Object.keys(flags)]) assert(script.includes(word), `${shell}: ${word}`);
+  }
+});
+
+test('completion knows the services of the project, in bash itself', { skip: spawnSync('bash', ['--version']).status === 0 ? false : 'no bash on this machine' }, () => {
+  const dir = mkdtempSync(join(tmpdir(), 'hd-completion-'));
+  try {
+    writeFileSync(join(dir, 'hd.toml'), '[services.web]\nport = 1\n  [services.db-1.ready]\n[services.db-1]\n');
+    const ask = (...words: string[]): string[] => {
+      const script = `${completionScript('bash', COMMANDS)}\nCOMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')})\nCOMP_CWORD=${words.length - 1}\n_hd\nprintf '%s\\n' "\${COMPREPLY[@]}"`;
+      return spawnSync('bash', ['-c', script], { cwd: dir, encoding: 'utf8' }).stdout.split('\n').filter((word) => word !== '');
+    };
+    assert.deepEqual([ask('hd', 'restart', 'w'), ask('hd', 'logs', '-f', 'd'), ask('hd', 'pul')], [['web'], ['db-1'], ['pull']]);
+    assert.deepEqual([ask('hd', 'pull', '--dr'), ask('hd', 'watch', '--ex'), ask('hd', 'down', 'w')], [['--dry-run'], ['--explain'], []]);
+  } finally {
+    rmSync(dir, { recursive: true });
   }
 });
 

@@ -191,12 +191,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/lock.ts'),
   },
   {
-    name: 'ingest', group: 'Project', summary: 'Translate a Dockerfile into an hd.toml.', usage: '<Dockerfile>', takes: [1, 1],
+    name: 'ingest', group: 'Project', summary: 'Translate a Dockerfile, a compose.yaml or a devcontainer.json into an hd.toml.', usage: '<file>', takes: [1, 1],
     flags: {
-      output: { type: 'text', short: 'o', value: 'FILE', help: 'where to write (default: hd.toml next to the Dockerfile); - prints it' },
+      output: { type: 'text', short: 'o', value: 'FILE', help: 'where to write (default: hd.toml of the project); - prints it' },
       name: { type: 'text', value: 'NAME', help: 'name of the environment (default: of the directory)' },
     },
-    examples: [['hd ingest Dockerfile', 'write hd.toml, and say what needs a look'], ['hd ingest -o - Dockerfile', 'print it']],
+    examples: [['hd ingest Dockerfile', 'write hd.toml, and say what needs a look'], ['hd ingest compose.yaml', ''], ['hd ingest .devcontainer/devcontainer.json', ''], ['hd ingest -o - Dockerfile', 'print it']],
     load: () => import('./commands/ingest.ts'),
   },
   {

@@ -8,7 +8,7 @@ export function isShell(text: string): text is Shell {
   return (SHELLS as readonly string[]).includes(text);
 }
 
-/** A script that completes commands and options; arguments are completed as files. */
+/** A script that completes commands, options and names of services; other arguments are completed as files. */
 export function completionScript(shell: Shell, commands: readonly CommandSpec[]): string {
   if (shell === 'fish') return fishScript(commands);
   // zsh runs bash's completions through its own emulation.
@@ -20,7 +20,7 @@ function bashScript(commands: readonly CommandSpec[]): string {
     const seconds = specs.flatMap(({ name }) => name.split(' ').slice(1));
     const words = [...seconds, ...flagWords({ ...Object.assign({}, ...specs.map(({ flags }) => flags)), ...GLOBAL_FLAGS })];
     const aliases = specs.flatMap(({ aliases: others = [] }) => others);
-    return `    ${[word, ...aliases].join('|')}) words="${words.join(' ')}" ;;`;
+    return `    ${[word, ...aliases].join('|')}) words="${words.join(' ')}${takesServices(specs) ? ` $(${SERVICES})` : ''}" ;;`;
   });
   return `_hd() {
   local current=\${COMP_WORDS[COMP_CWORD]} command= i words
@@ -51,10 +51,18 @@ function fishScript(commands: readonly CommandSpec[]): string {
     return [
       `complete -c hd -n __fish_use_subcommand -a ${word} -d ${quote(isGroup ? specs.map(({ name }) => name).join(', ') : (first?.summary ?? ''))}`,
       ...(isGroup ? specs.map(({ name, summary }) => `complete -c hd -n '__fish_seen_subcommand_from ${word}' -f -a ${name.split(' ')[1] ?? ''} -d ${quote(summary)}`) : []),
+      ...(takesServices(specs) ? [`complete -c hd -n '__fish_seen_subcommand_from ${word}' -f -a "(${SERVICES.replaceAll('\\', '\\\\')})"`] : []),
       ...specs.flatMap(({ flags }) => Object.entries(flags).map((flag) => option(`-n '__fish_seen_subcommand_from ${word}' `, flag))),
     ];
   });
   return `${[...Object.entries(GLOBAL_FLAGS).map((flag) => option('', flag)), ...lines].join('\n')}\n`;
+}
+
+/** Names of services, as far as the lines of an hd.toml here tell: a shell that completes has no time for more. */
+const SERVICES = String.raw`sed -n 's/^[[:space:]]*\[services\.\([A-Za-z0-9_-]*\)\].*/\1/p' hd.toml 2>/dev/null`;
+
+function takesServices(specs: readonly CommandSpec[]): boolean {
+  return specs.some(({ usage }) => usage.includes('service'));
 }
 
 /** Commands by their first word. */

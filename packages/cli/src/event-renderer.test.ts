@@ -162,7 +162,7 @@ test('a step of [dependencies] has no line to show', () => {
 test('services say what happened to them and why', () => {
   const { out } = render([
     { type: 'service', name: 'web', status: 'starting', port: 5000 },
-    { type: 'service', name: 'web', status: 'ready', port: 5000, url: 'http://localhost:5000', ms: 412 },
+    { type: 'service', name: 'web', status: 'ready', port: 5000, url: 'http://localhost:5000', alias: 'http://web.demo.localhost:5000', ms: 412 },
     { type: 'up', ms: 1500, failed: [] },
     { type: 'service', name: 'web', status: 'restarting', port: 5000, cause: 'app.py changed' },
     { type: 'service', name: 'web', status: 'starting', port: 5000, cause: 'app.py changed' },
@@ -175,7 +175,7 @@ test('services say what happened to them and why', () => {
     { type: 'stopped' },
   ]);
   assert.equal(out, `web       starting
-web       ready on http://localhost:5000 (412 ms)
+web       ready on http://localhost:5000, http://web.demo.localhost:5000 (412 ms)
 Up in 1.5s.
 web       restarting (app.py changed)
 web       restarted (app.py changed, 41 ms)

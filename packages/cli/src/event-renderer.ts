@@ -291,13 +291,13 @@ export class EventRenderer {
     }
   }
 
-  #readyText({ name, cause, ms, url }: ServiceEvent): string {
+  #readyText({ name, cause, ms, url, alias }: ServiceEvent): string {
     const { outPaint } = this.#options;
     const why = this.#restarts.get(name) ?? cause;
     this.#restarts.delete(name);
     const took = ms === undefined ? [] : [formatDuration(ms, ' ')];
     if (why !== undefined) return `${outPaint('green', 'restarted')} (${[why, ...took].join(', ')})`;
-    const where = url === undefined ? '' : ` on ${url}`;
+    const where = url === undefined ? '' : ` on ${[url, ...(alias === undefined ? [] : [alias])].join(', ')}`;
     return `${outPaint('green', 'ready')}${where}${took.length === 0 ? '' : ` (${took.join()})`}`;
   }
 

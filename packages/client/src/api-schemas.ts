@@ -56,7 +56,7 @@ export const done = z.strictObject({}) as z.ZodType<Done>;
 
 const fileChange = z.strictObject({ path: text, change: z.enum(['added', 'removed', 'changed']) });
 const summary = z.strictObject({ changed: count, added: count, removed: count, unchanged: z.int() });
-const step = z.strictObject({ index: count, total: count, command: text, line: count });
+const step = z.strictObject({ index: count, total: count, command: text, line: count, file: optional(text) });
 const head = { seq: count, atMs: time };
 const event = <Type extends string, Shape extends z.ZodRawShape>(type: Type, shape: Shape) => z.strictObject({ type: z.literal(type), ...head, ...shape });
 
@@ -75,7 +75,7 @@ export const emitted = z.union([
   event('change', { changes: z.array(fileChange), summary, ms, ran: count }),
   event('clash', { path: text, keptAt: text, inside: optional(text), host: optional(text), pulled: optional(z.boolean()) }),
   event('pulled', { files: z.array(z.strictObject({ path: text, change: z.enum(['added', 'changed']), before: text.nullable(), after: text.nullable() })) }),
-  event('service', { name: text, status: serviceStatus, cause: optional(text), ms: optional(ms), port: optional(z.int()), url: optional(text), exitCode: optional(z.int()), retryMs: optional(ms) }),
+  event('service', { name: text, status: serviceStatus, cause: optional(text), ms: optional(ms), port: optional(z.int()), url: optional(text), alias: optional(text), exitCode: optional(z.int()), retryMs: optional(ms) }),
   event('signalled', { service: text, signal: text, cause: text }),
   event('log', { service: text, stream: z.enum(['stdout', 'stderr']), text }),
   event('adopted', { services: texts }),

@@ -12,7 +12,7 @@ const ms = z.number().meta({ description: 'Milliseconds.' });
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const document = <Name extends string, Shape extends z.ZodRawShape>(name: Name, shape: Shape) => z.strictObject({ schema: z.literal(name), ...shape });
 
-const stepId = z.strictObject({ index: count, total: count, command: text, line: count });
+const stepId = z.strictObject({ index: count, total: count, command: text, line: count, file: optional(text) });
 const notRunning = z.literal('not running');
 
 /** What `hd.dag` shows, node by node. */
@@ -28,6 +28,7 @@ const stepWhy = {
   facts: optional(z.strictObject({ paths: count, content: count, listing: count, target: count, xattrs: count, stat: count })),
   savedMs: optional(ms), volatile: texts, notPassed: texts,
 };
+const spread = z.strictObject({ min: z.number(), median: z.number(), max: z.number() });
 const watchedBy = z.array(z.strictObject({ name: text, pattern: text }));
 const share = z.strictObject({ kind: z.enum(['environment', 'image', 'results']), name: text, project: optional(text), state: optional(text), usedMs: time, fileBytes: optional(bytes), uniqueBytes: bytes, sharedBytes: bytes });
 const fileSide = z.strictObject({ path: text, change: z.enum(['added', 'changed', 'removed']), before: optional(text), after: optional(text) });
@@ -36,10 +37,18 @@ const decider = z.union([
   z.strictObject({ origin: z.literal('ignore-file'), pattern: text, file: text, line: count }),
 ]);
 
+const image = z.strictObject({
+  name: text, id: text, platform: text, digest: text, tree: digest, source: text, created: text.nullable(), addedMs: time, sizeBytes: optional(bytes),
+});
+const sent = {
+  to: z.looseObject({ kind: text }), digest: text, layers: z.array(z.looseObject({ digest: text, size: bytes, present: z.boolean().meta({ description: 'It was there already.' }) })),
+  written: z.strictObject({ layers: count, bytes }),
+};
+
 export const DOCUMENTS = {
   'hd.status/1': document('hd.status/1', {
     name: text, base: text, project: text, state: z.union([phase, z.literal('left'), notRunning]), root: text.nullable(), pid: z.int().nullable(), tracing: z.boolean().nullable(), network: z.enum(['private', 'host']),
-    wayOut: wayOut.nullable(), services: z.array(z.strictObject({ ...service.shape, status: z.union([serviceStatus, notRunning]), url: text.nullable(), alias: text.nullable() })),
+    wayOut: wayOut.nullable(), volumes: texts, services: z.array(z.strictObject({ ...service.shape, status: z.union([serviceStatus, notRunning]), url: text.nullable(), alias: text.nullable() })),
   }),
   'hd.environments/1': document('hd.environments/1', {
     environments: z.array(z.strictObject({
@@ -49,7 +58,7 @@ export const DOCUMENTS = {
   }),
   'hd.plan/1': document('hd.plan/1', {
     will_run: count, may_run: count, image_missing: optional(text),
-    steps: z.array(z.strictObject({ index: count, total: count, command: text, line: count, outcome: z.enum(['run', 'may run', 'cached']), reason: text })),
+    steps: z.array(z.strictObject({ index: count, total: count, command: text, line: count, file: optional(text), outcome: z.enum(['run', 'may run', 'cached']), reason: text })),
   }),
   'hd.why/1': document('hd.why/1', { atMs: time, steps: z.array(z.strictObject(stepWhy)), services: z.array(service) }),
   'hd.why.step/1': document('hd.why.step/1', stepWhy),
@@ -88,7 +97,26 @@ export const DOCUMENTS = {
   'hd.reset/1': document('hd.reset/1', { dropped: z.array(changedPath), failed: texts }),
   'hd.down/1': document('hd.down/1', { stopped: z.boolean() }),
   'hd.init/1': document('hd.init/1', { file: text, kind: text, specSchema: text }),
+  'hd.export/1': document('hd.export/1', sent),
+  'hd.images/1': document('hd.images/1', { images: z.array(image) }),
+  'hd.image.import/1': document('hd.image.import/1', { image }),
+  'hd.image.rm/1': z.looseObject({ schema: z.literal('hd.image.rm/1'), removed: z.array(z.unknown()) }),
+  'hd.image.pull/1': document('hd.image.pull/1', { changed: z.boolean(), image }),
+  'hd.image.push/1': document('hd.image.push/1', { reference: text, digest: text, layers: sent.layers, written: sent.written }),
+  'hd.image.export/1': z.union([document('hd.image.export/1', sent), document('hd.image.export/1', { to: z.strictObject({ kind: z.literal('tar'), file: text }), tree: digest })]),
+  'hd.image.build/1': z.looseObject({ schema: z.literal('hd.image.build/1'), type: z.literal('image-built'), names: texts, tree: digest, ran: count, cached: count, ms }),
+  'hd.volumes/1': document('hd.volumes/1', { volumes: z.array(z.strictObject({ name: text, path: text.nullable(), sizeBytes: bytes, used: z.boolean() })) }),
+  'hd.volume.rm/1': document('hd.volume.rm/1', { removed: texts }),
   'hd.ingest/1': document('hd.ingest/1', { file: text.nullable(), toml: text, notes: z.array(z.looseObject({ line: count, instruction: text, message: text })) }),
+  'hd.ui/1': document('hd.ui/1', { url: text.meta({ description: 'With the token, after the #.' }), port: z.int() }),
+  'hd.demo/1': document('hd.demo/1', {
+    environment: text, base: text, rounds: count, dockerVersion: text.nullable(), dockerAbsent: text.nullable(), service: text, edited: z.strictObject({ file: text, phrase: text }), dependency: text.nullable(),
+    scenarios: z.array(z.strictObject({
+      name: z.enum(['cold', 'edit', 'dependency', 'noop']), title: text, what: text,
+      sides: z.array(z.strictObject({ side: text, samplesMs: z.array(ms), ms: spread, timesHd: spread, ran: count, steps: count })),
+    })),
+    disk: z.array(z.strictObject({ side: text, baseBytes: bytes, addedBytes: bytes })), notes: texts,
+  }),
 } as const;
 
 /** A line of `hd logs --json`. */

@@ -46,10 +46,11 @@ test('every part of a definition is in its key; the order in which variables and
     { command: 'make x' }, { workdir: '/x' }, { env: { A: '1' } }, { env: { A: '1', B: '3' } }, { user: 'app' }, { platform: 'linux/arm64' }, { network: true },
     { cacheDirs: ['/w/cache'] }, { inputs: [] }, { inputs: ['a', '!b'] }, { inputs: ['!b', 'a'] }, { outputs: [] }, { outputs: ['/w/a'] }, { inputs: ['/w/a'] },
     { secrets: [{ id: 's', file: '/s' }] }, { secrets: [{ id: 't', file: '/s' }] }, { secrets: [{ id: 's', file: '/t' }] }, { secrets: [{ id: 's', file: '/s', env: 'S' }] },
-    { untracedInput: 'ef'.repeat(32) as TreeDigest },
+    { untracedInput: 'ef'.repeat(32) as TreeDigest }, { args: [] }, { args: ['make'] }, { args: ['ma', 'ke'] }, { mounts: ['make'] }, { mounts: ['a', 'b'] }, { args: ['a'], mounts: ['b'] }, { privileged: true }, { secrets: [{ id: 's', file: '/s' }], privileged: true },
   ];
   const keys = [{}, ...changed].map((part) => definitionKey({ ...STEP, ...part }));
   assert.equal(new Set(keys).size, keys.length);
+  assert.equal(definitionKey({ ...STEP, mounts: [], privileged: false }), definitionKey(STEP));
   assert.equal(definitionKey({ ...STEP, env: { A: '1', B: '2' }, cacheDirs: ['/root/.cache', '/w/cache'] }), definitionKey(STEP));
   assert.notEqual(definitionKey({ ...STEP, env: { A: '1B', C: '' } }), definitionKey({ ...STEP, env: { A: '1', BC: '' } }));
 });

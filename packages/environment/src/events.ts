@@ -19,8 +19,8 @@ export type HdEvent =
   | { type: 'clash'; path: string; keptAt: string; inside?: string; host?: string; pulled?: boolean }
   /** Files that were written inside have been brought to the host. */
   | { type: 'pulled'; files: { path: string; change: 'added' | 'changed'; before: string | null; after: string | null }[] }
-  /** `port` and `url`: where it can be reached on the host. */
-  | { type: 'service'; name: string; status: ServiceStatus; cause?: string; ms?: number; port?: number; url?: string; exitCode?: number; retryMs?: number }
+  /** `port` and `url`: where it can be reached on the host; `alias`: the same by a name of its own, for browsers. */
+  | { type: 'service'; name: string; status: ServiceStatus; cause?: string; ms?: number; port?: number; url?: string; alias?: string; exitCode?: number; retryMs?: number }
   /** Files that it watches have changed, and it is told by a signal. */
   | { type: 'signalled'; service: string; signal: string; cause: string }
   | { type: 'log'; service: string; stream: 'stdout' | 'stderr'; text: string }

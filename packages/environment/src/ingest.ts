@@ -1,7 +1,7 @@
 import type { BigIntStats, Stats } from 'node:fs';
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, assert, fromBuffer, hostPath, isAscii, isErrno, joinBytes, lstatIfAny, toBuffer, toByteString, toText, unreachable } from '@hyperdocker/base';
+import { HdError, assert, fromBuffer, hostPath, isAscii, isErrno, isGone, joinBytes, lstatIfAny, toBuffer, toByteString, toText, unreachable } from '@hyperdocker/base';
 import type { Meta, Store, TreeEntry } from '@hyperdocker/cas';
 import { FIXED_MTIME_NS } from '@hyperdocker/mount';
 import type { Filter } from '@hyperdocker/watch';
@@ -244,7 +244,7 @@ class Pass {
     try {
       target = fromBuffer(readlinkSync(host, { encoding: 'buffer' }));
     } catch (error) {
-      if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EINVAL')) return 'gone';
+      if (isGone(error) || isErrno(error, 'EINVAL')) return 'gone';
       throw error;
     }
     const seen = describe(stats);
@@ -275,7 +275,7 @@ class Pass {
       try {
         return this.#options.store.putFile(host);
       } catch (cause) {
-        if (isErrno(cause, 'ENOENT', 'ENOTDIR', 'EISDIR')) return undefined;
+        if (isGone(cause) || isErrno(cause, 'EISDIR')) return undefined;
         if (attempt < 3 && cause instanceof HdError && cause.code === 'FILE_CHANGED') continue;
         if (cause instanceof HdError) throw cause;
         throw new HdError('PROJECT_UNREADABLE', `cannot read ${toText(path)}`, { cause, hint: UNREADABLE_HINT });
@@ -287,7 +287,7 @@ class Pass {
     try {
       return readdirSync(host, 'latin1') as ByteString[];
     } catch (cause) {
-      if (isErrno(cause, 'ENOENT', 'ENOTDIR') && path !== '') return [];
+      if (isGone(cause) && path !== '') return [];
       throw new HdError('PROJECT_UNREADABLE', `cannot list ${toText(path) || this.#options.projectDir}`, { cause, hint: UNREADABLE_HINT });
     }
   }
@@ -416,7 +416,7 @@ function lstatOrNothing(host: string | Buffer): Stats | undefined {
   try {
     return lstatSync(host, QUIETLY);
   } catch (error) {
-    if (isErrno(error, 'ENOTDIR')) return undefined;
+    if (isGone(error)) return undefined;
     throw error;
   }
 }

@@ -147,6 +147,18 @@ test('an edit of what a step lays over it is not lost to what the step wrote', (
   assert.equal(w.read('lock'), 'edited');
 });
 
+test('what was removed on the host stays so, until somebody asks for it', () => {
+  using w = new World({ lock: '1', other: '1' });
+  w.applied = w.tree({ lock: '2', other: '1' }, 'work/');
+  w.put(w.inside, 'lock', '2');
+  assert.deepEqual(w.pull(['lock']).map(({ outcome }) => outcome), ['written']);
+  rmSync(join(w.host, 'lock'));
+  w.source = w.tree({ other: '1' });
+  assert.deepEqual(w.pull(['lock']), []);
+  assert.deepEqual(w.pull(['lock'], { asked: true }).map(({ outcome }) => outcome), ['written']);
+  assert.equal(w.read('lock'), '2');
+});
+
 test('links inside lead to no file of the host, and none on the host is followed', () => {
   using w = new World({ 'd/f': '1', 'e/f': '1' });
   const victim = join(w.dir, 'victim');

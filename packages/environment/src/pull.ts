@@ -1,7 +1,7 @@
 import { closeSync, constants, fchmodSync, fstatSync, fsyncSync, lstatSync, openSync, renameSync, rmSync, statSync, symlinkSync, lchownSync, writeSync } from 'node:fs';
 import { posix } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { fromBuffer, joinBytes, sys, toText } from '@hyperdocker/base';
+import { fromBuffer, inUserNamespace, joinBytes, sys, toText } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { lookupPath } from '@hyperdocker/cas';
 import type { PulledFile } from './api.ts';
@@ -37,6 +37,8 @@ export interface PullOptions {
   dryRun?: boolean;
   /** Where both sides have changed, the one inside goes to the host, and the host's is kept aside. */
   overwrite?: boolean;
+  /** By name: then what the host has not is written there, also where it has been removed. */
+  asked?: boolean;
 }
 
 type Decision = 'nothing' | 'write' | 'clash';
@@ -87,7 +89,8 @@ export class Puller {
     const inside = versionAt(from, name);
     using to = OpenDir.parentOf(projectDir, path);
     const host = to === undefined ? ABSENT : versionAt(to, name);
-    const decision = decide(this.#given(given, path), host, inside);
+    // What was given has no say where nothing can be lost.
+    const decision = decide(options.asked === true && host.kind === 'absent' ? ABSENT : this.#given(given, path), host, inside);
     const file = { path: toText(path), host: versionText(host) ?? null, inside: versionText(inside) ?? null };
     if (decision === 'nothing') {
       if (this.#agreed.has(path) && versionText(host) === versionText(inside)) this.#agree(path, inside);
@@ -160,7 +163,7 @@ function copyFile(from: OpenDir, to: OpenDir, { name, fresh, digest, owner }: { 
   const fd = openSync(to.at(fresh), NEW_FILE, 0o600);
   try {
     const copied = digestOf(source.fd, (bytes) => writeAll(fd, bytes));
-    chownIfOther(fd, before === undefined ? owner : { uid: Number(before.uid), gid: Number(before.gid) });
+    chownIfOther(fd, before === undefined || inUserNamespace() ? owner : { uid: Number(before.uid), gid: Number(before.gid) });
     fchmodSync(fd, before === undefined ? Number(stats.mode) & 0o777 : withExec(Number(before.mode), Number(stats.mode)));
     sys().setTimes(to.at(fresh), stats.atimeNs, stats.mtimeNs);
     fsyncSync(fd);
@@ -180,8 +183,9 @@ function withExec(hostMode: number, insideMode: number): number {
   return (insideMode & 0o111) === 0 ? rest : rest | ((rest & 0o444) >> 2);
 }
 
-/** As root too, a project's files are those of whoever has the project. */
+/** As root too, a project's files are those of whoever has the project. An ordinary user makes files of his own, and can give them to nobody. */
 function ownerOf(projectDir: string): Owner {
+  if (inUserNamespace()) return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   const { uid, gid } = statSync(projectDir);
   return { uid, gid };
 }

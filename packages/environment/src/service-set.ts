@@ -130,8 +130,7 @@ export class ServiceSet {
   #reachedAt(service: string): Pick<ServiceReply, 'published' | 'url' | 'alias'> {
     const published = this.#options.network.published(service);
     if (published === undefined) return {};
-    const alias = aliasOf(published, this.#options.projectDir);
-    return { published: { address: published.address, port: published.port }, url: urlOf(published), ...(alias === undefined ? {} : { alias }) };
+    return { published: { address: published.address, port: published.port }, url: urlOf(published), ...aliasFor(published, this.#options.projectDir) };
   }
 
   #launch(spec: ServiceSpec, generation: number): Launched {
@@ -211,13 +210,18 @@ export class ServiceSet {
     this.#options.network.expect(spec.name, expectedOf(state));
     this.#options.emit({
       type: 'service', name: spec.name, status: statusOf(state),
-      ...(published === undefined ? {} : { port: published.port, url: urlOf(published) }),
+      ...(published === undefined ? {} : { port: published.port, url: urlOf(published), ...aliasFor(published, this.#options.projectDir) }),
       ...(member.cause === undefined ? {} : { cause: member.cause }),
       ...(state.kind === 'ready' ? { ms: performance.now() - member.began } : {}),
       ...endOf(state),
     });
     if (state.kind === 'ready') member.cause = undefined;
   }
+}
+
+function aliasFor(published: Parameters<typeof aliasOf>[0], projectDir: string): { alias?: string } {
+  const alias = aliasOf(published, projectDir);
+  return alias === undefined ? {} : { alias };
 }
 
 function isUp({ kind }: ServiceState): boolean {

@@ -76,6 +76,8 @@ interface Session {
   filter: Filter;
   ingest: Ingest;
   ingested: Ingested;
+  /** What the live root shows of the project, where that is ahead of `ingested`. */
+  first?: TreeDigest | undefined;
   build: Build;
   root: NodeDigest;
   network?: EnvironmentNetwork;
@@ -364,6 +366,7 @@ export class Supervisor {
   /** Mounts the root and makes the services, not yet started. */
   async #prepare(session: Session, opening: EnvironmentNetwork | Promise<EnvironmentNetwork>): Promise<void> {
     const { spec } = session;
+    session.first = undefined;
     const network = (session.network = await opening);
     // Files of this tree stay in use until the root is unmounted, whatever the environment's tree becomes meanwhile.
     this.#livePin.hold(session.build.tree);
@@ -494,6 +497,8 @@ export class Supervisor {
     this.#watcher = watchTree(project.dir, {
       filter, debounceMs, maxWaitMs: debounceMaxMs,
       onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch((error: unknown) => this.#warn(error)),
+      // What goes wrong here goes wrong with the batch, which comes in any case.
+      onFirst: (paths) => void this.#enqueue(async () => this.#showFirst(paths)).catch(() => {}),
       onError: (error) => this.#warn(error),
     });
     // What was edited between the scan and the first watch has sent no event.
@@ -523,6 +528,23 @@ export class Supervisor {
   }
 
   /**
+   * Shows a save inside before the batch is complete that it begins: who watches files there need not wait for those who start processes. It builds nothing, and for the batch
+   * it is as if it had not been.
+   */
+  #showFirst(paths: ReadonlySet<string>): void {
+    const session = this.#session;
+    if (this.#phase !== 'up' || session?.live === undefined) return;
+    if ([...paths].some((path) => path === 'hd.toml' || session.spec.files.ignoreFiles.includes(basename(path)))) return;
+    using _lease = this.#store.lease(`hd edit ${this.#options.paths.id}`);
+    const ingested = this.#ingest(session.ingest, paths);
+    const from = session.first ?? session.ingested.projected;
+    if (ingested.projected === from) return;
+    session.syncBack?.edited();
+    session.first = ingested.projected;
+    this.#showEdits(session, [...diffTrees(this.#store, from, ingested.projected)]);
+  }
+
+  /**
    * What is in a batch is a hint: its files are compared with what is known of them, so a touch does nothing. What no batch told is found by the next rescan.
    * @param pulled files that came from inside: no edits for those who are there
    */
@@ -534,7 +556,16 @@ export class Supervisor {
     this.#reloadFilter(session, batch);
     using lease = new WriteLease(this.#store, `hd edit ${this.#options.paths.id}`);
     const ingested = this.#ingest(session.ingest, batch);
-    if (ingested.projected === session.ingested.projected) return;
+    // What was shown of it before, and is otherwise now, has to be shown again, even if all is as it was.
+    const { first = session.ingested.projected } = session;
+    session.first = undefined;
+    const toShow = [...diffTrees(this.#store, first, ingested.projected)];
+    // Of a file that was changed and changed back meanwhile, the time is another one.
+    if (ingested.source === session.ingested.source && (first !== session.ingested.projected || ingested.projected === first)) {
+      if (toShow.length > 0) this.#showEdits(session, toShow);
+      session.ingested = ingested;
+      return;
+    }
     const edits = [...diffTrees(this.#store, session.ingested.source, ingested.source)];
     const shown = [...diffTrees(this.#store, session.ingested.projected, ingested.projected)];
     session.ingested = ingested;
@@ -543,9 +574,9 @@ export class Supervisor {
     let built: Build;
     try {
       // Where a step has to run, the edits are put in place first: services that reload by themselves need not wait.
-      built = await this.#build(session.plan, ingested, lease, { onFirstRun: () => this.#showEdits(session, shown) });
+      built = await this.#build(session.plan, ingested, lease, { onFirstRun: () => this.#showEdits(session, toShow) });
     } catch (error) {
-      this.#showEdits(session, shown);
+      this.#showEdits(session, toShow);
       this.#warn(error, 'the services go on with what was built before');
       return;
     }

@@ -108,7 +108,7 @@ export class SyncBack {
     const all: Selection = { takes: (path) => !NEVER_ASKED.test(path) && named.some(({ selection }) => selection.takes(path)), mayContain: (directory) => named.some(({ selection }) => selection.mayContain(directory)) };
     const found = [...new Set([...this.#outputs(all), ...this.#written(all)])];
     const unmatched = named.filter(({ text, selection }) => !found.some((path) => selection.takes(toText(path))) && !this.#isInside(toByteString(text))).map(({ text }) => text);
-    return { files: this.#pull(found, options), unmatched };
+    return { files: this.#pull(found, { ...options, asked: true }), unmatched };
   }
 
   #pull(paths: readonly ByteString[], options: PullOptions): PulledFile[] {

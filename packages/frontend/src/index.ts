@@ -1,5 +1,6 @@
 export { translateDockerfile } from './translate-dockerfile.ts';
-export type { IngestNote } from './translate-dockerfile.ts';
+export { noteText } from './hd-toml.ts';
+export type { IngestNote, Translated } from './hd-toml.ts';
 export type * from './dockerfile-ast.ts';
 export { invalidDockerfile } from './dockerfile-error.ts';
 export { PROXY_ARGUMENTS, evaluateGlobals, evaluateStage, expandAt, platformArguments } from './dockerfile-evaluate.ts';
@@ -11,3 +12,6 @@ export type { IgnoreMatch, IgnoreMatcher } from './dockerfile-ignore.ts';
 export type { RunMount } from './dockerfile-mount.ts';
 export { parseDockerfile } from './dockerfile-parser.ts';
 export { shellQuote } from './shell-quote.ts';
+export { translateCompose } from './translate-compose.ts';
+export type { ComposeOptions } from './translate-compose.ts';
+export { translateDevcontainer } from './translate-devcontainer.ts';

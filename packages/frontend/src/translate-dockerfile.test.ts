@@ -8,7 +8,7 @@ import { translateDockerfile } from './index.ts';
 interface Parsed {
   environment: { name: string; base: string; workdir?: string; env?: Record<string, string> };
   build?: { steps?: (string | { run: string; network: boolean })[]; cache?: string[] };
-  services?: Record<string, { command: string; port?: number; user?: string; stop_signal?: string; ready?: { command: string } }>;
+  services?: Record<string, { command: string; port?: number; user?: string; stop_signal?: string; ready?: { command: string }; volumes?: string[] }>;
   files?: { include: string[] };
 }
 
@@ -131,8 +131,8 @@ for (const [what, lines, steps, include, notes] of [
 test('nothing is dropped without a note', () => {
   const lines = ['LABEL a=b', 'MAINTAINER me', 'VOLUME /data', 'STOPSIGNAL SIGINT', 'ONBUILD RUN x', 'USER nobody', 'HEALTHCHECK CMD curl x', 'EXPOSE 80 81 53/udp 1-5', 'RUN --mount=type=secret,id=s x', 'RUN --network=none y', 'ENV a-b=c', 'ENV Q=$UNSET', 'ENV PATH=/x:$PATH'];
   const { toml, notes } = ingest(`${W}${lines.join('\n')}${END}`);
-  assert.deepEqual(notes, ['3 LABEL', '4 MAINTAINER', '5 VOLUME', '7 ONBUILD', '8 USER', '9 HEALTHCHECK', '10 EXPOSE', '10 EXPOSE', '10 EXPOSE', '11 RUN', '13 ENV', '14 ENV', '15 ENV']);
-  assert.deepEqual(toml.services?.['app'], { command: 'run', port: 80, user: 'nobody', stop_signal: 'SIGINT', ready: { command: 'curl x' } });
+  assert.deepEqual(notes, ['3 LABEL', '4 MAINTAINER', '7 ONBUILD', '8 USER', '9 HEALTHCHECK', '10 EXPOSE', '10 EXPOSE', '10 EXPOSE', '11 RUN', '13 ENV', '14 ENV', '15 ENV']);
+  assert.deepEqual(toml.services?.['app'], { command: 'run', port: 80, user: 'nobody', stop_signal: 'SIGINT', ready: { command: 'curl x' }, volumes: ['data:/data'] });
   assert.deepEqual(toml.build?.steps, ['x', { run: 'y', network: false }]);
 });
 

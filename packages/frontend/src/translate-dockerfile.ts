@@ -7,18 +7,11 @@ import { invalidDockerfile } from './dockerfile-error.ts';
 import { DEFAULT_PATH, DEFAULT_SHELL, expandAt } from './dockerfile-evaluate.ts';
 import { heredocText } from './dockerfile-lines.ts';
 import { parseMount } from './dockerfile-mount.ts';
+import { targetStage } from './dockerfile-graph.ts';
 import { parseDockerfile } from './dockerfile-parser.ts';
 import { shellQuote } from './shell-quote.ts';
-import { tomlComment, tomlKey, tomlString } from './toml.ts';
-
-/** Something that the hd.toml does not say, or says in another way. */
-export interface IngestNote {
-  /** 1-based, in what was translated; 0 for all of it. */
-  line: number;
-  /** Of a Dockerfile; elsewhere the key. */
-  instruction: string;
-  message: string;
-}
+import type { HdToml, IngestNote, TomlValue, Translated } from './hd-toml.ts';
+import { addNote, renderHdToml } from './hd-toml.ts';
 
 type StepDraft = { kind: 'run'; command: string; script: boolean; workdir: string | undefined; network: boolean } | { kind: 'copy'; copy: ContextCopy };
 interface ServiceCommand { words: string[] | string; stage: number }
@@ -36,7 +29,7 @@ interface Draft {
   steps: StepDraft[];
   cache: string[];
   ports: { line: number; port: number }[];
-  volumes: string[];
+  volumes: { line: number; path: string }[];
   user: { line: number; name: string } | undefined;
   stopSignal: string | undefined;
   healthcheck: { line: number; check: Healthcheck } | undefined;
@@ -57,12 +50,21 @@ const WITHOUT_PLACE: Partial<Record<Instruction['keyword'], string>> = {
  * Translates a Dockerfile into the text of an hd.toml. What is not carried over in full becomes a note, also in the text as a comment
  * `# line N: …`; nothing is dropped without one. `name` is the environment's. @throws HdError DOCKERFILE_INVALID
  */
-export function translateDockerfile(text: string, options: { name: string; file?: string }): { toml: string; notes: IngestNote[] } {
-  return new Translation(parseDockerfile(text, options.file)).result(options.name);
+export function translateDockerfile(text: string, options: { name: string; file?: string }): Translated {
+  const { draft, notes } = draftDockerfile(text, options);
+  return renderHdToml(draft, notes, 'a Dockerfile');
+}
+
+/** The same before it is a text. @param options.target the stage; default: the last one @param options.args over the defaults of ARG */
+export function draftDockerfile(text: string, options: { name: string; file?: string; target?: string; args?: ReadonlyMap<string, string> }): { draft: HdToml; notes: IngestNote[] } {
+  return new Translation(parseDockerfile(text, options.file), options).result();
 }
 
 class Translation {
   readonly #dockerfile: Dockerfile;
+  readonly #name: string;
+  readonly #given: ReadonlyMap<string, string>;
+  readonly #target: DockerfileStage;
   readonly #notes: IngestNote[] = [];
   readonly #globals = new Map<string, string>();
   readonly #draft: Draft = {
@@ -70,12 +72,15 @@ class Translation {
     entrypoint: undefined, cmd: undefined, wholeProject: false, projectAt: undefined,
   };
 
-  constructor(dockerfile: Dockerfile) {
+  constructor(dockerfile: Dockerfile, { name, target, args = new Map() }: { name: string; target?: string; args?: ReadonlyMap<string, string> }) {
     this.#dockerfile = dockerfile;
+    this.#name = name;
+    this.#given = args;
+    this.#target = targetStage(dockerfile, target);
     for (const instruction of dockerfile.globals) this.#arg(instruction, this.#globals, new Map());
   }
 
-  result(name: string): { toml: string; notes: IngestNote[] } {
+  result(): { draft: HdToml; notes: IngestNote[] } {
     const { chain, base } = this.#chain();
     for (const stage of this.#dockerfile.stages) if (!chain.includes(stage)) this.#leaveOut(stage);
     for (const [index, stage] of chain.entries()) {
@@ -83,8 +88,8 @@ class Translation {
       this.#draft.args = new Map();
       for (const instruction of stage.instructions) this.#translate(instruction, index);
     }
-    const toml = this.#render(chain, base, name);
-    return { toml, notes: this.#sortedNotes() };
+    const draft = this.#assemble(chain, base);
+    return { draft, notes: this.#notes };
   }
 
   #leaveOut(stage: DockerfileStage): void {
@@ -98,7 +103,7 @@ class Translation {
     const { stages } = this.#dockerfile;
     const chain: DockerfileStage[] = [];
     let base = '';
-    for (let stage = stages.at(-1); stage !== undefined; ) {
+    for (let stage: DockerfileStage | undefined = this.#target; stage !== undefined; ) {
       chain.unshift(stage);
       const { line, image, platform } = stage.from;
       const expanded = expandAt(this.#dockerfile, line, image, this.#globals);
@@ -129,8 +134,8 @@ class Translation {
       case 'EXPOSE':
         return this.#exposes(instruction);
       case 'VOLUME':
-        for (const word of instruction.words) draft.volumes.push(posix.resolve('/', this.#evaluate(instruction, word)));
-        return this.#note(line, keyword, 'not carried over: what is written there stays in the environment until `hd reset` or `hd down`');
+        for (const word of instruction.words) draft.volumes.push({ line, path: posix.resolve('/', this.#evaluate(instruction, word)) });
+        return;
       case 'SHELL':
         draft.shell = instruction.words;
         return;
@@ -158,7 +163,7 @@ class Translation {
   /** Fixes build arguments at their defaults. `env` hides arguments of the same name. */
   #arg(instruction: Extract<Instruction, { keyword: 'ARG' }>, into: Map<string, string>, env: ReadonlyMap<string, string>): void {
     for (const { name, value: word } of instruction.args) {
-      const value = word === undefined ? this.#globals.get(name) : this.#evaluate(instruction, word, into === this.#globals ? this.#globals : this.#draft.variables);
+      const value = this.#given.get(name) ?? (word === undefined ? this.#globals.get(name) : this.#evaluate(instruction, word, into === this.#globals ? this.#globals : this.#draft.variables));
       if (value === undefined) {
         this.#note(instruction.line, 'ARG', `${name} has no default, and so no value here`);
         continue;
@@ -295,35 +300,25 @@ class Translation {
     return words.length === 0 ? undefined : words.map(shellQuote).join(' ');
   }
 
-  #render(chain: DockerfileStage[], base: string, name: string): string {
+  #assemble(chain: DockerfileStage[], base: string): HdToml {
     const { workdir, projectAt, env, cache } = this.#draft;
     const project = workdir ?? (projectAt === '/' ? undefined : projectAt);
     const firstLine = chain[0]?.from.line ?? 1;
     if (workdir === undefined) this.#note(firstLine, 'FROM', project === undefined ? 'there is no WORKDIR: the project is where hd puts it, and not at /' : `there is no WORKDIR: steps and the service run in ${project}, where the project is`);
-    const steps = this.#renderSteps(project);
+    const steps = this.#steps(project);
     const include = this.#includes();
-    const service = this.#renderService(chain.at(-1)?.from.line ?? firstLine);
-    const lines = ['[environment]', `name = ${tomlString(environmentName(name))}`, `base = ${tomlString(base)}`];
-    if (project !== undefined) lines.push(`workdir = ${tomlString(project)}`);
-    if (env.size > 0) lines.push('', '[environment.env]', ...[...env].map(([key, value]) => `${tomlKey(key)} = ${tomlString(value)}`));
-    if (steps.length > 0 || cache.length > 0) lines.push('', '[build]');
-    if (steps.length > 0) lines.push('steps = [', ...steps.map((step) => `  ${step},`), ']');
-    if (cache.length > 0) lines.push(`cache = [${cache.map(tomlString).join(', ')}]`);
-    lines.push(...service);
-    if (include.length > 0) lines.push('', '[files]', `include = [${include.map(tomlString).join(', ')}]`);
-    return `${[...this.#comments(), ...lines].join('\n')}\n`;
+    const volumes = new Map<string, string>();
+    const service = this.#service(chain.at(-1)?.from.line ?? firstLine, volumes);
+    return { name: this.#name, base, workdir: project, env, apt: [], steps, cache, volumes: [...volumes.keys()], services: new Map(service === undefined ? [] : [['app', service]]), include };
   }
 
-  #renderSteps(project: string | undefined): string[] {
+  #steps(project: string | undefined): HdToml['steps'] {
     return this.#draft.steps.flatMap((step) => {
-      if (step.kind === 'run') {
-        const command = tomlString(placeStep(step, project));
-        return step.network ? command : `{ run = ${command}, network = false }`;
-      }
+      if (step.kind === 'run') return { run: placeStep(step, project), network: step.network };
       const outcome = translateCopy(step.copy, project ?? '/');
       const message = outcome.kind === 'step' ? outcome.message : outcome.doubt;
       if (message !== undefined) this.#note(step.copy.line, step.copy.keyword, message);
-      return outcome.kind === 'step' ? tomlString(outcome.command) : [];
+      return outcome.kind === 'step' ? { run: outcome.command, network: true } : [];
     });
   }
 
@@ -336,8 +331,8 @@ class Translation {
     return globs.length > 0 ? [] : [...new Set(sources.map(({ source }) => projectPath(source)))];
   }
 
-  #renderService(fromLine: number): string[] {
-    const { ports: [port, ...otherPorts], user, stopSignal, healthcheck } = this.#draft;
+  #service(fromLine: number, named: Map<string, string>): Record<string, TomlValue> | undefined {
+    const { ports: [port, ...otherPorts], user, stopSignal, healthcheck, volumes } = this.#draft;
     const command = this.#serviceCommand();
     for (const other of otherPorts) this.#note(other.line, 'EXPOSE', `${other.port} is not carried over: a service has one port`);
     if (user !== undefined) this.#note(user.line, 'USER', `the service runs as ${user.name}; build steps run as the user of the base image`);
@@ -345,35 +340,25 @@ class Translation {
       this.#note(fromLine, 'FROM', 'no CMD or ENTRYPOINT: what the base image would run is not known here, so there is no service');
       if (port !== undefined) this.#note(port.line, 'EXPOSE', `${port.port} is not carried over: there is no service`);
       if (healthcheck !== undefined) this.#note(healthcheck.line, 'HEALTHCHECK', 'not carried over: there is no service');
-      return [];
+      for (const { line } of volumes) this.#note(line, 'VOLUME', 'not carried over: there is no service');
+      return undefined;
     }
-    const lines = ['', '[services.app]', `command = ${tomlString(command)}`];
-    if (port !== undefined) lines.push(`port = ${port.port}`);
-    if (user !== undefined) lines.push(`user = ${tomlString(user.name)}`);
-    if (stopSignal !== undefined) lines.push(`stop_signal = ${tomlString(stopSignal)}`);
-    return [...lines, ...this.#renderReadiness()];
+    return {
+      command, ...(port === undefined ? {} : { port: port.port }), ...(user === undefined ? {} : { user: user.name }), ...(stopSignal === undefined ? {} : { stop_signal: stopSignal }),
+      ...this.#readiness(), ...(volumes.length === 0 ? {} : { volumes: volumes.map(({ path }) => `${nameVolume(named, path)}:${path}`) }),
+    };
   }
 
-  #renderReadiness(): string[] {
+  #readiness(): Record<string, TomlValue> {
     const { healthcheck } = this.#draft;
-    if (healthcheck === undefined || healthcheck.check.test === 'NONE') return [];
+    if (healthcheck === undefined || healthcheck.check.test === 'NONE') return {};
     const { test } = healthcheck.check;
     this.#note(healthcheck.line, 'HEALTHCHECK', 'decides when the service is ready; afterwards it is not asked again');
-    return [`ready = { command = ${tomlString(test.form === 'exec' ? test.words.map(shellQuote).join(' ') : test.text)} }`];
-  }
-
-  #comments(): string[] {
-    const notes = this.#sortedNotes();
-    if (notes.length === 0) return ['# Translated from a Dockerfile by `hd ingest`.', ''];
-    return ['# Translated from a Dockerfile by `hd ingest`. Please check:', ...notes.map(({ line, instruction, message }) => tomlComment(`line ${line}: ${instruction}: ${message}`)), ''];
+    return { ready: { command: test.form === 'exec' ? test.words.map(shellQuote).join(' ') : test.text } };
   }
 
   #note(line: number, instruction: string, message: string): void {
-    if (!this.#notes.some((note) => note.line === line && note.message === message)) this.#notes.push({ line, instruction, message });
-  }
-
-  #sortedNotes(): IngestNote[] {
-    return this.#notes.toSorted((a, b) => a.line - b.line);
+    addNote(this.#notes, line, instruction, message);
   }
 
   #fail(line: number, why: string): HdError {
@@ -412,6 +397,13 @@ function placeStep(step: { command: string; script: boolean; workdir: string | u
   return step.script ? `${enter} || exit 1\n${step.command}` : `${enter} && ${step.command}`;
 }
 
-function environmentName(name: string): string {
-  return name.replace(/[^A-Za-z0-9_.-]+/g, '-').replace(/^[^A-Za-z0-9]+/, '') || 'app';
+/** After the last part of its path. @param named names that are taken, with their paths; the new one is added */
+export function nameVolume(named: Map<string, string>, path: string): string {
+  const plain = posix.basename(path).replace(/[^A-Za-z0-9_.-]+/g, '-').replace(/^[^A-Za-z0-9]+/, '') || 'volume';
+  for (let nth = 1; ; nth++) {
+    const name = nth === 1 ? plain : `${plain}-${nth}`;
+    if (named.has(name) && named.get(name) !== path) continue;
+    named.set(name, path);
+    return name;
+  }
 }

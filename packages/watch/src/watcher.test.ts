@@ -188,6 +188,56 @@ test('the end of the root is an error', () =>
     assert.deepEqual(errors.map(({ code }) => code), ['WATCH_FAILED']);
   }));
 
+test('an event of a directory that has become a link in a circle by now is taken like any other', () => {
+  const handlers = new Map<string, (kind: 'rename' | 'change', name: string | null) => void>();
+  const watchDirectory: WatchOptions['watchDirectory'] = (path, onEvent) => {
+    handlers.set(path, onEvent);
+    return { close: () => {} };
+  };
+  return withTree({ watchDirectory }, (root) => (mkdirSync(join(root, 'a')), write(root, 'a/f')), async ({ root, errors, reported }) => {
+    rmSync(join(root, 'a'), { recursive: true });
+    symlinkSync('a', join(root, 'a'));
+    handlers.get(join(root, 'a'))?.('rename', 'f');
+    handlers.get(root)?.('rename', 'a');
+    await reported('a/f', 'a');
+    assert.deepEqual(errors, []);
+  });
+});
+
+test('what cannot be seen of one event is looked for by a rescan', () => {
+  let later: ((kind: 'rename' | 'change', name: string | null) => void) | undefined;
+  const watchDirectory: WatchOptions['watchDirectory'] = (_, onEvent) => {
+    later ??= onEvent;
+    return { close: () => {} };
+  };
+  return withTree({ watchDirectory }, () => {}, async ({ errors, rescanned }) => {
+    // Longer than any name may be: the system refuses to look at it.
+    later?.('rename', 'x'.repeat(5_000));
+    await rescanned();
+    assert.deepEqual(errors.map(({ code }) => code), ['WATCH_FAILED']);
+  });
+});
+
+test('the beginning of a batch is told a moment after its first event, that of a burst is not', async () => {
+  const firsts: string[][] = [];
+  const first = Promise.withResolvers<void>();
+  const onFirst = (paths: ReadonlySet<string>): void => {
+    firsts.push([...paths].sort());
+    first.resolve();
+  };
+  await withTree({ onFirst, debounceMs: 300 }, (root) => write(root, 'a'), async ({ root, reported }) => {
+    write(root, 'a.new');
+    renameSync(join(root, 'a.new'), join(root, 'a'));
+    await first.promise;
+    assert.deepEqual(firsts, [['a', 'a.new']]);
+    write(root, 'b');
+    assert.deepEqual([...(await reported('a', 'b'))].sort(), ['a', 'a.new', 'b']);
+    for (let i = 0; i < 40; i++) write(root, `many${i}`);
+    await reported('many39');
+    assert.equal(firsts.length, 1);
+  });
+});
+
 test('without free watches there is one error, and rescans instead', () => {
   const watchDirectory = (): never => {
     throw Object.assign(new Error('no space'), { code: 'ENOSPC' });

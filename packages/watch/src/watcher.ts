@@ -1,6 +1,6 @@
 import { readdirSync, watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
-import { HdError, isErrno, lstatIfAny } from '@hyperdocker/base';
+import { HdError, isErrno, isGone, lstatIfAny } from '@hyperdocker/base';
 import { debounce, IDLE, type Batch, type DebounceEvent, type DebounceState } from './debounce.ts';
 import type { Filter } from './filter.ts';
 
@@ -17,6 +17,11 @@ export interface WatchOptions {
    * It is a hint: it may not have changed at all. `rescan`: look at everything.
    */
   readonly onBatch: (batch: Batch) => void;
+  /**
+   * The beginning of a batch, a moment after its first event, where that is a few paths: a save. All of them, and what may follow, come in the batch as well. Not called
+   * for the first moment of a burst.
+   */
+  readonly onFirst?: (paths: ReadonlySet<string>) => void;
   /** `WATCH_LIMIT` (events stop, rescans go on more often) and `WATCH_FAILED`. */
   readonly onError: (error: HdError) => void;
   /** The source of events of one directory; `fs.watch` where it is left out. */
@@ -50,6 +55,9 @@ export function watchTree(directory: string, options: WatchOptions): TreeWatcher
 }
 
 const DEFAULT_DEBOUNCE_MS = 50;
+/** An editor that saves by a new file that takes the name is done by then. */
+const FIRST_MS = 4;
+const FIRST_MOST = 16;
 const DEFAULT_MAX_WAIT_MS = 1_000;
 const DEFAULT_RESCAN_EVERY_MS = 30_000;
 /** Instead of events, when there are no watches left. */
@@ -69,6 +77,7 @@ class DirectoryTree {
   readonly #watched = new Map<string, Watched>();
   #debounce: DebounceState = IDLE;
   #timer: NodeJS.Timeout | undefined;
+  #firstTimer: NodeJS.Timeout | undefined;
   #rescanTimer: NodeJS.Timeout | undefined;
   #degraded = false;
   #closed = false;
@@ -87,6 +96,7 @@ class DirectoryTree {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#firstTimer);
     clearInterval(this.#rescanTimer);
     this.#remove('');
   }
@@ -144,14 +154,24 @@ class DirectoryTree {
     try {
       return (this.#options.watchDirectory ?? watchWithNode)(
         absolute,
-        (kind, name) => this.#onEvent(path, kind, name),
-        (error) => this.#look(path, isErrno(error, 'ENOENT', 'EPERM') ? 'rename' : 'change'),
+        (kind, name) => this.#guarded(path, () => this.#onEvent(path, kind, name)),
+        (error) => this.#guarded(path, () => this.#look(path, isErrno(error, 'ENOENT', 'EPERM') ? 'rename' : 'change')),
       );
     } catch (error) {
-      if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
+      if (isGone(error)) return undefined;
       if (isErrno(error, 'ENOSPC', 'EMFILE')) this.#degrade(error);
       else this.#fail('WATCH_FAILED', `The directory ${absolute} cannot be watched.`, error);
       return undefined;
+    }
+  }
+
+  /** What cannot be looked at for one event is found by a rescan: an event has nobody else to take an error, and would end the process with it. */
+  #guarded(path: string, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fail('WATCH_FAILED', `What happened in ${join(this.#root, path)} cannot be seen.`, error);
+      this.#send({ kind: 'rescan', nowMs: performance.now() });
     }
   }
 
@@ -175,12 +195,17 @@ class DirectoryTree {
 
   #send(event: DebounceEvent): void {
     const { debounceMs = DEFAULT_DEBOUNCE_MS, maxWaitMs = DEFAULT_MAX_WAIT_MS } = this.#options;
+    if (event.kind === 'path' && this.#debounce.kind === 'idle' && this.#options.onFirst !== undefined) this.#firstTimer = setTimeout(() => this.#first(), Math.min(FIRST_MS, debounceMs));
     const step = debounce(this.#debounce, event, { debounceMs, maxWaitMs, maxEvents: MAX_EVENTS });
     this.#debounce = step.state;
     // While a timer is under way it is left alone: a burst of events moves no timer, the timer asks again.
     if (event.kind === 'timer' || this.#timer === undefined) this.#arm(step.wakeAtMs);
     if (step.batch === 'rescan') this.#resync();
     if (step.batch !== undefined) this.#options.onBatch(step.batch);
+  }
+
+  #first(): void {
+    if (this.#debounce.kind === 'collecting' && !this.#debounce.rescan && this.#debounce.paths.size <= FIRST_MOST) this.#options.onFirst?.(new Set(this.#debounce.paths));
   }
 
   #arm(wakeAtMs: number | undefined): void {
@@ -210,7 +235,7 @@ class DirectoryTree {
       return readdirSync(join(this.#root, path), { withFileTypes: true }).map((entry) => ({ name: entry.name, isDirectory: entry.isDirectory() }));
     } catch (error) {
       // Gone or turned into something else since: its parent tells.
-      if (!isErrno(error, 'ENOENT', 'ENOTDIR')) this.#fail('WATCH_FAILED', `The directory ${join(this.#root, path)} cannot be read.`, error);
+      if (!isGone(error)) this.#fail('WATCH_FAILED', `The directory ${join(this.#root, path)} cannot be read.`, error);
       return [];
     }
   }

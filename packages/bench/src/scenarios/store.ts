@@ -216,7 +216,7 @@ async function noopScan(workshop: Workshop): Promise<Race> {
 }
 
 /** The same files every time. Sizes as in a node_modules: most small, a few large. */
-function makeFiles(dir: string, files: number, meanBytes: number): void {
+export function makeFiles(dir: string, files: number, meanBytes: number): void {
   let seed = 1;
   const random = (): number => (seed = (seed * 48_271) % 2_147_483_647) / 2_147_483_647;
   for (let index = 0; index < files; index++) {
