@@ -18,7 +18,7 @@ interface Batch { bytes: Buffer<ArrayBuffer>; used: number; files: StoredFile[] 
 interface Waiting { resolve(digests: BlobDigest[]): void; reject(error: unknown): void }
 
 /**
- * Stores the files of layers in threads, each with the store open for itself: hashing and compressing them takes as long as reading the layers. Threads are started when there is a batch for them; what is
+ * Stores the files of layers in threads, each with the store open for itself: hashing and compressing them takes as long as reading the layers. As many threads as processors, at most three, are started when there is a batch for each; what is
  * less is stored by the caller's thread.
  *
  * What they have stored is not flushed until `flush` is called: until then no collection begins, as with what the caller's own store holds.
@@ -97,7 +97,7 @@ export class BlobThreads implements BlobPutter, AsyncDisposable {
 
   /** One after the other, so that equal files that are far from each other seldom meet in two. */
   #nextThread(): number {
-    const most = Math.max(1, Math.min(MAX_THREADS, availableParallelism() - 1));
+    const most = Math.min(MAX_THREADS, availableParallelism());
     if (this.#threads.length < most) return this.#start();
     return this.#turn++ % most;
   }
