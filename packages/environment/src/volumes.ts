@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, lchownSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, lchownSync, readdirSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { TreeDigest } from '@hyperdocker/base';
@@ -11,6 +11,7 @@ import type { MountSpec, ServiceSpec } from '@hyperdocker/spec';
 import type { EnvPaths } from './home.ts';
 import { inTree } from './step-runner.ts';
 import { removeTrees } from './user-namespace.ts';
+import { wholeDirectory } from './whole-directory.ts';
 
 export interface VolumeHost {
   store: Store;
@@ -60,23 +61,13 @@ function volumesDir({ dir }: EnvPaths): string {
 }
 
 function openVolume({ store, paths }: VolumeHost, name: string, target: string, tree: TreeDigest, user: ContainerUser): string {
-  const dir = join(volumesDir(paths), name);
-  if (existsSync(dir)) return dir;
-  mkdirSync(volumesDir(paths), { recursive: true, mode: 0o700 });
-  // Half-filled, it is never seen under its name.
-  const partial = mkdtempSync(join(volumesDir(paths), '.new-'));
-  const entry = lookupPath(store, tree, inTree(target));
-  if (entry?.kind === 'dir') for (const child of store.getTree(entry.digest)) materializeEntry(store, partial, child.name, child);
-  const owner = entry?.kind === 'dir' ? (entry.meta ?? { uid: 0, gid: 0 }) : user;
-  lchownSync(partial, owner.uid, owner.gid);
-  chmodSync(partial, entry?.kind === 'dir' ? entry.mode : 0o755);
-  try {
-    renameSync(partial, dir);
-  } catch (error) {
-    rmSync(partial, { recursive: true, force: true });
-    if (!existsSync(dir)) throw error;
-  }
-  return dir;
+  return wholeDirectory(join(volumesDir(paths), name), (partial) => {
+    const entry = lookupPath(store, tree, inTree(target));
+    if (entry?.kind === 'dir') for (const child of store.getTree(entry.digest)) materializeEntry(store, partial, child.name, child);
+    const owner = entry?.kind === 'dir' ? (entry.meta ?? { uid: 0, gid: 0 }) : user;
+    lchownSync(partial, owner.uid, owner.gid);
+    chmodSync(partial, entry?.kind === 'dir' ? entry.mode : 0o755);
+  });
 }
 
 function hostPath({ projectDir, env }: VolumeHost, source: string): string {

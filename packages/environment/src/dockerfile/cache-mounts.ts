@@ -1,10 +1,11 @@
 import { once } from 'node:events';
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { sha256Hex } from '@hyperdocker/base';
 import type { Home } from '../home.ts';
+import { wholeDirectory } from '../whole-directory.ts';
 
 export interface CacheMount { id: string; sharing: 'shared' | 'private' | 'locked'; mode: number; uid: number; gid: number }
 
@@ -33,22 +34,12 @@ export async function holdCache(home: Home, mount: CacheMount, signal: AbortSign
   }
 }
 
-/** Half-filled, it is never seen under its name. */
 function makeCache(home: Home, name: string, { mode, uid, gid }: CacheMount, fill: ((dir: string) => void) | undefined): string {
-  const dir = join(cachesDir(home), name);
-  if (existsSync(dir)) return dir;
-  mkdirSync(cachesDir(home), { recursive: true, mode: 0o700 });
-  const partial = mkdtempSync(join(cachesDir(home), 'new-'));
-  fill?.(partial);
-  chownSync(partial, uid, gid);
-  chmodSync(partial, mode);
-  try {
-    renameSync(partial, dir);
-  } catch (error) {
-    rmSync(partial, { recursive: true, force: true });
-    if (!existsSync(dir)) throw error;
-  }
-  return dir;
+  return wholeDirectory(join(cachesDir(home), name), (partial) => {
+    fill?.(partial);
+    chownSync(partial, uid, gid);
+    chmodSync(partial, mode);
+  });
 }
 
 /** A name in the kernel that no two can hold, and that is free again when its holder ends, however it ends. */
