@@ -51,6 +51,8 @@ async function bundlePart(root: string, outdir: string, part: readonly (readonly
     outExtension: { '.js': '.mjs' },
     chunkNames: '[name]-[hash]',
     external: ['koffi', '@napi-rs/blake-hash'],
+    // A package's ES modules, where it has them: what it wraps for every kind of loader may look for its parts by names that are gone in one file.
+    mainFields: ['module', 'main'],
     plugins: [rewriteImports(root, entries, outdir, part.some(([, name]) => name === 'main') ? companions : () => '')],
     // CommonJS packages call `require` for Node's own modules, which ES modules do not have.
     banner: { js: "import { createRequire as hdCreateRequire } from 'node:module'; globalThis.require ??= hdCreateRequire(import.meta.url);" },
@@ -58,7 +60,12 @@ async function bundlePart(root: string, outdir: string, part: readonly (readonly
     metafile: true,
     logLevel: 'warning',
   });
-  return Object.keys(result.metafile.outputs).map((path) => basename(path));
+  const names = Object.keys(result.metafile.outputs).map((path) => basename(path));
+  for (const name of names.filter((file) => file.endsWith('.mjs'))) {
+    const [left] = /\brequire\d*\(\s*["']\.{1,2}\/[^"']*/.exec(readFileSync(join(outdir, name), 'utf8')) ?? [];
+    if (left !== undefined) throw new Error(`${name} still looks for a file that is part of it: ${left}`);
+  }
+  return names;
 }
 
 /** Source path → name in dist/, without extension. */
