@@ -102,7 +102,7 @@ class ComposeTranslation {
     const path = posix.join(context, dockerfile);
     const text = inline ?? this.#options.readFile(path);
     if (text === undefined) throw this.#invalid(this.#lineOf(['services', name, 'build']), `${path}, which builds the service ${name}, is not there`);
-    if (posix.normalize(context) !== '.') this.#note(['services', name, 'build'], `services.${name}.build`, `the context ${context} is a directory of the project: paths of COPY are from the project's own root here`);
+    if (posix.normalize(context) !== '.') this.#note(['services', name, 'build'], `services.${name}.build`, `the context ${context} is a directory of the project, and COPY takes its paths from there: an hd.toml does so where it lies in that directory (\`-o ${posix.join(context, 'hd.toml')}\`)`);
     const { draft, notes } = draftDockerfile(text, { name: this.#options.name, file: path, args, ...(target === undefined ? {} : { target }) });
     for (const note of notes) addNote(this.#notes, 0, `${path}:${note.line}: ${note.instruction}`, note.message);
     return draft;
