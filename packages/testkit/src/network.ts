@@ -23,17 +23,17 @@ export async function freePort(): Promise<number> {
 }
 
 /**
- * The first value other than `undefined` that `probe` gives. For outside facts that send no event; a probe that throws
+ * The first value other than `undefined` and `false` that `probe` gives. For outside facts that send no event; a probe that throws
  * is tried again. @throws HdError TEST_TIMEOUT, with the last thing thrown as its cause
  */
-export async function waitUntil<T>(what: string, probe: () => T | undefined | Promise<T | undefined>, options: WaitOptions = {}): Promise<T> {
+export async function waitUntil<T>(what: string, probe: () => T | undefined | false | Promise<T | undefined | false>, options: WaitOptions = {}): Promise<T> {
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   const deadline = performance.now() + timeoutMs;
   let cause: unknown;
   for (;;) {
     try {
       const value = await probe();
-      if (value !== undefined) return value;
+      if (value !== undefined && value !== false) return value;
     } catch (error) {
       cause = error;
     }
