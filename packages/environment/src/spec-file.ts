@@ -4,7 +4,10 @@ import type { Diagnostic, EnvSpec } from '@hyperdocker/spec';
 import { parseSpec } from '@hyperdocker/spec';
 import type { Project } from './home.ts';
 
-export type SpecFile = { ok: true; text: string; spec: EnvSpec; warnings: Diagnostic[] } | { ok: false; text: string; diagnostics: Diagnostic[] };
+/** The text of an hd.toml, and what it says. */
+export interface SpecText { text: string; spec: EnvSpec }
+
+export type SpecFile = SpecText & { ok: true; warnings: Diagnostic[] } | { ok: false; text: string; diagnostics: Diagnostic[] };
 
 /** @throws HdError PROJECT_UNREADABLE */
 export function readSpecFile(project: Project): SpecFile {
@@ -19,7 +22,7 @@ export function readSpecFile(project: Project): SpecFile {
 }
 
 /** For callers that cannot show diagnostics one by one. @throws HdError SPEC_INVALID */
-export function specOrThrow(project: Project): { text: string; spec: EnvSpec } {
+export function specOrThrow(project: Project): SpecText {
   const file = readSpecFile(project);
   if (file.ok) return file;
   const [first] = file.diagnostics;

@@ -1,7 +1,7 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { ByteString, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import { HdError, describeError, inUserNamespace, toText } from '@hyperdocker/base';
+import { HdError, describeError, inUserNamespace, sha256Hex, toText } from '@hyperdocker/base';
 import type { Store, TreeChange } from '@hyperdocker/cas';
 import { diffTrees, lookupPath, openStore } from '@hyperdocker/cas';
 import type { ActionCache } from '@hyperdocker/engine';
@@ -48,7 +48,7 @@ import type { SecretHost } from './secrets.ts';
 import { readSecrets } from './secrets.ts';
 import { requireServices } from './service-names.ts';
 import { ServiceSet } from './service-set.ts';
-import { readSpecFile, specOrThrow } from './spec-file.ts';
+import type { SpecText } from './spec-file.ts';
 import type { StepContext } from './step-runner.ts';
 import { exitUnlessAborted, inTree } from './step-runner.ts';
 import { StoreLimit } from './store-limit.ts';
@@ -71,7 +71,10 @@ const MAX_TOLD = 1_000;
 /** All that a spec gives rise to, until the next spec. */
 interface Session {
   spec: EnvSpec;
+  /** Of hd.toml, as it was last seen. */
   text: string;
+  /** The last one that says what the environment is. */
+  madeBy: string;
   plan: Plan;
   filter: Filter;
   ingest: Ingest;
@@ -158,7 +161,7 @@ export class Supervisor {
       let network: Promise<EnvironmentNetwork> | undefined;
       try {
         await this.#adoptHost();
-        const file = specOrThrow(this.#options.project);
+        const { file } = this.#options;
         // It takes a while to come up, and the build does not need it.
         if (!this.#options.buildOnly) network = this.#openNetwork(file.spec);
         this.#session = await this.#makeSession(file);
@@ -193,6 +196,7 @@ export class Supervisor {
       project: this.#options.project.dir,
       base: session?.spec.environment.base ?? '',
       root: session?.root,
+      ...(session === undefined ? {} : { specSha256: sha256Hex(session.madeBy) }),
       phase: this.#phase,
       tracing: this.#fuse !== undefined,
       wayOut: session?.network?.way ?? null,
@@ -340,7 +344,7 @@ export class Supervisor {
   }
 
   /** Everything up to a built tree. What runs is not touched. */
-  async #makeSession({ text, spec }: { text: string; spec: EnvSpec }): Promise<Session> {
+  async #makeSession({ text, spec }: SpecText): Promise<Session> {
     const started = performance.now();
     const { project, home, paths } = this.#options;
     using lease = new WriteLease(this.#store, `hd up ${paths.id}`);
@@ -358,7 +362,7 @@ export class Supervisor {
     const built = await this.#build(plan, ingested, lease, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
     const previous = this.#store.getRef(envRef(paths.id, 'source'))?.target.digest as TreeDigest | undefined;
     const root = this.#commit(plan, ingested, built);
-    const session = { spec, text, plan, filter, ingest, ingested, build: built, root };
+    const session = { spec, text, madeBy: text, plan, filter, ingest, ingested, build: built, root };
     this.#emitBuilt(session, previous, performance.now() - started);
     return session;
   }
@@ -635,6 +639,8 @@ export class Supervisor {
 
   /** True when hd.toml says something else now, and the environment was made anew by it. */
   async #reloadSpec(session: Session): Promise<boolean> {
+    // What parses it is loaded only now: a start with nothing to do would wait 40 ms for it.
+    const { readSpecFile } = await import('./spec-file.ts');
     const file = readSpecFile(this.#options.project);
     if (file.text === session.text) return false;
     session.text = file.text;
@@ -643,7 +649,10 @@ export class Supervisor {
       this.#emit({ type: 'warning', code: 'SPEC_INVALID', message: `hd.toml:${first?.line ?? 1}: ${first?.message ?? 'not valid'}; the environment goes on as it was` });
       return false;
     }
-    if (JSON.stringify(file.spec) === JSON.stringify(session.spec)) return false;
+    if (JSON.stringify(file.spec) === JSON.stringify(session.spec)) {
+      session.madeBy = file.text;
+      return false;
+    }
     let next: Session;
     try {
       next = await this.#makeSession(file);
