@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { sha256Hex } from '@hyperdocker/base';
-import { bootSupervisor } from '@hyperdocker/environment';
+import { bootSupervisor, readSpecText } from '@hyperdocker/environment';
 import type { Invocation } from './command.ts';
 import { EXIT } from './exit-code.ts';
 import type { FollowOptions } from './follow.ts';
@@ -24,7 +23,7 @@ export async function start(invocation: Invocation, options: FollowOptions): Pro
 
 function isMadeBy({ specSha256 }: Session, { project }: ProjectPlace): boolean {
   try {
-    return specSha256 === sha256Hex(readFileSync(project.specFile, 'utf8'));
+    return specSha256 === sha256Hex(readSpecText(project));
   } catch {
     // Whoever parses it says what is wrong with it.
     return false;

@@ -9,7 +9,7 @@ import type { Answer, Question } from './exchange.ts';
 import { exchange } from './exchange.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
 import { servedRoot } from './live-record.ts';
-import type { SpecText } from './spec-file.ts';
+import type { SpecText } from './spec-text.ts';
 import { isAlive, readState } from './state-file.ts';
 import { enterMounts, isOrdinaryUser, unshareOptions } from './user-namespace.ts';
 

@@ -1,23 +1,15 @@
-import { readFileSync } from 'node:fs';
-import { HdError, isErrno } from '@hyperdocker/base';
-import type { Diagnostic, EnvSpec } from '@hyperdocker/spec';
+import { HdError } from '@hyperdocker/base';
+import type { Diagnostic } from '@hyperdocker/spec';
 import { parseSpec } from '@hyperdocker/spec';
 import type { Project } from './home.ts';
-
-/** The text of an hd.toml, and what it says. */
-export interface SpecText { text: string; spec: EnvSpec }
+import type { SpecText } from './spec-text.ts';
+import { readSpecText } from './spec-text.ts';
 
 export type SpecFile = SpecText & { ok: true; warnings: Diagnostic[] } | { ok: false; text: string; diagnostics: Diagnostic[] };
 
-/** @throws HdError PROJECT_UNREADABLE */
+/** @throws HdError NO_PROJECT, PROJECT_UNREADABLE */
 export function readSpecFile(project: Project): SpecFile {
-  let text: string;
-  try {
-    text = readFileSync(project.specFile, 'utf8');
-  } catch (cause) {
-    if (isErrno(cause, 'ENOENT')) throw new HdError('NO_PROJECT', `${project.specFile} is gone`, { cause });
-    throw new HdError('PROJECT_UNREADABLE', `cannot read ${project.specFile}`, { cause });
-  }
+  const text = readSpecText(project);
   return { text, ...parseSpec(text) };
 }
 
