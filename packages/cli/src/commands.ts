@@ -64,12 +64,16 @@ export const COMMANDS: readonly CommandSpec[] = [
       archive: { type: 'text', value: 'FILE', help: 'write it as one file, for `docker load`, podman and skopeo' },
       push: { type: 'text', value: 'REF', help: 'push it to a registry' },
     },
-    examples: [['hd build', 'run the steps that have to run'], ['hd build --dry-run', 'which these are, and why'], ['hd build -f Dockerfile -t app:1 .', 'an image of a Dockerfile, which `hd image ls` lists'], ['hd build -t app --target test --build-arg V=2', ''], ['hd build --json', 'one line of JSON for each event']],
+    examples: [['hd build', 'run the steps that have to run'], ['hd build --dry-run', 'which these are, and why'], ['hd build -f Dockerfile -t app:1 .', 'an image of a Dockerfile, which `hd image ls` lists'], ['hd build -f Dockerfile --dry-run .', 'which RUNs would run, and why'], ['hd build -t app --target test --build-arg V=2', ''], ['hd build --json', 'one line of JSON for each event']],
     load: () => import('./commands/build.ts'),
   },
   {
-    name: 'why', group: 'Common', summary: 'Say why steps ran or did not, why a service restarted, or what a file has to do with either.', usage: '[step|service|file]', takes: [0, 1], flags: {},
-    examples: [['hd why', 'all steps of the last build'], ['hd why 2', 'the second step'], ['hd why "pip install"', 'the step whose command begins so'], ['hd why web', 'a service'], ['hd why src/app.py', 'a file']],
+    name: 'why', group: 'Common', summary: 'Say why steps ran or did not, why a service restarted, or what a file has to do with either.', usage: '[step|service|file]', takes: [0, 1],
+    flags: {
+      file: { type: 'text', short: 'f', value: 'FILE', help: 'of the last build of this Dockerfile' },
+      tag: { type: 'text', short: 't', value: 'NAME', help: 'of the build from a Dockerfile that this image came from' },
+    },
+    examples: [['hd why', 'all steps of the last build'], ['hd why 2', 'the second step'], ['hd why -f Dockerfile', 'all RUNs of its last build'], ['hd why -t app:1 2', 'the second RUN of an image'], ['hd why "pip install"', 'the step whose command begins so'], ['hd why web', 'a service'], ['hd why src/app.py', 'a file']],
     load: () => import('./commands/why.ts'),
   },
   {
