@@ -231,9 +231,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/image-inspect.ts'),
   },
   {
-    name: 'image import', group: 'Images', summary: 'Make an image of a file: a `docker save` archive, an OCI layout or archive, or the tar of a root file system.', usage: '<file|dir|-> [name]', takes: [1, 2],
+    name: 'image import', group: 'Images', summary: 'Make images of a file: a `docker save` archive, an OCI layout or archive, or the tar of a root file system.', usage: '<file|dir|-> [name]', takes: [1, 2],
     flags: { platform: PLATFORM },
-    examples: [['hd image import app.tar', 'under the name that it has in the archive'], ['hd image import rootfs.tar.zst base:1', 'the files of a root'], ['docker export web | hd image import - web:1', '']],
+    examples: [['hd image import app.tar', 'all that is in the archive, under the names that it has there'], ['hd image import saved.tar app:2', 'of several images that one; an only one is called so from now on'], ['hd image import rootfs.tar.zst base:1', 'the files of a root'], ['docker export web | hd image import - web:1', '']],
     load: () => import('./commands/image-import.ts'),
   },
   {
