@@ -154,13 +154,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/reset.ts'),
   },
   {
-    name: 'volume ls', group: 'Project', summary: 'List the volumes of the environment: directories that stay when it goes down.', usage: '[dir]', takes: [0, 1], flags: {},
-    examples: [['hd volume ls', '']],
+    name: 'volume ls', group: 'Project', summary: 'List the volumes of the environment: directories that stay when it goes down.', usage: '[dir]', takes: [0, 1],
+    flags: { all: { type: 'boolean', short: 'a', help: 'of all environments, also of projects that are gone' } },
+    examples: [['hd volume ls', ''], ['hd volume ls --all', 'of all environments, with what they take']],
     load: () => import('./commands/volume-ls.ts'),
   },
   {
-    name: 'volume rm', group: 'Project', summary: 'Remove volumes, with all that is in them. The environment must be down.', usage: '<name>...', takes: [1, Infinity], flags: {},
-    examples: [['hd volume rm data', '']],
+    name: 'volume rm', group: 'Project', summary: 'Remove volumes, with all that is in them. The environment must be down.', usage: '<name>...', takes: [1, Infinity],
+    flags: { project: { type: 'text', value: 'DIR', help: 'of the environment of this directory, which need not be there any more' } },
+    examples: [['hd volume rm data', ''], ['hd volume rm --project /home/me/old data', 'of a project that is gone']],
     load: () => import('./commands/volume-rm.ts'),
   },
   {
@@ -275,6 +277,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     flags: {
       'dry-run': { type: 'boolean', help: 'only say what would go' },
       max: { type: 'text', value: 'SIZE', help: 'how large the store may be; what was used longest ago goes first (default: HD_STORE_MAX, else 20GB or a tenth of the disk)' },
+      partial: { type: 'boolean', help: 'also parts of downloads that were cut off, whatever their age' },
+      caches: { type: 'boolean', help: 'also the directories of RUN --mount=type=cache' },
       'drop-lost': { type: 'boolean', help: 'give up what is no longer whole, where a repair could not help' },
     },
     examples: [['hd cas gc --dry-run', ''], ['hd cas gc', ''], ['hd cas gc --max 5GB', 'down to 5 GB; environments that run never go']],

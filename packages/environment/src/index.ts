@@ -3,6 +3,7 @@ export { SupervisorClient, connect, connectOrFail, dropLeft, findLeft, launch } 
 export type { LaunchOptions, Left } from './client.ts';
 export { exportBase } from './base-archive.ts';
 export type { BaseArchiveOptions } from './base-archive.ts';
+export * from './beside-store.ts';
 export { checkStore } from './check-store.ts';
 export type { CheckOptions, StoreCheck } from './check-store.ts';
 export { collect } from './collect.ts';

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { sha256Hex } from '@hyperdocker/base';
 import type { EnvPaths, Home } from '../home.ts';
@@ -26,4 +26,10 @@ export const RECORD_END = '.build.json';
 /** Where a build's containers and mounts are while it runs. */
 export function buildPaths(home: Home, pid: number): EnvPaths {
   return pathsOf({ ...home, envsDir: join(buildsDir(home), 'running') }, String(pid));
+}
+
+/** Process ids of builds that run, or did when they were killed. */
+export function runningBuilds(home: Home): number[] {
+  const dir = join(buildsDir(home), 'running');
+  return existsSync(dir) ? readdirSync(dir).map(Number).filter(Number.isInteger) : [];
 }
