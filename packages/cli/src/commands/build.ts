@@ -7,7 +7,7 @@ import { formatDuration, oneLine, plural } from '../format.ts';
 import { loadSpec } from '../load-spec.ts';
 import { locateProject } from '../project.ts';
 import { printable } from '../terminal.ts';
-import { start } from './up.ts';
+import { start } from '../start.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { flags, args, env, terminal, json } = invocation;
