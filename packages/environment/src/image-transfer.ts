@@ -15,7 +15,6 @@ import { knownEnvironments } from './known-environments.ts';
 import type { ListedImage } from './named-images.ts';
 import { findListed, idOf, listImages, namedKey, putImage, putNamedImage, readImage, removeImage } from './named-images.ts';
 import { HOST_PLATFORM } from './plan.ts';
-import { registryConfig } from './registries.ts';
 import { treeBytes } from './store-report.ts';
 import { WriteLease } from './write-lease.ts';
 
@@ -32,7 +31,7 @@ export async function pullImage(home: Home, name: string, options: TransferOptio
   using store = openStore(home.storeDir, { nodeLinks });
   using lease = new WriteLease(store, `hd image pull ${name}`);
   const before = readImage(store, key);
-  const { names: _, chain, ...loaded } = await fetchImage(store, { kind: 'registry', reference }, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir, storeDir: home.storeDir });
+  const { names: _, chain, ...loaded } = await fetchImage(store, { kind: 'registry', reference }, { ...options, home, lease, platform, cwd: '/' });
   const document: ImageDocument = loaded.document ?? {};
   const image = putImage(store, key, { ...loaded, name: formatFamiliar(reference), platform, document, id: loaded.id ?? idOf(document) }, chain);
   return { image, changed: before?.resolved !== image.resolved };
@@ -64,7 +63,7 @@ export async function importImage(home: Home, path: string, options: ImportOptio
     const [os, architecture] = platform.split('/');
     return putNamedImage(store, name, { tree, source: `root tar ${basename(path)}`, document: { created: new Date(options.createdMs).toISOString(), os, architecture, config: {} } }, platform);
   }
-  const { names, chain, ...loaded } = await fetchImage(store, base, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir, storeDir: home.storeDir });
+  const { names, chain, ...loaded } = await fetchImage(store, base, { ...options, home, lease, platform, cwd: '/' });
   const name = options.name ?? names[0] ?? nameless(path);
   const document: ImageDocument = loaded.document ?? {};
   return putImage(store, namedKey(name, platform), { ...loaded, name: formatFamiliar(parseReference(name)), platform, document, id: loaded.id ?? idOf(document) }, chain);
