@@ -2,9 +2,10 @@ import { existsSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { TreeDigest } from '@hyperdocker/base';
 import { HdError } from '@hyperdocker/base';
+import type { Store } from '@hyperdocker/cas';
 import { openStore } from '@hyperdocker/cas';
 import { nodeLinks } from '@hyperdocker/engine';
-import type { ExportedImage, ExportedLayer, ImageBase, ImageDocument, ImageProgress } from '@hyperdocker/oci';
+import type { ExportedImage, ExportedLayer, ImageBase, ImageProgress, LoadedImage } from '@hyperdocker/oci';
 import { archiveKind, decompressed, exportImage, formatFamiliar, importTar, parseReference, planLayers, writeLayer } from '@hyperdocker/oci';
 import { BlobThreads } from './blob-threads.ts';
 import { fetchImage } from './fetch-image.ts';
@@ -27,13 +28,10 @@ export interface TransferOptions {
 export async function pullImage(home: Home, name: string, options: TransferOptions & { platform?: string }): Promise<{ image: ListedImage; changed: boolean }> {
   const reference = parseReference(name);
   const platform = options.platform ?? HOST_PLATFORM;
-  const key = namedKey(name, platform);
   using store = openStore(home.storeDir, { nodeLinks });
   using lease = new WriteLease(store, `hd image pull ${name}`);
-  const before = readImage(store, key);
-  const { names: _, chain, ...loaded } = await fetchImage(store, { kind: 'registry', reference }, { ...options, home, lease, platform, cwd: '/' });
-  const document: ImageDocument = loaded.document ?? {};
-  const image = putImage(store, key, { ...loaded, name: formatFamiliar(reference), platform, document, id: loaded.id ?? idOf(document) }, chain);
+  const before = readImage(store, namedKey(name, platform));
+  const image = keep(store, await fetchImage(store, { kind: 'registry', reference }, { ...options, home, lease, platform, cwd: '/' }), name, platform);
   return { image, changed: before?.resolved !== image.resolved };
 }
 
@@ -63,10 +61,8 @@ export async function importImage(home: Home, path: string, options: ImportOptio
     const [os, architecture] = platform.split('/');
     return putNamedImage(store, name, { tree, source: `root tar ${basename(path)}`, document: { created: new Date(options.createdMs).toISOString(), os, architecture, config: {} } }, platform);
   }
-  const { names, chain, ...loaded } = await fetchImage(store, base, { ...options, home, lease, platform, cwd: '/' });
-  const name = options.name ?? names[0] ?? nameless(path);
-  const document: ImageDocument = loaded.document ?? {};
-  return putImage(store, namedKey(name, platform), { ...loaded, name: formatFamiliar(parseReference(name)), platform, document, id: loaded.id ?? idOf(document) }, chain);
+  const loaded = await fetchImage(store, base, { ...options, home, lease, platform, cwd: '/' });
+  return keep(store, loaded, options.name ?? loaded.names[0] ?? nameless(path), platform);
 }
 
 export interface SendOptions {
@@ -112,6 +108,13 @@ export function dropImage(home: Home, asked: string, { force }: { force: boolean
   }
   removeImage(store, image.key);
   return image;
+}
+
+/** Under a name, which it takes from another. */
+function keep(store: Store, loaded: LoadedImage, name: string, platform: string): ListedImage {
+  const { names: _, chain, ...image } = loaded;
+  const { document = {}, id = idOf(document) } = image;
+  return putImage(store, namedKey(name, platform), { ...image, name: formatFamiliar(parseReference(name)), platform, document, id }, chain);
 }
 
 async function baseOf(path: string, signal: AbortSignal | undefined): Promise<'root' | Exclude<ImageBase, { kind: 'scratch' }>> {
