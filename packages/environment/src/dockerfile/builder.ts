@@ -335,7 +335,6 @@ function ownerOf(store: Store, tree: TreeDigest, text: string): Owner {
   return { uid, gid };
 }
 
-
 function withMode(options: CopyOptions, mode: string | undefined): CopyOptions {
   return mode === undefined ? options : { ...options, mode };
 }
