@@ -1,21 +1,20 @@
 import type { RefTarget, Store } from '@hyperdocker/cas';
-import type { Choose, ImageBase, ImageProgress, LoadOptions, LoadedImage, RegistryConfig } from '@hyperdocker/oci';
+import type { Choose, ImageBase, ImageProgress, LoadOptions, LoadedImage } from '@hyperdocker/oci';
 import { loadImage, loadImages } from '@hyperdocker/oci';
 import { BlobThreads } from './blob-threads.ts';
+import type { Home } from './home.ts';
 import { knownChains, listImages } from './named-images.ts';
+import { registryConfig } from './registries.ts';
 import type { WriteLease } from './write-lease.ts';
 
 export interface FetchOptions {
+  home: Home;
   /** Given back while the source is asked. */
   lease: WriteLease;
-  storeDir: string;
   /** Such as `linux/amd64`. */
   platform: string;
-  registries: RegistryConfig;
   /** What relative paths are relative to. */
   cwd: string;
-  tempDir: string;
-  partialDir: string;
   signal?: AbortSignal;
   onProgress?: (progress: ImageProgress) => void;
 }
@@ -34,16 +33,16 @@ export async function fetchImages(store: Store, base: ImageBase, options: FetchO
 }
 
 async function fetching<T>(store: Store, options: FetchOptions, load: (options: LoadOptions) => Promise<T>): Promise<T> {
-  const { lease, platform, registries, cwd, tempDir, partialDir, signal, onProgress } = options;
+  const { home: { storeDir, tempDir, partialDir }, lease, platform, cwd, signal, onProgress } = options;
   const [os = 'linux', architecture = 'amd64', variant] = platform.split('/');
   const chains = knownChains(store);
   using pins = new DisposableStack();
   /** What the refs hold now may be given up while layers are fetched. */
   const keep = (digest: string): void => void pins.use(store.pin({ kind: 'tree', digest } satisfies RefTarget, `the layers of ${platform} images`));
-  await using blobs = new BlobThreads(store, options.storeDir);
+  await using blobs = new BlobThreads(store, storeDir);
   const loaded = await lease.apart([], async () => await load({
     blobs,
-    registry: { config: registries },
+    registry: { config: registryConfig(options.home) },
     platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
     tempDir, partialDir, cwd,
     present: (resolved) => {

@@ -2,9 +2,10 @@ import { existsSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { TreeDigest } from '@hyperdocker/base';
 import { HdError } from '@hyperdocker/base';
+import type { Store } from '@hyperdocker/cas';
 import { openStore } from '@hyperdocker/cas';
 import { nodeLinks } from '@hyperdocker/engine';
-import type { ExportedImage, ExportedLayer, ImageBase, ImageDocument, ImageProgress } from '@hyperdocker/oci';
+import type { ExportedImage, ExportedLayer, ImageBase, ImageProgress, LoadedImage } from '@hyperdocker/oci';
 import { archiveKind, decompressed, exportImage, formatFamiliar, importTar, parseReference, planLayers, writeLayer } from '@hyperdocker/oci';
 import { BlobThreads } from './blob-threads.ts';
 import { fetchImage, fetchImages } from './fetch-image.ts';
@@ -15,7 +16,6 @@ import { knownEnvironments } from './known-environments.ts';
 import type { ListedImage } from './named-images.ts';
 import { findListed, idOf, listImages, namedKey, putImage, putNamedImage, readImage, removeImage } from './named-images.ts';
 import { HOST_PLATFORM } from './plan.ts';
-import { registryConfig } from './registries.ts';
 import { treeBytes } from './store-report.ts';
 import { WriteLease } from './write-lease.ts';
 
@@ -28,13 +28,10 @@ export interface TransferOptions {
 export async function pullImage(home: Home, name: string, options: TransferOptions & { platform?: string }): Promise<{ image: ListedImage; changed: boolean }> {
   const reference = parseReference(name);
   const platform = options.platform ?? HOST_PLATFORM;
-  const key = namedKey(name, platform);
   using store = openStore(home.storeDir, { nodeLinks });
   using lease = new WriteLease(store, `hd image pull ${name}`);
-  const before = readImage(store, key);
-  const { names: _, chain, ...loaded } = await fetchImage(store, { kind: 'registry', reference }, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir, storeDir: home.storeDir });
-  const document: ImageDocument = loaded.document ?? {};
-  const image = putImage(store, key, { ...loaded, name: formatFamiliar(reference), platform, document, id: loaded.id ?? idOf(document) }, chain);
+  const before = readImage(store, namedKey(name, platform));
+  const image = keep(store, await fetchImage(store, { kind: 'registry', reference }, { ...options, home, lease, platform, cwd: '/' }), name, platform);
   return { image, changed: before?.resolved !== image.resolved };
 }
 
@@ -64,12 +61,8 @@ export async function importImages(home: Home, path: string, options: ImportOpti
     const [os, architecture] = platform.split('/');
     return [putNamedImage(store, name, { tree, source: `root tar ${basename(path)}`, document: { created: new Date(options.createdMs).toISOString(), os, architecture, config: {} } }, platform)];
   }
-  const fetching = { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir, storeDir: home.storeDir };
-  const loaded = await fetchImages(store, base, fetching, (found) => chosen(found, path, options.name));
-  return loaded.flatMap(({ names, chain, ...image }) => {
-    const document: ImageDocument = image.document ?? {};
-    return (options.name === undefined ? names : [options.name]).map((name) => putImage(store, namedKey(name, platform), { ...image, name: formatFamiliar(parseReference(name)), platform, document, id: image.id ?? idOf(document) }, chain));
-  });
+  const loaded = await fetchImages(store, base, { ...options, home, lease, platform, cwd: '/' }, (found) => chosen(found, path, options.name));
+  return loaded.flatMap((image) => (options.name === undefined ? image.names : [options.name]).map((name) => keep(store, image, name, platform)));
 }
 
 /** Of several images, those without a name are left out, unless none has one. @throws HdError IMAGE_NAMELESS, IMAGE_NOT_FOUND */
@@ -128,6 +121,13 @@ export function dropImage(home: Home, asked: string, { force }: { force: boolean
   }
   removeImage(store, image.key);
   return image;
+}
+
+/** Under a name, which it takes from another. */
+function keep(store: Store, loaded: LoadedImage, name: string, platform: string): ListedImage {
+  const { names: _, chain, ...image } = loaded;
+  const { document = {}, id = idOf(document) } = image;
+  return putImage(store, namedKey(name, platform), { ...image, name: formatFamiliar(parseReference(name)), platform, document, id }, chain);
 }
 
 async function baseOf(path: string, signal: AbortSignal | undefined): Promise<'root' | Exclude<ImageBase, { kind: 'scratch' }>> {

@@ -11,7 +11,6 @@ import { readBuildRecord, unreached, writeBuildRecord } from '../build-record.ts
 import type { StepId } from '../events.ts';
 import { findImage, resolveImage } from '../images.ts';
 import { HOST_PLATFORM, userOf } from '../plan.ts';
-import { registryConfig } from '../registries.ts';
 import { WriteLease } from '../write-lease.ts';
 import { addSource, isRemote, fetchRemote } from './add-source.ts';
 import { contextIgnores, readContext } from './build-context.ts';
@@ -259,7 +258,7 @@ class Builder implements BuildState {
     const load = async (): Promise<Image> => {
       if (found === undefined && runner === undefined) throw NEEDS_RUNNER;
       using lease = new WriteLease(store, `hd build ${request.name}`);
-      const image = await this.atAsync(line, () => resolveImage(text, { ...here, storeDir: home.storeDir, lease, tempDir: home.tempDir, partialDir: home.partialDir, registries: registryConfig(home), refresh: request.pull, emit, signal }));
+      const image = await this.atAsync(line, () => resolveImage(text, { ...here, home, lease, refresh: request.pull, emit, signal }));
       this.#keep(image.tree);
       return image;
     };
