@@ -29,7 +29,8 @@ export const service = z.strictObject({
 }) satisfies z.ZodType<ServiceReply>;
 
 export const status = z.strictObject({
-  pid: z.int(), name: text, id: text, project: text, base: text, root: optional(text), phase, tracing: z.boolean(), wayOut: wayOut.nullable(), services: z.array(service),
+  pid: z.int(), name: text, id: text, project: text, base: text, root: optional(text),
+  specSha256: optional(text).meta({ description: 'Of the text of the hd.toml that says what the environment is, in hex.' }), phase, tracing: z.boolean(), wayOut: wayOut.nullable(), services: z.array(service),
   last: count.meta({ description: 'The number of the latest event.' }),
 }) satisfies z.ZodType<Omit<StatusReply, 'root'> & { root?: string }>;
 

@@ -25,6 +25,8 @@ export interface StatusReply {
   project: string;
   base: string;
   root: string | undefined;
+  /** Of the text of the hd.toml that says what the environment is. */
+  specSha256?: string;
   phase: Phase;
   tracing: boolean;
   /** How services reach what is outside of their network; null where they are in that of the host, or are not made yet. */

@@ -1,13 +1,15 @@
+import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { HdError } from '@hyperdocker/base';
+import { HdError, NODE_FLAGS, findProgram } from '@hyperdocker/base';
 import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, PullReply, PullRequest, ResetReply, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
 import { exchange } from './exchange.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
 import { servedRoot } from './live-record.ts';
+import type { SpecText } from './spec-text.ts';
 import { isAlive, readState } from './state-file.ts';
 import { enterMounts, isOrdinaryUser, unshareOptions } from './user-namespace.ts';
 
@@ -170,53 +172,94 @@ export interface LaunchOptions {
   buildOnly: boolean;
   /** Run every step of the first build, also those whose results are known. */
   noCache: boolean;
+  /** The project's hd.toml. */
+  file: SpecText;
+}
+
+/** What a supervisor is told when it starts. */
+export interface SupervisorStart extends Pick<LaunchOptions, 'refreshImage' | 'watch' | 'buildOnly' | 'noCache' | 'profiles' | 'file'> { projectDir: string }
+
+/**
+ * A process that is to be a supervisor, and waits to be told of what. It starts while somebody looks at hd.toml: both take about as long. It is in a mount namespace of its
+ * own: whatever it mounts is seen by nobody else and gone with its processes. Or in that of files that were left by one before, to go on with them.
+ */
+export class BootingSupervisor implements Disposable {
+  readonly #child: ChildProcess;
+  readonly #log: string;
+  readonly #failed: Promise<unknown>;
+  #isTold = false;
+
+  constructor(projectDir: string, { dir, supervisorLog }: EnvPaths, home: Home, [namespace = '', ...namespaceArgs]: readonly string[], logFlags: number) {
+    this.#log = supervisorLog;
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    const log = openSync(supervisorLog, O_WRONLY | O_CREAT | O_APPEND | logFlags, 0o600);
+    const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
+    const child = spawn(namespace, [...namespaceArgs, process.execPath, ...NODE_FLAGS, main], {
+      stdio: ['ignore', log, log, 'ipc'],
+      detached: true,
+      cwd: projectDir,
+      env: { NODE_COMPILE_CACHE: home.compiledDir, ...process.env, HD_HOME: home.dir },
+    });
+    closeSync(log);
+    this.#child = child;
+    this.#failed = new Promise((resolve) => {
+      child.once('error', resolve);
+      child.once('exit', () => resolve(undefined));
+    });
+  }
+
+  /** Resolves when it listens. @throws HdError SUPERVISOR_START, and what it says itself */
+  async start(options: SupervisorStart): Promise<void> {
+    this.#isTold = true;
+    const child = this.#child;
+    const answer = new Promise<ErrorReply | { ok: true }>((resolve) => void child.once('message', (message) => resolve(message as ErrorReply | { ok: true })));
+    // What this meets, its death tells better.
+    child.send(options, () => {});
+    const reply = await Promise.race([answer, this.#failed.then((cause) => { throw this.#startProblem(cause); })]);
+    if ('error' in reply) throw HdError.fromJSON(reply.error);
+    child.removeAllListeners('exit');
+    child.disconnect();
+    child.unref();
+  }
+
+  /** One that was not told anything ends by itself. */
+  [Symbol.dispose](): void {
+    if (this.#isTold) return;
+    if (this.#child.connected) this.#child.disconnect();
+    this.#child.unref();
+  }
+
+  #startProblem(cause: unknown): HdError {
+    return new HdError('SUPERVISOR_START', `the supervisor did not start: ${readFileSync(this.#log, 'utf8').trim().split('\n').slice(-5).join('\n')}`, { cause, hint: 'see `hd doctor`' });
+  }
+}
+
+/** Undefined where what it takes is not installed. */
+export function bootSupervisor({ home, project, paths }: Pick<LaunchOptions, 'home' | 'project' | 'paths'>, { buildOnly }: Pick<LaunchOptions, 'buildOnly'>): BootingSupervisor | undefined {
+  const served = buildOnly ? undefined : servedRoot(paths);
+  const [namespace, logFlags] = served === undefined
+    ? [['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave'], O_TRUNC] as const
+    // The host that was left goes on writing to its log, and each puts its lines at the end.
+    : [enterMounts(served.host.pid, { ordinary: isOrdinaryUser() }), 0] as const;
+  return findProgram(namespace[0] ?? '', process.env['PATH']) === undefined ? undefined : new BootingSupervisor(project.dir, paths, home, namespace, logFlags);
 }
 
 /**
- * Starts a supervisor, in a mount namespace of its own: whatever it mounts is seen by nobody else and gone with its processes. Or in that of files that were left by one
- * before, to go on with them.
- * Resolves when it listens. @throws HdError SUPERVISOR_START
+ * Starts a supervisor. Resolves when it listens.
+ * @param booting one that was started ahead
+ * @throws HdError SUPERVISOR_START
  */
-export async function launch(options: LaunchOptions): Promise<SupervisorClient> {
-  const { paths, buildOnly } = options;
-  const served = buildOnly ? undefined : servedRoot(paths);
-  if (served === undefined) return await start(options, ['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave'], O_TRUNC);
+export async function launch(options: LaunchOptions, booting = bootSupervisor(options, options)): Promise<SupervisorClient> {
+  if (booting === undefined) throw new HdError('SUPERVISOR_START', 'there is no `unshare` or `nsenter` on PATH', { hint: 'install util-linux' });
+  const { project, paths, refreshImage, watch, buildOnly, noCache, profiles, file } = options;
+  const wasServed = !buildOnly && servedRoot(paths) !== undefined;
   try {
-    // The host that was left goes on writing to its log, and each puts its lines at the end.
-    return await start(options, enterMounts(served.host.pid, { ordinary: isOrdinaryUser() }), 0);
+    await booting.start({ projectDir: project.dir, refreshImage, watch, buildOnly, noCache, profiles, file });
   } catch (error) {
-    if (servedRoot(paths) !== undefined) throw error;
+    if (!wasServed || servedRoot(paths) !== undefined) throw error;
     // Its time was up just now.
     await recover(paths, { evenServed: false });
     return await launch(options);
   }
-}
-
-async function start(options: LaunchOptions, [namespace = '', ...namespaceArgs]: string[], logFlags: number): Promise<SupervisorClient> {
-  const { paths } = options;
-  mkdirSync(paths.dir, { recursive: true, mode: 0o700 });
-  const log = openSync(paths.supervisorLog, O_WRONLY | O_CREAT | O_APPEND | logFlags, 0o600);
-  const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
-  const child = spawn(namespace, [...namespaceArgs, process.execPath, '--disable-warning=ExperimentalWarning', main], {
-    stdio: ['ignore', log, log, 'ipc'],
-    detached: true,
-    cwd: options.project.dir,
-    env: { ...process.env, HD_HOME: options.home.dir },
-  });
-  closeSync(log);
-  const ready = new Promise<void>((resolve, reject) => {
-    const fail = (cause?: unknown): void => reject(new HdError('SUPERVISOR_START', `the supervisor did not start: ${readFileSync(paths.supervisorLog, 'utf8').trim().split('\n').slice(-5).join('\n')}`, { cause, hint: 'see `hd doctor`' }));
-    child.once('error', fail);
-    child.once('exit', fail);
-    child.once('message', (message) => {
-      if (typeof message === 'object' && message !== null && 'error' in message) reject(HdError.fromJSON((message as ErrorReply).error));
-      else resolve();
-    });
-  });
-  child.send({ projectDir: options.project.dir, refreshImage: options.refreshImage, watch: options.watch, buildOnly: options.buildOnly, noCache: options.noCache, profiles: options.profiles });
-  await ready;
-  child.removeAllListeners('exit');
-  child.disconnect();
-  child.unref();
   return new SupervisorClient(paths.socket);
 }

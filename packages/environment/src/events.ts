@@ -72,3 +72,5 @@ export interface ChangeSummary { changed: number; added: number; removed: number
 /** An event as it is sent and kept. `seq` starts at 1 with each supervisor. */
 export type Emitted = HdEvent & { seq: number; atMs: number };
 export type Emit = (event: HdEvent) => void;
+/** Tells of an error that does not end the environment, and of what follows from it. */
+export type Warn = (error: unknown, consequence?: string) => void;

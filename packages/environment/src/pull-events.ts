@@ -1,8 +1,31 @@
 import type { PulledFile } from './api.ts';
-import type { HdEvent } from './events.ts';
+import type { Emit, HdEvent } from './events.ts';
 
-/** What is to be told of files that came out, or did not. */
-export function pullEvents(files: readonly PulledFile[]): HdEvent[] {
+const MAX_TOLD = 1_000;
+
+/** Tells of files that came out, or did not. What stays as it is, is not told at every turn. */
+export class PullReporter {
+  readonly #emit: Emit;
+  readonly #told = new Set<string>();
+
+  constructor(emit: Emit) {
+    this.#emit = emit;
+  }
+
+  tell(files: readonly PulledFile[]): void {
+    for (const event of pullEvents(files)) if (event.type === 'pulled' || this.#isNews(event)) this.#emit(event);
+  }
+
+  #isNews(event: HdEvent): boolean {
+    const text = JSON.stringify(event);
+    if (this.#told.has(text)) return false;
+    if (this.#told.size >= MAX_TOLD) this.#told.clear();
+    this.#told.add(text);
+    return true;
+  }
+}
+
+function pullEvents(files: readonly PulledFile[]): HdEvent[] {
   const written = files.flatMap((file) => (file.outcome === 'written' ? [{ path: file.path, change: file.change, before: file.host ?? null, after: file.inside ?? null }] : []));
   return [
     ...(written.length === 0 ? [] : [{ type: 'pulled' as const, files: written }]),

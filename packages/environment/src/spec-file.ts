@@ -1,25 +1,20 @@
-import { readFileSync } from 'node:fs';
-import { HdError, isErrno } from '@hyperdocker/base';
-import type { Diagnostic, EnvSpec } from '@hyperdocker/spec';
+import { HdError } from '@hyperdocker/base';
+import type { Diagnostic } from '@hyperdocker/spec';
 import { parseSpec } from '@hyperdocker/spec';
 import type { Project } from './home.ts';
+import type { SpecText } from './spec-text.ts';
+import { readSpecText } from './spec-text.ts';
 
-export type SpecFile = { ok: true; text: string; spec: EnvSpec; warnings: Diagnostic[] } | { ok: false; text: string; diagnostics: Diagnostic[] };
+export type SpecFile = SpecText & { ok: true; warnings: Diagnostic[] } | { ok: false; text: string; diagnostics: Diagnostic[] };
 
-/** @throws HdError PROJECT_UNREADABLE */
+/** @throws HdError NO_PROJECT, PROJECT_UNREADABLE */
 export function readSpecFile(project: Project): SpecFile {
-  let text: string;
-  try {
-    text = readFileSync(project.specFile, 'utf8');
-  } catch (cause) {
-    if (isErrno(cause, 'ENOENT')) throw new HdError('NO_PROJECT', `${project.specFile} is gone`, { cause });
-    throw new HdError('PROJECT_UNREADABLE', `cannot read ${project.specFile}`, { cause });
-  }
+  const text = readSpecText(project);
   return { text, ...parseSpec(text) };
 }
 
 /** For callers that cannot show diagnostics one by one. @throws HdError SPEC_INVALID */
-export function specOrThrow(project: Project): { text: string; spec: EnvSpec } {
+export function specOrThrow(project: Project): SpecText {
   const file = readSpecFile(project);
   if (file.ok) return file;
   const [first] = file.diagnostics;

@@ -1,20 +1,19 @@
+/** The process that keeps one environment: started by `client.ts`, in a mount namespace of its own, ended by `down`. Until it is told of what, it waits. */
 import { rmSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
 import { HdError, describeError, processStartTime, listenPrivately } from '@hyperdocker/base';
 import type { ErrorReply, ExecRequest, PullRequest } from './api.ts';
 import { claim } from './claim.ts';
+import type { SupervisorStart } from './client.ts';
 import { envPaths, findProject, openHome } from './home.ts';
 import { removeState, writeState } from './state-file.ts';
 import { Supervisor } from './supervisor.ts';
 
-/** The process that keeps one environment: started by `client.ts`, in a mount namespace of its own, ended by `down`. */
-interface Start { projectDir: string; refreshImage: boolean; watch: boolean; buildOnly: boolean; noCache: boolean; profiles: string[] }
-
 /** How long a failed environment can be asked why, before its process ends. */
 const LINGER_MS = 1_000;
 
-async function main(start: Start): Promise<void> {
+async function main(start: SupervisorStart): Promise<void> {
   const home = openHome();
   const project = findProject(start.projectDir);
   const paths = envPaths(home, project);
@@ -128,7 +127,7 @@ async function listen(server: ReturnType<typeof createServer>, socket: string): 
 }
 
 process.once('message', (message) => {
-  main(message as Start).catch((error: unknown) => {
+  main(message as SupervisorStart).catch((error: unknown) => {
     const json = error instanceof HdError ? error.toJSON() : { code: 'INTERNAL', message: describeError(error) };
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     process.send?.({ error: json } satisfies ErrorReply, undefined, {}, () => process.exit(1));

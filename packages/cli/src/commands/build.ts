@@ -1,21 +1,14 @@
-import { dryRun } from '@hyperdocker/environment';
 import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
-import { EXIT } from '../exit-code.ts';
-import { loadSpec } from '../load-spec.ts';
-import { locateProject } from '../project.ts';
-import { tellPlan } from '../planned-steps.ts';
-import { start } from './up.ts';
+import { start } from '../start.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { flags, args, env, terminal } = invocation;
+  const { flags } = invocation;
   if (isOfDockerfile(invocation)) return await (await import('./build-image.ts')).run(invocation);
   const noCache = flags.bool('no-cache');
   if (!flags.bool('dry-run')) return await start(invocation, { refreshImage: flags.bool('pull'), watch: false, profiles: [], buildOnly: true, noCache, until: 'stopped' });
-  const place = locateProject(invocation, args[0]);
-  loadSpec(place.project, terminal);
-  tellPlan(invocation, dryRun(place, { noCache, env }));
-  return EXIT.ok;
+  const { tellDryRun } = await import('../dry-run.ts');
+  return tellDryRun(invocation, { noCache });
 }
 
 const DOCKERFILE_FLAGS = { text: ['file', 'target', 'platform', 'network', 'output', 'oci', 'archive', 'push'], list: ['tag', 'build-arg', 'build-context', 'secret', 'ssh', 'label', 'allow'] } as const;

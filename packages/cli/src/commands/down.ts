@@ -2,7 +2,7 @@ import { connect, dropLeft, findLeft, listVolumes, removeVolumes } from '@hyperd
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
-import { stopAndWait } from '../session.ts';
+import { stopAndWait } from '../running.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { terminal, quiet, json, flags, args } = invocation;

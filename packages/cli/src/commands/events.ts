@@ -4,7 +4,7 @@ import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { Interrupts } from '../interrupts.ts';
 import { locateProject } from '../project.ts';
-import { FROM_NOW } from '../session.ts';
+import { FROM_NOW } from '../running.ts';
 
 /** For programs: a line of JSON for each event, as `hd up --json` prints them. */
 export async function run(invocation: Invocation): Promise<number> {

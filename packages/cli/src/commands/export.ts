@@ -6,7 +6,7 @@ import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
 import { sayLayer, sentLines, sentSummary } from '../sent-image.ts';
-import { start } from './up.ts';
+import { start } from '../start.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { flags, args, env, json, terminal } = invocation;

@@ -11,7 +11,7 @@ import { LogFile } from '../log-file.ts';
 import { LogPrefix } from '../log-prefix.ts';
 import { loadSpec } from '../load-spec.ts';
 import { locateProject } from '../project.ts';
-import { FROM_NOW } from '../session.ts';
+import { FROM_NOW } from '../running.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { terminal, args, flags } = invocation;

@@ -1,0 +1,126 @@
+import type { NodeDigest, TreeDigest } from '@hyperdocker/base';
+import type { Store } from '@hyperdocker/cas';
+import type { ActionCache } from '@hyperdocker/engine';
+import { putEnv } from '@hyperdocker/engine';
+import type { OciRuntime } from '@hyperdocker/sandbox';
+import type { EnvSpec } from '@hyperdocker/spec';
+import type { Batch, Filter } from '@hyperdocker/watch';
+import type { Build, BuildOptions } from './build.ts';
+import { build } from './build.ts';
+import type { StepRecord } from './build-record.ts';
+import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts';
+import type { Emit } from './events.ts';
+import type { FileServer } from './file-server.ts';
+import type { EnvPaths, Home, Project } from './home.ts';
+import { envRef } from './home.ts';
+import { imageRefOf, resolveImage } from './images.ts';
+import type { Ingested } from './ingest.ts';
+import { Ingest } from './ingest.ts';
+import { noteUse } from './known-environments.ts';
+import type { Passthrough } from './passthrough.ts';
+import type { Plan } from './plan.ts';
+import { HOST_PLATFORM, makePlan } from './plan.ts';
+import { registryConfig } from './registries.ts';
+import { readSecrets } from './secrets.ts';
+import type { StepContext } from './step-runner.ts';
+import { TreePin } from './tree-pin.ts';
+import type { WriteLease } from './write-lease.ts';
+
+export interface EnvironmentBuildsOptions {
+  store: Store;
+  actions: ActionCache;
+  runtime: OciRuntime;
+  files: FileServer;
+  home: Home;
+  project: Project;
+  paths: EnvPaths;
+  hostEnv: NodeJS.ProcessEnv;
+  passthrough: Passthrough;
+  refreshImage: boolean;
+  emit: Emit;
+  /** Ends what is under way. */
+  signal: AbortSignal;
+}
+
+/** From an environment's specification and files to its root: plan, ingest, build, commit. */
+export class EnvironmentBuilds {
+  readonly #options: EnvironmentBuildsOptions;
+  readonly #imagePin: TreePin;
+
+  constructor(options: EnvironmentBuildsOptions) {
+    this.#options = options;
+    this.#imagePin = new TreePin(options.store, `the image of ${options.paths.id}`);
+  }
+
+  /** Its base image is there, and stays. @throws those of resolveImage and makePlan */
+  async plan(spec: EnvSpec, lease: WriteLease): Promise<Plan> {
+    const { store, home, project, paths, refreshImage, emit, signal } = this.#options;
+    const { base } = spec.environment;
+    const image = await resolveImage(base, {
+      store, storeDir: home.storeDir, lease, projectDir: project.dir, tempDir: home.tempDir, partialDir: home.partialDir, platform: HOST_PLATFORM, registries: registryConfig(home),
+      refresh: refreshImage, emit, signal,
+    });
+    this.#imagePin.hold(image.tree);
+    noteUse(paths, { project: project.dir, image: imageRefOf(base, { projectDir: project.dir, platform: HOST_PLATFORM }) });
+    return makePlan(store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base });
+  }
+
+  /** What takes in the files that the filter leaves. */
+  intake(filter: Filter, { owner }: Plan): Ingest {
+    const { store, home, project, paths } = this.#options;
+    return new Ingest({ store, storeDir: home.storeDir, projectDir: project.dir, filter, statCacheFile: paths.statCache, owner });
+  }
+
+  /** What the stat cache speaks of stays in the store, also where the build that follows fails. */
+  ingest(intake: Ingest, batch: Batch): Ingested {
+    const { store, paths } = this.#options;
+    const ingested = batch === 'rescan' ? intake.scan() : intake.update(batch);
+    for (const [name, digest] of [['scanned', ingested.source], ['projected', ingested.projected]] as const) {
+      const ref = envRef(paths.id, name);
+      if (store.getRef(ref)?.target.digest !== digest) store.setRef(ref, { kind: 'tree', digest });
+    }
+    return ingested;
+  }
+
+  /** @throws those of `build` */
+  async build(plan: Plan, { projected }: Ingested, lease: WriteLease, options: Pick<BuildOptions, 'onFirstRun' | 'noCache'> = {}): Promise<Build> {
+    const { actions, project, hostEnv, paths: { id, buildRecord }, emit } = this.#options;
+    const { jobs } = plan.spec.build;
+    const previous = readBuildRecord(buildRecord);
+    const steps: StepRecord[] = [];
+    try {
+      return await build({
+        plan, projected, context: this.#context(plan), actions, lease, envId: id, previous, emit,
+        readSecrets: (uses) => readSecrets(plan.spec.secrets, uses, { env: hostEnv, projectDir: project.dir }),
+        onStep: (step) => void steps.push(step),
+        ...(jobs === undefined ? {} : { jobs }), ...options,
+      });
+    } finally {
+      // Of a build that failed too: what it ran, and why, is asked for then most of all.
+      writeBuildRecord(buildRecord, plan.workdir, [...steps, ...unreached(plan.steps, steps.length, previous)]);
+    }
+  }
+
+  /** The project's files in the last build that was committed, maybe of another supervisor. */
+  committedSource(): TreeDigest | undefined {
+    return this.#options.store.getRef(envRef(this.#options.paths.id, 'source'))?.target.digest as TreeDigest | undefined;
+  }
+
+  /** Moves the refs: the only point at which a build becomes the environment's. */
+  commit(plan: Plan, { source }: Ingested, { tree }: Build): NodeDigest {
+    const { store, paths: { id } } = this.#options;
+    const root = putEnv(store, { name: plan.spec.environment.name, packages: plan.packages, files: source, steps: plan.steps.map((step) => step.definition) });
+    const old = store.getRef(envRef(id, 'root'))?.target;
+    // Not for the same root once more: what changed last stays to be seen.
+    if (old !== undefined && old.digest !== root) store.setRef(envRef(id, 'previous'), old);
+    store.setRef(envRef(id, 'tree'), { kind: 'tree', digest: tree });
+    store.setRef(envRef(id, 'source'), { kind: 'tree', digest: source });
+    store.setRef(envRef(id, 'root'), { kind: 'node', digest: root });
+    return root;
+  }
+
+  #context({ user, spec }: Plan): StepContext {
+    const { store, files, hostEnv, runtime, paths: { stepsDir, containerPrefix }, passthrough, signal } = this.#options;
+    return { ...files.projector(store), hostEnv, runtime, stepsDir, containerPrefix, passthrough, user, limits: spec.build.limits, signal: AbortSignal.any([signal, files.signal]) };
+  }
+}
