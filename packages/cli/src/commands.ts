@@ -201,8 +201,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     flags: {
       output: { type: 'text', short: 'o', value: 'FILE', help: 'where to write (default: hd.toml of the project); - prints it' },
       name: { type: 'text', value: 'NAME', help: 'name of the environment (default: of the directory)' },
+      service: { type: 'text', value: 'NAME', help: 'of a Compose file: the service whose image it is, with those of the same one' },
     },
-    examples: [['hd ingest Dockerfile', 'write hd.toml, and say what needs a look'], ['hd ingest compose.yaml', ''], ['hd ingest .devcontainer/devcontainer.json', ''], ['hd ingest -o - Dockerfile', 'print it']],
+    examples: [['hd ingest Dockerfile', 'write hd.toml, and say what needs a look'], ['hd ingest compose.yaml', ''], ['hd ingest --service api -o api/hd.toml compose.yaml', 'one of several images'], ['hd ingest .devcontainer/devcontainer.json', ''], ['hd ingest -o - Dockerfile', 'print it']],
     load: () => import('./commands/ingest.ts'),
   },
   {
