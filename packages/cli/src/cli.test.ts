@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -56,6 +56,7 @@ test('every finding about an hd.toml is shown, and nothing is started', (context
   assert.equal(stdout, '');
   assert.match(stderr, /hd\.toml:3:1: error: unknown key "bsae"[\s\S]*did you mean "base"\?[\s\S]*hd\.toml:6:\d+: error:/);
   assert(!stderr.includes('\u001b'));
+  assert.deepEqual(readdirSync(join(dir, '.home/envs')), []);
 });
 
 test('what is asked of an environment that does not run', (context) => {

@@ -1,8 +1,8 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
-import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { HdError, NODE_FLAGS, findProgram } from '@hyperdocker/base';
+import { HdError, NODE_FLAGS, findProgram, isErrno } from '@hyperdocker/base';
 import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, PullReply, PullRequest, ResetReply, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
@@ -185,12 +185,13 @@ export interface SupervisorStart extends Pick<LaunchOptions, 'refreshImage' | 'w
  */
 export class BootingSupervisor implements Disposable {
   readonly #child: ChildProcess;
-  readonly #log: string;
+  readonly #paths: EnvPaths;
   readonly #failed: Promise<unknown>;
   #isTold = false;
 
-  constructor(projectDir: string, { dir, supervisorLog }: EnvPaths, home: Home, [namespace = '', ...namespaceArgs]: readonly string[], logFlags: number) {
-    this.#log = supervisorLog;
+  constructor(projectDir: string, paths: EnvPaths, home: Home, [namespace = '', ...namespaceArgs]: readonly string[], logFlags: number) {
+    this.#paths = paths;
+    const { dir, supervisorLog } = paths;
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const log = openSync(supervisorLog, O_WRONLY | O_CREAT | O_APPEND | logFlags, 0o600);
     const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
@@ -222,15 +223,27 @@ export class BootingSupervisor implements Disposable {
     child.unref();
   }
 
-  /** One that was not told anything ends by itself. */
+  /** One that was not told anything ends by itself, and there is nothing of an environment that has never been. */
   [Symbol.dispose](): void {
     if (this.#isTold) return;
     if (this.#child.connected) this.#child.disconnect();
     this.#child.unref();
+    forgetEmpty(this.#paths);
   }
 
   #startProblem(cause: unknown): HdError {
-    return new HdError('SUPERVISOR_START', `the supervisor did not start: ${readFileSync(this.#log, 'utf8').trim().split('\n').slice(-5).join('\n')}`, { cause, hint: 'see `hd doctor`' });
+    return new HdError('SUPERVISOR_START', `the supervisor did not start: ${readFileSync(this.#paths.supervisorLog, 'utf8').trim().split('\n').slice(-5).join('\n')}`, { cause, hint: 'see `hd doctor`' });
+  }
+}
+
+/** Not by force: somebody else may just be making it. */
+function forgetEmpty({ dir, supervisorLog }: EnvPaths): void {
+  try {
+    if (readdirSync(dir).length > 1 || statSync(supervisorLog).size > 0) return;
+    rmSync(supervisorLog);
+    rmdirSync(dir);
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTEMPTY')) throw error;
   }
 }
 
