@@ -2,7 +2,7 @@ import type { ListedEnvironment } from '@hyperdocker/environment';
 import { listEnvironments, openHome } from '@hyperdocker/environment';
 import type { Invocation } from './command.ts';
 import { EXIT } from './exit-code.ts';
-import { displayWidth } from './format.ts';
+import { inColumns } from './format.ts';
 import { beside, isNarrow, wrap } from './narrow.ts';
 import type { Paint } from './terminal.ts';
 import { printable } from './terminal.ts';
@@ -19,10 +19,7 @@ export async function listAll({ env, json, terminal }: Invocation): Promise<numb
 export function renderEnvironments(environments: readonly ListedEnvironment[], paint: Paint, columns?: number): string {
   if (isNarrow(columns)) return environments.flatMap((environment) => block(environment, paint, columns)).map((line) => `${line}\n`).join('');
   const rows = environments.map(({ name, state, services, project }) => [printable(name), state, portsText(services), printable(project)]);
-  const table = [['NAME', 'STATE', 'PORTS', 'DIRECTORY'], ...rows];
-  const widths = [0, 1, 2].map((column) => Math.max(...table.map((row) => displayWidth(row[column] ?? ''))));
-  return table.map((row, index) => {
-    const line = row.map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - displayWidth(cell)))).join('  ').trimEnd();
+  return inColumns([['NAME', 'STATE', 'PORTS', 'DIRECTORY'], ...rows]).map((line, index) => {
     const style = index === 0 ? 'bold' : environments[index - 1]?.pid === null ? 'dim' : undefined;
     return `${style === undefined ? line : paint(style, line)}\n`;
   }).join('');
