@@ -8,7 +8,7 @@ import { nodeLinks } from '@hyperdocker/engine';
 import type { ExportedImage, ExportedLayer, ImageBase, ImageProgress, LoadedImage } from '@hyperdocker/oci';
 import { archiveKind, decompressed, exportImage, formatFamiliar, importTar, parseReference, planLayers, writeLayer } from '@hyperdocker/oci';
 import { BlobThreads } from './blob-threads.ts';
-import { fetchImage } from './fetch-image.ts';
+import { fetchImage, fetchImages } from './fetch-image.ts';
 import type { Home } from './home.ts';
 import type { ImageDestination } from './image-target.ts';
 import { LayerFile, openTarget } from './image-target.ts';
@@ -36,7 +36,7 @@ export async function pullImage(home: Home, name: string, options: TransferOptio
 }
 
 export interface ImportOptions extends TransferOptions {
-  /** Absent: what the archive or layout itself calls it. */
+  /** Of an only image: what it is called from now on. Of several: which of them. Absent: all, by the names that they have there. */
   name?: string;
   platform?: string;
   /** When the files of a root were put together: what the image says it was made at. */
@@ -44,10 +44,10 @@ export interface ImportOptions extends TransferOptions {
 }
 
 /**
- * An image of a file or directory: what `docker save` or an OCI exporter wrote, or the tar of a root file system, compressed or not.
- * @param path absolute @throws HdError IMAGE_NOT_FOUND, IMAGE_NAMELESS, and those of `loadImage`
+ * The images of a file or directory: of what `docker save` or an OCI exporter wrote, or the one of the tar of a root file system, compressed or not.
+ * @param path absolute @returns one for each name, first those of the first image @throws HdError IMAGE_NOT_FOUND, IMAGE_NAMELESS, and those of `loadImage`
  */
-export async function importImage(home: Home, path: string, options: ImportOptions): Promise<ListedImage> {
+export async function importImages(home: Home, path: string, options: ImportOptions): Promise<ListedImage[]> {
   const platform = options.platform ?? HOST_PLATFORM;
   if (options.name !== undefined) parseReference(options.name);
   const base = await baseOf(path, options.signal);
@@ -59,10 +59,23 @@ export async function importImage(home: Home, path: string, options: ImportOptio
     const tree = await lease.apart([], () => importTar(store, decompressed(path, { name: basename(path), signal: options.signal }), { tempDir: home.tempDir, blobs }));
     await blobs.flush();
     const [os, architecture] = platform.split('/');
-    return putNamedImage(store, name, { tree, source: `root tar ${basename(path)}`, document: { created: new Date(options.createdMs).toISOString(), os, architecture, config: {} } }, platform);
+    return [putNamedImage(store, name, { tree, source: `root tar ${basename(path)}`, document: { created: new Date(options.createdMs).toISOString(), os, architecture, config: {} } }, platform)];
   }
-  const loaded = await fetchImage(store, base, { ...options, home, lease, platform, cwd: '/' });
-  return keep(store, loaded, options.name ?? loaded.names[0] ?? nameless(path), platform);
+  const loaded = await fetchImages(store, base, { ...options, home, lease, platform, cwd: '/' }, (found) => chosen(found, path, options.name));
+  return loaded.flatMap((image) => (options.name === undefined ? image.names : [options.name]).map((name) => keep(store, image, name, platform)));
+}
+
+/** Of several images, those without a name are left out, unless none has one. @throws HdError IMAGE_NAMELESS, IMAGE_NOT_FOUND */
+function chosen<T extends { names: string[] }>(found: readonly T[], path: string, name: string | undefined): readonly T[] {
+  if (name === undefined) {
+    const named = found.filter(({ names }) => names.length > 0);
+    return named.length > 0 ? named : nameless(path);
+  }
+  if (found.length === 1) return found;
+  const wanted = formatFamiliar(parseReference(name));
+  const one = found.find(({ names }) => names.some((known) => formatFamiliar(parseReference(known)) === wanted));
+  if (one === undefined) throw new HdError('IMAGE_NOT_FOUND', `${basename(path)} holds ${found.length} images, and none is called ${wanted}`, { hint: `there are: ${found.flatMap(({ names }) => names).join(', ') || 'none with a name'}` });
+  return [one];
 }
 
 export interface SendOptions {

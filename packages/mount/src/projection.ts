@@ -28,94 +28,96 @@ export interface DirectoryItem { name: ByteString; ino: number; shownIno: number
 export const FIXED_MTIME_NS = 1_577_836_800_000_000_000n;
 export const ROOT_INO = 1;
 
-/** A name for one inode. A hard-linked file has several. */
-interface Inode {
-  ino: number;
-  shownIno: number;
-  entry: TreeEntry;
-  paths: ByteString[];
-  /** Of a directory, filled at the first look. */
-  children: Map<ByteString, TreeEntry> | undefined;
+/** A directory that somebody has looked into. */
+interface Directory {
+  number: number;
+  digest: TreeDigest;
+  path: ByteString;
   tree: Tree | undefined;
   /** What `list` answers, made once: a large directory is listed in many pieces. */
   items: DirectoryItem[] | undefined;
-  wasRead: boolean;
+  /** Of entries that somebody was told of. */
+  paths: (ByteString | undefined)[];
 }
 
+/** An inode number is that of its directory, and the place there, from 1 on. The root's is directory 0, place 1. */
+const PLACES = 2 ** 24;
+/** How many entries of directories are kept at hand. */
+const MAX_KEPT_ENTRIES = 200_000;
+
 /**
- * A whole tree as a read-only file system, without a kernel: inode numbers given out at first look-up and kept, so that
- * they are stable for the life of the mount. The tree never changes; every answer may be cached for ever.
+ * A whole tree as a read-only file system, without a kernel. The tree never changes; every answer may be cached for ever. An inode number says where in the tree an
+ * entry is, so that only directories need memory, and of these what they hold can be let go of.
  */
 export class Projection {
   readonly #store: Store;
   readonly #observe: Observer | undefined;
-  readonly #inodes: (Inode | undefined)[] = [undefined];
-  readonly #inoByPath = new Map<ByteString, number>();
+  readonly #root: DirEntry;
+  /** By number; there is no directory 0. */
+  readonly #directories: (Directory | undefined)[] = [undefined];
+  readonly #directoryByIno = new Map<number, Directory>();
+  #keptEntries = 0;
   readonly #inoByLinkGroup = new Map<number, number>();
+  /** Names of hard-linked inodes by which they were found, with whether their bytes were read. For the observer. */
+  readonly #linked = new Map<number, { paths: ByteString[]; wasRead: boolean }>();
   /** Undefined once nobody can ask for attributes any more: then they count with each look-up. */
   #lookedUp: ByteString[] | undefined = [];
 
   constructor(store: Store, root: TreeDigest, observe?: Observer) {
     this.#store = store;
     this.#observe = observe;
-    this.#add('' as ByteString, { kind: 'dir', name: '' as ByteString, mode: 0o755, digest: root });
+    this.#root = { kind: 'dir', name: '' as ByteString, mode: 0o755, digest: root };
   }
 
   /** `undefined`: no such name. */
   lookup(parentIno: number, name: ByteString): Attributes | undefined {
-    const parent = this.#inode(parentIno);
-    const parentPath = parent.paths[0] ?? ('' as ByteString);
-    const path = joinBytes(parentPath, name);
-    this.#observe?.(path, Asked.stat);
-    const entry = this.#children(parent)?.get(name);
-    if (entry === undefined) return undefined;
-    if (this.#lookedUp === undefined) this.#observe?.(path, Asked.xattrs);
-    else if (this.#observe !== undefined) this.#lookedUp.push(path);
-    const ino = this.#inoFor(path, entry);
-    // The bytes that were read through another name of the inode are in the kernel's cache: reading them again is not seen here.
-    if (this.#inode(ino).wasRead) this.#observe?.(path, Asked.content);
-    return this.#attributes(ino);
+    const parent = this.#entry(parentIno);
+    const directory = parent.kind === 'dir' ? this.#directory(parentIno, parent) : undefined;
+    if (directory === undefined) return undefined;
+    const tree = this.#treeOf(directory);
+    const at = indexOf(tree, name);
+    const entry = tree[at];
+    const ino = entry === undefined ? 0 : this.#inoOf(directory, at, entry);
+    const path = entry === undefined ? joinBytes(directory.path, name) : pathOf(directory, at, entry);
+    if (this.#observe !== undefined) this.#noteLookup(path, ino, entry);
+    return entry === undefined ? undefined : attributesOf(ino, path, entry);
   }
 
   attributes(ino: number): Attributes {
-    const inode = this.#inode(ino);
-    for (const path of inode.paths) this.#observe?.(path, Asked.stat);
-    return this.#attributes(ino);
+    this.#tell(ino, Asked.stat);
+    return ino === ROOT_INO ? attributesOf(ino, this.#root.name, this.#root) : this.#at(ino, (directory, at, entry) => attributesOf(ino, pathOf(directory, at, entry), entry));
   }
 
   read(ino: number, offset: number, length: number): Buffer {
-    const inode = this.#inode(ino);
-    assert(inode.entry.kind === 'file', 'read of something that is no file');
-    inode.wasRead = true;
-    for (const path of inode.paths) this.#observe?.(path, Asked.content);
-    return this.#store.readBlob(inode.entry.digest, offset, length);
+    const entry = this.#entry(ino);
+    assert(entry.kind === 'file', 'read of something that is no file');
+    const linked = this.#linked.get(ino);
+    if (linked !== undefined) linked.wasRead = true;
+    this.#tell(ino, Asked.content);
+    return this.#store.readBlob(entry.digest, offset, length);
   }
 
   readlink(ino: number): ByteString {
-    const { entry, paths } = this.#inode(ino);
+    const entry = this.#entry(ino);
     assert(entry.kind === 'symlink', 'readlink of something that is no link');
-    for (const path of paths) this.#observe?.(path, Asked.target);
+    this.#tell(ino, Asked.target);
     return entry.target;
   }
 
   /** All entries, in the tree's order, without `.` and `..`. */
   list(ino: number): DirectoryItem[] {
-    const inode = this.#inode(ino);
-    const path = inode.paths[0] ?? ('' as ByteString);
-    this.#observe?.(path, Asked.listing);
-    this.#children(inode);
-    return (inode.items ??= (inode.tree ?? []).map((entry) => this.#item(joinBytes(path, entry.name), entry)));
-  }
-
-  #item(path: ByteString, entry: TreeEntry): DirectoryItem {
-    const { ino, shownIno } = this.#inode(this.#inoFor(path, entry));
-    return { name: entry.name, ino, shownIno, kind: entry.kind };
+    this.#tell(ino, Asked.listing);
+    const entry = this.#entry(ino);
+    if (entry.kind !== 'dir') return [];
+    const directory = this.#directory(ino, entry);
+    return (directory.items ??= this.#treeOf(directory).map((child, at) => {
+      return { name: child.name, ino: this.#inoOf(directory, at, child), shownIno: shownInode(pathOf(directory, at, child), child), kind: child.kind };
+    }));
   }
 
   xattrs(ino: number): readonly (readonly [ByteString, Uint8Array])[] {
-    const { entry, paths } = this.#inode(ino);
-    for (const path of paths) this.#observe?.(path, Asked.xattrs);
-    return entry.meta?.xattrs ?? [];
+    this.#tell(ino, Asked.xattrs);
+    return this.#entry(ino).meta?.xattrs ?? [];
   }
 
   /**
@@ -127,64 +129,106 @@ export class Projection {
     this.#lookedUp = undefined;
   }
 
-  get inodes(): number {
-    return this.#inodes.length - 1;
+  #noteLookup(path: ByteString, ino: number, entry: TreeEntry | undefined): void {
+    this.#observe?.(path, Asked.stat);
+    if (entry === undefined) return;
+    if (this.#lookedUp === undefined) this.#observe?.(path, Asked.xattrs);
+    else this.#lookedUp.push(path);
+    if ((entry.meta?.linkGroup ?? 0) === 0) return;
+    const linked = this.#linked.get(ino) ?? { paths: [], wasRead: false };
+    this.#linked.set(ino, linked);
+    if (!linked.paths.includes(path)) linked.paths.push(path);
+    // The bytes that were read through another name of the inode are in the kernel's cache: reading them again is not seen here.
+    if (linked.wasRead) this.#observe?.(path, Asked.content);
   }
 
-  #inode(ino: number): Inode {
-    const inode = this.#inodes[ino];
-    assert(inode !== undefined, `inode ${ino} was never given out`);
-    return inode;
+  /** Which name of an inode was meant is not known: all count by which it was found. */
+  #tell(ino: number, asked: number): void {
+    if (this.#observe === undefined) return;
+    if (ino === ROOT_INO) return this.#observe(this.#root.name, asked);
+    const linked = this.#linked.get(ino);
+    if (linked === undefined) this.#observe(this.#at(ino, pathOf), asked);
+    else for (const path of linked.paths) this.#observe(path, asked);
   }
 
-  #children(inode: Inode): Map<ByteString, TreeEntry> | undefined {
-    if (inode.children === undefined && inode.entry.kind === 'dir') {
-      inode.tree = this.#store.getTree((inode.entry as DirEntry).digest);
-      inode.children = new Map(inode.tree.map((entry) => [entry.name, entry]));
-    }
-    return inode.children;
+  #entry(ino: number): TreeEntry {
+    return ino === ROOT_INO ? this.#root : this.#at(ino, (_, at, entry) => entry);
   }
 
-  #inoFor(path: ByteString, entry: TreeEntry): number {
-    const known = this.#inoByPath.get(path);
+  #at<T>(ino: number, use: (directory: Directory, at: number, entry: TreeEntry) => T): T {
+    const number = Math.floor(ino / PLACES);
+    const directory = this.#directories[number];
+    const at = ino - number * PLACES - 1;
+    const entry = directory === undefined ? undefined : this.#treeOf(directory)[at];
+    assert(directory !== undefined && entry !== undefined, `inode ${ino} was never given out`);
+    return use(directory, at, entry);
+  }
+
+  #directory(ino: number, { digest }: DirEntry): Directory {
+    const known = this.#directoryByIno.get(ino);
     if (known !== undefined) return known;
-    const group = entry.meta?.linkGroup ?? 0;
-    const linked = group === 0 ? undefined : this.#inoByLinkGroup.get(group);
-    if (linked !== undefined) {
-      this.#inode(linked).paths.push(path);
-      this.#inoByPath.set(path, linked);
-      return linked;
+    const path = ino === ROOT_INO ? this.#root.name : this.#at(ino, pathOf);
+    const directory: Directory = { number: this.#directories.length, digest, path, tree: undefined, items: undefined, paths: [] };
+    this.#directories.push(directory);
+    this.#directoryByIno.set(ino, directory);
+    return directory;
+  }
+
+  #treeOf(directory: Directory): Tree {
+    if (directory.tree !== undefined) return directory.tree;
+    const tree = this.#store.getTree(directory.digest);
+    this.#keptEntries += tree.length;
+    if (this.#keptEntries > MAX_KEPT_ENTRIES) {
+      for (const kept of this.#directories) if (kept !== undefined) [kept.tree, kept.items, kept.paths] = [undefined, undefined, []];
+      this.#keptEntries = tree.length;
     }
-    return this.#add(path, entry);
+    return (directory.tree = tree);
   }
 
-  #add(path: ByteString, entry: TreeEntry): number {
-    const ino = this.#inodes.length;
-    this.#inodes.push({ ino, shownIno: ino === ROOT_INO ? ROOT_INO : shownInode(path, entry), entry, paths: [path], children: undefined, tree: undefined, items: undefined, wasRead: false });
-    this.#inoByPath.set(path, ino);
+  /** Of hard links that of the name that was found first. */
+  #inoOf(directory: Directory, at: number, entry: TreeEntry): number {
+    const ino = directory.number * PLACES + at + 1;
     const group = entry.meta?.linkGroup ?? 0;
-    if (group !== 0) this.#inoByLinkGroup.set(group, ino);
-    return ino;
+    if (group === 0) return ino;
+    const first = this.#inoByLinkGroup.get(group) ?? ino;
+    this.#inoByLinkGroup.set(group, first);
+    return first;
   }
+}
 
-  #attributes(ino: number): Attributes {
-    const { entry, shownIno } = this.#inode(ino);
-    const meta = entry.meta;
-    return {
-      ino,
-      shownIno,
-      kind: entry.kind,
-      mode: entry.mode,
-      size: entry.kind === 'file' ? entry.size : entry.kind === 'symlink' ? entry.target.length : 0,
-      // A directory with one link tells `find` and others not to count subdirectories by it.
-      links: meta?.links ?? 1,
-      uid: meta?.uid ?? 0,
-      gid: meta?.gid ?? 0,
-      mtimeNs: meta?.mtimeNs ?? FIXED_MTIME_NS,
-      major: 'major' in entry ? entry.major : 0,
-      minor: 'minor' in entry ? entry.minor : 0,
-    };
+function pathOf(directory: Directory, at: number, entry: TreeEntry): ByteString {
+  return (directory.paths[at] ??= joinBytes(directory.path, entry.name));
+}
+
+/** -1: there is none. Names are in the order of their bytes, which is that of strings of bytes. */
+function indexOf(tree: Tree, name: ByteString): number {
+  let [low, high] = [0, tree.length - 1];
+  while (low <= high) {
+    const middle = (low + high) >>> 1;
+    const found = tree[middle]?.name ?? name;
+    if (found === name) return middle;
+    if (found < name) low = middle + 1;
+    else high = middle - 1;
   }
+  return -1;
+}
+
+function attributesOf(ino: number, path: ByteString, entry: TreeEntry): Attributes {
+  const meta = entry.meta;
+  return {
+    ino,
+    shownIno: ino === ROOT_INO ? ROOT_INO : shownInode(path, entry),
+    kind: entry.kind,
+    mode: entry.mode,
+    size: entry.kind === 'file' ? entry.size : entry.kind === 'symlink' ? entry.target.length : 0,
+    // A directory with one link tells `find` and others not to count subdirectories by it.
+    links: meta?.links ?? 1,
+    uid: meta?.uid ?? 0,
+    gid: meta?.gid ?? 0,
+    mtimeNs: meta?.mtimeNs ?? FIXED_MTIME_NS,
+    major: 'major' in entry ? entry.major : 0,
+    minor: 'minor' in entry ? entry.minor : 0,
+  };
 }
 
 /**
