@@ -1,6 +1,6 @@
-import { closeSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import { HdError } from '@hyperdocker/base';
+import { HdError, writeAll } from '@hyperdocker/base';
 import { storeWrite } from './errors.ts';
 import { fillFrom } from './files.ts';
 import { PACK_HEADER, RECORD_HEADER_BYTES, scanRecords } from './pack-format.ts';
@@ -119,10 +119,6 @@ export class PackWriter {
     }
     return this.#buffer.subarray(this.#bufferedBytes);
   }
-}
-
-function writeAll(fd: number, bytes: Buffer, offset: number): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
 }
 
 /** Takes a partial write off again. Where even that fails, the checksums of the records tell later readers. */

@@ -1,6 +1,6 @@
-import { closeSync, fstatSync, fsyncSync, futimesSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, futimesSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { isDigest, isErrno } from '@hyperdocker/base';
+import { isDigest, isErrno, writeAll } from '@hyperdocker/base';
 import { objectCorrupt, objectMissing, storeWrite } from './errors.ts';
 import { hashFile, readAt, withFile } from './files.ts';
 import { isAlive, ownProcess } from './process-id.ts';
@@ -82,7 +82,7 @@ export class PromotedFiles {
     let fd: number | undefined;
     try {
       fd = writing(temporary, () => openSync(temporary, 'wx', 0o444));
-      for (const part of parts) writeAll(fd, part, temporary);
+      for (const part of parts) writePart(fd, part, temporary);
       // What has a name here is whole, also after a power cut.
       writing(temporary, () => fsyncSync(fd!));
       const fact = factOf(fd);
@@ -178,10 +178,8 @@ function writing<T>(path: string, write: () => T): T {
   }
 }
 
-function writeAll(fd: number, bytes: Uint8Array, path: string): void {
-  writing(path, () => {
-    for (let done = 0; done < bytes.byteLength; ) done += writeSync(fd, bytes, done, bytes.byteLength - done);
-  });
+function writePart(fd: number, bytes: Uint8Array, path: string): void {
+  writing(path, () => writeAll(fd, bytes));
 }
 
 function readNames(dir: string): string[] {

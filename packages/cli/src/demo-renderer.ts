@@ -1,10 +1,11 @@
 import type { DemoReport, ScenarioReport, SideReport } from '@hyperdocker/demo';
 import { formatMs, formatRatio } from '@hyperdocker/demo';
-import { displayWidth, formatBytes, plural } from './format.ts';
+import { displayWidth, formatBytes, inColumns, plural } from './format.ts';
 import type { Paint } from './terminal.ts';
 import { printable } from './terminal.ts';
 
 const BAR = 30;
+const GAP = '   ';
 
 /** Bars for each scenario, a table of all, what each side keeps on the disk, and how it was measured. */
 export function renderDemo(report: DemoReport, paint: Paint): string {
@@ -20,7 +21,7 @@ export function renderDemo(report: DemoReport, paint: Paint): string {
     '', paint('bold', 'Medians (least – most), and how many times the time of hd:'),
     ...resultTable(scenarios, paint),
     '', paint('bold', 'On the disk, after the first build and all edits:'),
-    ...columns(report.disk.map(({ side, baseBytes, addedBytes }) => [`  ${sideName(side)}`, `${formatBytes(addedBytes)}`, `beside ${formatBytes(baseBytes)} of the base image`])),
+    ...inColumns(report.disk.map(({ side, baseBytes, addedBytes }) => [`  ${sideName(side)}`, `${formatBytes(addedBytes)}`, `beside ${formatBytes(baseBytes)} of the base image`]), GAP),
     ...(report.notes.length === 0 ? [] : ['', ...report.notes.map((note) => paint('dim', `  ${note}`))]),
     '', 'Your files are as they were: the demo works on copies, and has removed them.', '',
   ].join('\n');
@@ -39,7 +40,7 @@ function bars({ title, what, sides }: ScenarioReport, paint: Paint): string[] {
 function resultTable(scenarios: readonly ScenarioReport[], paint: Paint): string[] {
   const names = [...new Set(scenarios.flatMap(({ sides }) => sides.map(({ side }) => side)))];
   const rows = scenarios.map(({ title, sides }) => [`  ${title}`, ...names.map((name) => cell(sides.find(({ side }) => side === name)))]);
-  const [head = '', ...lines] = columns([['', ...names.map(sideName)], ...rows]);
+  const [head = '', ...lines] = inColumns([['', ...names.map(sideName)], ...rows], GAP);
   return [paint('dim', head), ...lines];
 }
 
@@ -55,9 +56,4 @@ function stepText({ ran, steps }: SideReport): string {
 
 function sideName(side: string): string {
   return side === 'hd' ? 'Hyperdocker' : side;
-}
-
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => displayWidth(row[column] ?? ''))));
-  return rows.map((row) => row.map((text, column) => text + ' '.repeat(Math.max(0, (widths[column] ?? 0) - displayWidth(text)))).join('   ').trimEnd());
 }

@@ -2,7 +2,7 @@ import type { ListedEnvironment } from '@hyperdocker/environment';
 import { listEnvironments, openHome } from '@hyperdocker/environment';
 import type { Invocation } from './command.ts';
 import { EXIT } from './exit-code.ts';
-import { displayWidth } from './format.ts';
+import { inColumns } from './format.ts';
 import { beside, isNarrow, wrap } from './narrow.ts';
 import type { Paint } from './terminal.ts';
 import { printable } from './terminal.ts';
@@ -20,10 +20,7 @@ export function renderEnvironments(environments: readonly ListedEnvironment[], p
   if (isNarrow(columns)) return environments.flatMap((environment) => block(environment, paint, columns)).map((line) => `${line}\n`).join('');
   const withVolumes = environments.some(({ volumes }) => volumes.length > 0);
   const rows = environments.map(({ name, state, services, volumes, project }) => [printable(name), state, portsText(services), ...(withVolumes ? [printable(volumes.join(', ') || '-')] : []), printable(project)]);
-  const table = [['NAME', 'STATE', 'PORTS', ...(withVolumes ? ['VOLUMES'] : []), 'DIRECTORY'], ...rows];
-  const widths = table[0]!.slice(0, -1).map((_, column) => column).map((column) => Math.max(...table.map((row) => displayWidth(row[column] ?? ''))));
-  return table.map((row, index) => {
-    const line = row.map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - displayWidth(cell)))).join('  ').trimEnd();
+  return inColumns([['NAME', 'STATE', 'PORTS', ...(withVolumes ? ['VOLUMES'] : []), 'DIRECTORY'], ...rows]).map((line, index) => {
     const style = index === 0 ? 'bold' : environments[index - 1]?.pid === null ? 'dim' : undefined;
     return `${style === undefined ? line : paint(style, line)}\n`;
   }).join('');

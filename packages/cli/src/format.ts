@@ -76,6 +76,12 @@ export function displayWidth(text: string): number {
   return width;
 }
 
+/** A line for each row, its cells in columns as wide as the widest of them, `gap` between them. The first row has a cell in each column. */
+export function inColumns(rows: readonly (readonly string[])[], gap = '  '): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => displayWidth(row[column] ?? ''))));
+  return rows.map((row) => row.map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - displayWidth(cell)))).join(gap).trimEnd());
+}
+
 function charWidth(char: string): number {
   if (char < '\u0300') return 1;
   if (/[\p{Mark}\p{Cf}]/u.test(char)) return 0;

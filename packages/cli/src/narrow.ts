@@ -1,7 +1,7 @@
 import { displayWidth } from './format.ts';
 
 /** Terminals narrower than this get a form of their own: names and values below each other, nothing cut. */
-export const NARROW = 64;
+const NARROW = 64;
 
 export function isNarrow(columns: number | undefined): columns is number {
   return columns !== undefined && columns > 0 && columns < NARROW;

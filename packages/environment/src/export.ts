@@ -16,6 +16,7 @@ import { putNamedImage } from './named-images.ts';
 import type { Plan } from './plan.ts';
 import { HOST_PLATFORM, makePlan } from './plan.ts';
 import { requireServices } from './service-names.ts';
+import { sourceDateMs } from './source-date.ts';
 import { specOrThrow } from './spec-file.ts';
 
 /** `here`: it stays in the store, under the name. */
@@ -46,14 +47,15 @@ export async function exportEnvironment(place: { home: Home; project: Project; p
   if (image === undefined || tree === undefined || root === undefined) throw new HdError('NOT_BUILT', `the environment of ${project.dir} has not been built`, { hint: 'run `hd build`' });
   const plan = makePlan(store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base });
   const { signal, onLayer } = options;
+  const createdMs = sourceDateMs(options.env);
   const document = documentOf(configOf(plan, image, root, options), HOST_PLATFORM);
   const name = to.kind === 'push' ? undefined : to.name;
   // What a layout calls an image need not be a name: `v1`.
-  if (to.kind === 'here' || name?.includes(':') === true) putNamedImage(store, name ?? '', { tree, document: { created: new Date(createdMs(options.env)).toISOString(), ...document }, source: `environment ${spec.environment.name}` });
+  if (to.kind === 'here' || name?.includes(':') === true) putNamedImage(store, name ?? '', { tree, document: { created: new Date(createdMs).toISOString(), ...document }, source: `environment ${spec.environment.name}` });
   if (to.kind === 'here') return { digest: tree, layers: [] };
   using memory = new LayerFile(home);
   using opened = openTarget(to, home, signal);
-  const parts = { layers: planLayers(store, image.tree, tree), document, createdMs: createdMs(options.env) };
+  const parts = { layers: planLayers(store, image.tree, tree), document, createdMs };
   return await exportImage(store, parts, opened.target, { memory, tempDir: home.tempDir, ...(signal === undefined ? {} : { signal }), ...(onLayer === undefined ? {} : { onLayer }) });
 }
 
@@ -86,10 +88,4 @@ function configOf(plan: Plan, image: StoredImage, root: string, options: ExportE
     exposedPorts: [...new Set([...config.exposedPorts, ...port])].sort(),
     stopSignal: service.stopSignal === 'SIGTERM' ? '' : service.stopSignal,
   };
-}
-
-/** https://reproducible-builds.org/specs/source-date-epoch/ */
-function createdMs(env: NodeJS.ProcessEnv): number {
-  const seconds = Number(env['SOURCE_DATE_EPOCH'] ?? 0);
-  return Number.isSafeInteger(seconds) && seconds >= 0 ? seconds * 1000 : 0;
 }

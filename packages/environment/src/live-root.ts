@@ -1,8 +1,8 @@
 import type { BigIntStats } from 'node:fs';
-import { closeSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, rmdirSync, unlinkSync, writeSync, constants } from 'node:fs';
+import { closeSync, existsSync, fchmodSync, ftruncateSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, rmdirSync, unlinkSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { fromBuffer, hostPath, isErrno, joinBytes } from '@hyperdocker/base';
+import { fromBuffer, hostPath, isErrno, joinBytes, writeAll } from '@hyperdocker/base';
 import type { FileEntry, Store, TreeChange, TreeEntry } from '@hyperdocker/cas';
 import { diffTrees } from '@hyperdocker/cas';
 import type { FuseHost } from '@hyperdocker/mount';
@@ -196,7 +196,7 @@ export class LiveRoot {
     const fd = openSync(host, constants.O_WRONLY | constants.O_NOFOLLOW);
     try {
       // Writing before cutting: a reader that comes in between sees no empty file.
-      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at);
+      writeAll(fd, bytes, 0);
       ftruncateSync(fd, bytes.length);
       fchmodSync(fd, after.mode);
     } finally {

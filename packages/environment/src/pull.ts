@@ -1,7 +1,7 @@
-import { closeSync, constants, fchmodSync, fstatSync, fsyncSync, lstatSync, openSync, renameSync, rmSync, statSync, symlinkSync, lchownSync, writeSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fstatSync, fsyncSync, lstatSync, openSync, renameSync, rmSync, statSync, symlinkSync, lchownSync } from 'node:fs';
 import { posix } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { fromBuffer, inUserNamespace, joinBytes, sys, toText } from '@hyperdocker/base';
+import { fromBuffer, inUserNamespace, joinBytes, sys, toText, writeAll } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import { lookupPath } from '@hyperdocker/cas';
 import type { PulledFile } from './api.ts';
@@ -171,10 +171,6 @@ function copyFile(from: OpenDir, to: OpenDir, { name, fresh, digest, owner }: { 
   } finally {
     closeSync(fd);
   }
-}
-
-function writeAll(fd: number, bytes: Buffer): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
 }
 
 /** Who may read a file on the host stays the host's business. */

@@ -1,7 +1,7 @@
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ByteString } from '@hyperdocker/base';
-import { writeAll } from './blob-spool.ts';
+import { writeAll } from '@hyperdocker/base';
 import { decompressed } from './decompress.ts';
 import { TarReader } from './tar-reader.ts';
 import type { TarEntry, TarSink } from './tar-reader.ts';

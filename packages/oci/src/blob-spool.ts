@@ -1,6 +1,7 @@
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { writeAll } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import type { StoredFile } from './image-tree.ts';
 
@@ -83,9 +84,4 @@ export class BlobSpool implements Disposable {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }
-}
-
-/** Writes at `position`, or where the file stands. */
-export function writeAll(fd: number, bytes: Uint8Array, position?: number): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, position === undefined ? null : position + at);
 }

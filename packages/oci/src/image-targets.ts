@@ -1,7 +1,6 @@
 import { closeSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { HdError, isErrno, toByteString } from '@hyperdocker/base';
-import { writeAll } from './blob-spool.ts';
+import { HdError, isErrno, toByteString, writeAll } from '@hyperdocker/base';
 import type { Content, Document, ImageTarget } from './image-export.ts';
 import { descriptor } from './image-export.ts';
 import { REF_NAME, blobPath } from './image-source.ts';

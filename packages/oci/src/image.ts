@@ -153,7 +153,7 @@ async function loadFound(store: Store, found: FoundImage, source: string, option
 }
 
 /** The canonical text of a base, which `parseBase` reads again. */
-export function formatBase(base: ImageBase): string {
+function formatBase(base: ImageBase): string {
   switch (base.kind) {
     case 'scratch':
       return 'scratch';
@@ -253,7 +253,7 @@ async function unpack(store: Store, found: FoundImage, start: Start, files: Prom
 }
 
 /** https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid */
-export function chainIdsOf(diffIds: readonly string[]): string[] {
+function chainIdsOf(diffIds: readonly string[]): string[] {
   const ids: string[] = [];
   for (const diffId of diffIds) {
     const below = ids.at(-1);

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { HdError, describeError } from '@hyperdocker/base';
-import { writeAll } from './blob-spool.ts';
+import { HdError, describeError, writeAll } from '@hyperdocker/base';
 import { dockerCredentials } from './credentials.ts';
 import type { CredentialLookup, Credentials } from './credentials.ts';
 import { compareDigest, sha256Of } from './decompress.ts';

@@ -11,6 +11,7 @@ import { readBuildRecord, unreached, writeBuildRecord } from '../build-record.ts
 import type { StepId } from '../events.ts';
 import { findImage, resolveImage } from '../images.ts';
 import { HOST_PLATFORM, userOf } from '../plan.ts';
+import { sourceDateMs } from '../source-date.ts';
 import { WriteLease } from '../write-lease.ts';
 import { addSource, isRemote, fetchRemote } from './add-source.ts';
 import { contextIgnores, readContext } from './build-context.ts';
@@ -348,8 +349,7 @@ class Builder implements BuildState {
 
   #document({ config, history, author }: Built): ImageDocument {
     const [os = 'linux', architecture = 'amd64', variant] = this.options.request.platform.split('/');
-    const seconds = Number(this.options.env['SOURCE_DATE_EPOCH'] ?? 0);
-    const created = new Date(Number.isSafeInteger(seconds) && seconds > 0 ? seconds * 1000 : 0).toISOString();
+    const created = new Date(sourceDateMs(this.options.env)).toISOString();
     return { architecture, ...(variant === undefined ? {} : { variant }), os, created, ...(author === undefined ? {} : { author }), config, history: history.map((entry) => ({ created, ...entry })) };
   }
 }
