@@ -159,7 +159,8 @@ export function nameOfBase(text: string): string {
   return base.kind === 'registry' ? formatFamiliar(base.reference) : text;
 }
 
-function canonicalName(asked: string): string {
+/** As lists have it; what is no name, as it is. */
+export function canonicalName(asked: string): string {
   try {
     return formatFamiliar(parseReference(asked));
   } catch (error) {

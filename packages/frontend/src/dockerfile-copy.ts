@@ -32,8 +32,7 @@ export function translateCopy(copy: ContextCopy, workdir: string): CopyOutcome {
     return { kind: 'in-place', doubt: unclear === undefined ? undefined : `${unclear.path} stays where it is in the project; if it is a directory, Docker would have put what it holds into ${destination}` };
   }
   const commands = parts.map(({ path, guess }) => copyCommand(copy.keyword, path, guess, destination, intoDirectory));
-  const guessed = parts.some(({ guess }) => guess === 'unclear') ? '; sources without an extension are taken for directories' : '';
-  return { kind: 'step', command: commands.join(' && '), message: `copied by a build step, because the project itself is at ${workdir}${guessed}` };
+  return { kind: 'step', command: commands.join(' && '), message: `copied by a build step, because the project itself is at ${workdir}` };
 }
 
 /** Relative to the project, without `./` and final slashes; empty for all of it. */
@@ -67,7 +66,11 @@ function copyCommand(keyword: string, path: string, guess: Guess, destination: s
   const from = shellPattern(path);
   const to = shellQuote(destination);
   if (keyword === 'ADD' && isArchive(path)) return `mkdir -p ${to} && tar -xf ${from} -C ${to}`;
-  if (guess !== 'file') return `mkdir -p ${to} && cp -R ${path === '' ? '.' : `${from}/.`} ${to}`;
+  if (guess === 'unclear') {
+    const [directory, file] = (['directory', 'file'] as const).map((known) => copyCommand(keyword, path, known, destination, intoDirectory));
+    return `if [ -d ${from} ]; then ${directory ?? ''}; else ${file ?? ''}; fi`;
+  }
+  if (guess === 'directory') return `mkdir -p ${to} && cp -R ${path === '' ? '.' : `${from}/.`} ${to}`;
   if (intoDirectory || hasGlob(path)) return `mkdir -p ${to} && cp ${from} ${destination === '/' ? '/' : `${to}/`}`;
   const parent = posix.dirname(destination);
   return `${parent === '/' ? '' : `mkdir -p ${shellQuote(parent)} && `}cp ${from} ${to}`;

@@ -113,6 +113,7 @@ for (const [what, lines, steps, include, notes] of [
   ['a JSON list', 'COPY ["a b.txt", "./"]', undefined, ['a b.txt'], []],
   ['a pattern', 'COPY package*.json ./', undefined, undefined, ['3 COPY']],
   ['to elsewhere', 'COPY conf/x.conf /etc/x.conf', ['mkdir -p /etc && cp conf/x.conf /etc/x.conf'], ['conf/x.conf'], ['3 COPY']],
+  ['a file or a directory', 'COPY conf /etc/app/app.conf', ['if [ -d conf ]; then mkdir -p /etc/app/app.conf && cp -R conf/. /etc/app/app.conf; else mkdir -p /etc/app && cp conf /etc/app/app.conf; fi'], ['conf'], ['3 COPY']],
   ['several to elsewhere', 'COPY a.x b.x /opt/', ['mkdir -p /opt && cp a.x /opt/ && mkdir -p /opt && cp b.x /opt/'], ['a.x', 'b.x'], ['3 COPY']],
   ['the project to elsewhere', 'COPY . /other', ['mkdir -p /other && cp -R . /other'], undefined, ['3 COPY']],
   ['an archive', 'ADD vendor.tar.gz /opt', ['mkdir -p /opt && tar -xf vendor.tar.gz -C /opt'], ['vendor.tar.gz'], ['3 ADD']],

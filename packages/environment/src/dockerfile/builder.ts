@@ -5,11 +5,12 @@ import { emptyTree } from '@hyperdocker/cas';
 import type { CopyOperation, DockerConfig, Dockerfile, DockerfileStage, HistoryEntry, Instruction, Origin, RunOperation, StageOperation } from '@hyperdocker/frontend';
 import { PROXY_ARGUMENTS, baseOf, evaluateGlobals, evaluateStage, expandAt, invalidDockerfile, neededStages, originOf, parseDockerfile, platformArguments, targetStage } from '@hyperdocker/frontend';
 import type { Image, ImageDocument } from '@hyperdocker/oci';
-import { EMPTY_CONFIG, formatFamiliar, parseReference } from '@hyperdocker/oci';
+import { EMPTY_CONFIG } from '@hyperdocker/oci';
 import type { BuildRecord, StepRecord } from '../build-record.ts';
 import { readBuildRecord, unreached, writeBuildRecord } from '../build-record.ts';
 import type { StepId } from '../events.ts';
 import { findImage, resolveImage } from '../images.ts';
+import { canonicalName } from '../named-images.ts';
 import { HOST_PLATFORM, userOf } from '../plan.ts';
 import { sourceDateMs } from '../source-date.ts';
 import { WriteLease } from '../write-lease.ts';
@@ -289,7 +290,7 @@ class Builder implements BuildState {
     const rest = needed.flatMap((stage) => stage.instructions.filter((instruction) => instruction.keyword === 'RUN').map((instruction) => this.#stepId(stage, instruction))).filter(({ index }) => !reached.has(index));
     const unseen = rest.map((id) => ({ id, definition: { command: id.command, workdir: '', env: {}, user: '', platform: request.platform, network: request.network, cacheDirs: [] } }));
     const steps = [...this.records, ...unreached(unseen, 0, this.previous)].sort((a, b) => a.step.index - b.step.index);
-    writeBuildRecord(recordFileOf(home, request), '/', steps, { name: request.name, contextDir: request.contextDir, images: request.tags.map((tag) => formatFamiliar(parseReference(tag))) });
+    writeBuildRecord(recordFileOf(home, request), '/', steps, { name: request.name, contextDir: request.contextDir, images: request.tags.map(canonicalName) });
   }
 
   #keep(tree: TreeDigest): void {
