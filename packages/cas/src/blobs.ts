@@ -6,6 +6,7 @@ import type { Cutting, PieceSink } from './blob-writer.ts';
 import type { BlobWriter, PutFile } from './contract.ts';
 import { fileChanged, objectCorrupt, objectMissing } from './errors.ts';
 import { fillFrom, readAt, withFile } from './files.ts';
+import { LentMemory } from './lent-memory.ts';
 import { Lru } from './lru.ts';
 import type { BlobRow } from './object-index.ts';
 import type { PackedObjects } from './packed-objects.ts';
@@ -14,7 +15,7 @@ import type { ChunkPlace, Recipe } from './recipe.ts';
 
 /** Blobs of this size and above can be had as files. */
 export const PROMOTE_BYTES = 64 << 10;
-const PIECE_CACHE_BYTES = 64 << 20;
+export const PIECE_CACHE_BYTES = 64 << 20;
 const RECIPE_CACHE_BYTES = 16 << 20;
 /** Who reads all of a larger blob has it, or the kernel has: keeping it here as well would push out what is read in parts. */
 const MAX_CACHED_WHOLE_BYTES = 16 << 10;
@@ -28,6 +29,8 @@ interface BlobSpace {
   files: PromotedFiles;
   cutting: Cutting;
   readOnly: boolean;
+  /** Of what is read in parts. */
+  cacheBytes: number;
   /** Called before something is looked up that is going to be relied on, or written. */
   beginBatch(): void;
   assertWritable(): void;
@@ -39,8 +42,9 @@ export class Blobs {
   readonly #space: BlobSpace;
   readonly #objects: PackedObjects;
   readonly #files: PromotedFiles;
-  readonly #pieces = new Lru<string, Buffer>(PIECE_CACHE_BYTES);
+  readonly #pieces: Lru<string, Buffer>;
   readonly #recipes = new Lru<string, Recipe>(RECIPE_CACHE_BYTES);
+  readonly #lent = new LentMemory();
   /** For `putFile`, one call after another: new memory of this size costs more than reading a small file. */
   #window: Buffer | undefined;
 
@@ -48,6 +52,7 @@ export class Blobs {
     this.#space = space;
     this.#objects = space.objects;
     this.#files = space.files;
+    this.#pieces = new Lru(space.cacheBytes);
   }
 
   put(bytes: Uint8Array): BlobDigest {
@@ -130,6 +135,19 @@ export class Blobs {
     if (offset === 0 && length >= bytes.length && bytes.length > MAX_CACHED_WHOLE_BYTES) return bytes;
     this.#pieces.set(digest, bytes, bytes.length + PIECE_OVERHEAD_BYTES);
     return Buffer.from(bytes.subarray(offset, offset + length));
+  }
+
+  /** As `read`, in memory that is valid until the next call. What goes out to its end is not kept: whoever has it passes it on, and does not ask for it again. */
+  lend(digest: string, offset: number, length: number): Buffer {
+    const cached = this.#pieces.get(digest);
+    if (cached !== undefined) return cached.subarray(offset, offset + length);
+    const recipe = this.#recipes.get(digest);
+    if (recipe !== undefined) return this.#lendChunks(digest, recipe, offset, length);
+    const row = this.#find(digest);
+    if (row.location.place === 'loose' || this.#files.isVerified(digest)) return this.#readFile(row, offset, length);
+    if (row.kind === 'recipe') return this.#lendChunks(digest, this.#loadRecipe(row), offset, length);
+    const bytes = this.#objects.lend('blob', digest, row.location);
+    return offset === 0 && length >= bytes.length ? bytes : this.#keepPiece(digest, bytes).subarray(offset, offset + length);
   }
 
   *stream(digest: string): Generator<Buffer> {
@@ -231,6 +249,33 @@ export class Blobs {
     }
     if (isWhole && hasher.hash(bytes) !== digest) throw this.#wrongRecipe(digest);
     return bytes;
+  }
+
+  /** Each chunk is verified, and kept while it has not been given out to its end. */
+  #lendChunks(digest: string, recipe: Recipe, offset: number, length: number): Buffer {
+    const end = Math.min(offset + length, recipe.sizeBytes);
+    const bytes = this.#lent.take(Math.max(0, end - offset));
+    for (const chunk of recipe.chunks(offset, end)) {
+      const [from, to] = [Math.max(0, offset - chunk.offset), Math.min(chunk.sizeBytes, end - chunk.offset)];
+      const piece = to < chunk.sizeBytes ? this.#chunk(digest, chunk, false) : this.#lentChunk(digest, chunk);
+      piece.copy(bytes, chunk.offset + from - offset, from, to);
+    }
+    return bytes;
+  }
+
+  #lentChunk(blob: string, chunk: ChunkPlace): Buffer {
+    const location = this.#pieces.get(chunk.digest) === undefined ? this.#objects.locate('blob', chunk.digest) : undefined;
+    if (location?.place !== 'pack') return this.#chunk(blob, chunk, true);
+    const piece = this.#noting(blob, () => this.#objects.lend('blob', chunk.digest, location));
+    if (piece.length !== chunk.sizeBytes) throw this.#wrongRecipe(blob);
+    return piece;
+  }
+
+  /** A copy. */
+  #keepPiece(digest: string, lent: Buffer): Buffer {
+    const piece = Buffer.from(lent);
+    this.#pieces.set(digest, piece, piece.length + PIECE_OVERHEAD_BYTES);
+    return piece;
   }
 
   *#streamChunks(digest: string, recipe: Recipe): Generator<Buffer> {

@@ -50,6 +50,9 @@ function blobsConform(it: It): void {
         assert(Buffer.concat([...store.streamBlob(digest)]).equals(bytes));
         assert.equal(store.readBlob(digest, size, 10).length, 0);
         assert.equal(store.readBlob(digest, size + 5, 10).length, 0);
+        for (const [from, length] of [[0, size], [size >> 1, 10], [size >> 1, size], [0, 1], [size, 10], [size + 5, 10]] as const) {
+          assert(store.lendBlob(digest, from, length).equals(bytes.subarray(from, from + length)), `${length} at ${from}, lent`);
+        }
         store.flush();
       }
       const file = store.blobFile(digest);
@@ -66,6 +69,7 @@ function blobsConform(it: It): void {
     for (let offset = 0; offset < bytes.length; offset += 777_777) {
       for (const length of [1, 4096, 131_072, 3_000_000]) {
         assert(store.readBlob(digest, offset, length).equals(bytes.subarray(offset, offset + length)), `${length} at ${offset}`);
+        assert(store.lendBlob(digest, offset, length).equals(bytes.subarray(offset, offset + length)), `${length} at ${offset}, lent`);
       }
     }
   });

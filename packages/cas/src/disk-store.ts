@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { HdError, hasher } from '@hyperdocker/base';
 import type { BlobDigest, NodeDigest, TreeDigest } from '@hyperdocker/base';
-import { Blobs } from './blobs.ts';
+import { Blobs, PIECE_CACHE_BYTES } from './blobs.ts';
 import type { BlobWriter, FsckOptions, FsckResult, GcOptions, GcResult, NodeLinks, PutFile, Ref, RefName, RefTarget, StatsOptions, Store, StoreStats, Tree } from './contract.ts';
 import { checkStore } from './disk-fsck.ts';
 import { collectGarbage } from './disk-gc.ts';
@@ -37,6 +37,10 @@ export interface OpenOptions {
    * when `flush` returns in both.
    */
   durability?: 'batch' | 'strict';
+  /** How much of what blobs are read in parts from is kept in memory. Default 64 MiB. */
+  cacheBytes?: number;
+  /** How many entries of directories are kept in memory. Default 300,000. */
+  cacheEntries?: number;
 }
 
 /**
@@ -74,18 +78,21 @@ class DiskStore implements Store {
   #objects: PackedObjects;
   readonly #files: PromotedFiles;
   readonly #chunking: ChunkingProfile;
+  readonly #cacheBytes: number;
   #blobs: Blobs;
-  readonly #trees = new Lru<string, Tree>(TREE_CACHE_ENTRIES);
+  readonly #trees: Lru<string, Tree>;
   /** From the first put to the flush, or the ref, that ends the batch: what was there already must not go meanwhile. */
   #batchLease: Disposable | undefined;
   #open = true;
 
-  constructor(dir: string, { nodeLinks, readOnly = false, chunking = 'standard', durability = 'batch' }: OpenOptions) {
+  constructor(dir: string, { nodeLinks, readOnly = false, chunking = 'standard', durability = 'batch', cacheBytes = PIECE_CACHE_BYTES, cacheEntries = TREE_CACHE_ENTRIES }: OpenOptions) {
     this.#dir = dir;
     this.#packsDir = join(dir, 'packs');
     this.#readOnly = readOnly;
     this.#nodeLinks = nodeLinks;
     this.#chunking = chunking;
+    this.#cacheBytes = cacheBytes;
+    this.#trees = new Lru(cacheEntries);
     const format = prepareDirectory(dir, readOnly);
     this.#refs = openRefs(dir, { readOnly, strict: durability === 'strict' });
     let index: ObjectIndex | undefined;
@@ -135,6 +142,10 @@ class DiskStore implements Store {
 
   readBlob(digest: BlobDigest, offset: number, length: number): Buffer {
     return this.#blobs.read(digest, offset, length);
+  }
+
+  lendBlob(digest: BlobDigest, offset: number, length: number): Buffer {
+    return this.#blobs.lend(digest, offset, length);
   }
 
   streamBlob(digest: BlobDigest): Iterable<Buffer> {
@@ -340,6 +351,7 @@ class DiskStore implements Store {
       files: this.#files,
       cutting: { profile, chunker: new Chunker(profile) },
       readOnly: this.#readOnly,
+      cacheBytes: this.#cacheBytes,
       beginBatch: () => this.#beginBatch(),
       assertWritable: () => this.#assertWritable(),
       lease: (why) => this.lease(why),

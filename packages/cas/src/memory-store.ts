@@ -74,6 +74,10 @@ class MemoryStore implements Store {
     return Buffer.from(this.#get('blob', digest).bytes.subarray(offset, offset + length));
   }
 
+  lendBlob(digest: BlobDigest, offset: number, length: number): Buffer {
+    return this.readBlob(digest, offset, length);
+  }
+
   *streamBlob(digest: BlobDigest): Iterable<Buffer> {
     const { bytes } = this.#get('blob', digest);
     for (let offset = 0; offset < bytes.length; offset += PART_BYTES) yield Buffer.from(bytes.subarray(offset, offset + PART_BYTES));

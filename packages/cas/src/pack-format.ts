@@ -86,12 +86,13 @@ export function decodeRecordHeader(bytes: Buffer): RecordHeader | undefined {
 
 /**
  * The object in a record; a view of `payload` where it is stored raw. The caller checks the digest.
+ * @param memory where it goes else; new memory without
  * @throws where the payload is not what the header says. Never inflates beyond that.
  */
-export function decodePayload(header: RecordHeader, payload: Buffer): Buffer {
+export function decodePayload(header: RecordHeader, payload: Buffer, memory?: (length: number) => Buffer): Buffer {
   const { codec, rawBytes } = header;
   if (rawBytes > MAX_OBJECT_BYTES) throw new RangeError(`an object of ${rawBytes} bytes`);
-  const bytes = codec === CODEC_RAW ? payload : decompressZstd(payload, rawBytes);
+  const bytes = codec === CODEC_RAW ? payload : decompressZstd(payload, rawBytes, memory);
   if (bytes.length !== rawBytes) throw new RangeError(`${bytes.length} bytes where the header says ${rawBytes}`);
   return bytes;
 }

@@ -1,5 +1,6 @@
 import { HdError, assert, hasher, isErrno } from '@hyperdocker/base';
 import { objectCorrupt, objectMissing } from './errors.ts';
+import { LentMemory } from './lent-memory.ts';
 import { locationOf } from './object-index.ts';
 import type { BlobRow, IndexEdit, IndexRow, Location, ObjectIndex } from './object-index.ts';
 import type { OwnPacks } from './own-packs.ts';
@@ -31,6 +32,8 @@ export class PackedObjects {
   readonly #damaged = new Set<string>();
   /** Blobs whose damaged whole record is succeeded by a recipe: it must not be found first any more. */
   readonly #succeeded = new Set<string>();
+  readonly #lent = new LentMemory();
+  readonly #lentRecord = new LentMemory();
   readonly #scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
   /** Since the last flush, as far as it was asked. */
   #indexIsEmpty: boolean | undefined;
@@ -99,10 +102,14 @@ export class PackedObjects {
     return this.#follow(kind, digest, location, (place) => this.readAt(kind, digest, place));
   }
 
+  /** As `read`, in memory that the next `lend` uses again. */
+  lend(kind: ObjectKind, digest: string, location: Location): Buffer {
+    return this.#follow(kind, digest, location, (place) => this.#verified(kind, digest, place, true));
+  }
+
   /** As `read`, from this location alone. */
   readAt(kind: ObjectKind, digest: string, location: Location): Buffer {
-    const bytes = this.#payload(kind, digest, location);
-    if (hasher.hash(bytes) !== digest) throw this.#corrupt(kind, digest, location);
+    const bytes = this.#verified(kind, digest, location, false);
     // Short raw payloads stand in memory that the next read uses.
     return bytes.buffer === this.#scratch.buffer ? Buffer.from(bytes) : bytes;
   }
@@ -179,20 +186,27 @@ export class PackedObjects {
     }
   }
 
-  #payload(kind: RecordKind, digest: string, location: Location): Buffer {
+  #verified(kind: ObjectKind, digest: string, location: Location, lent: boolean): Buffer {
+    const bytes = this.#payload(kind, digest, location, lent);
+    if (hasher.hash(bytes) !== digest) throw this.#corrupt(kind, digest, location);
+    return bytes;
+  }
+
+  #payload(kind: RecordKind, digest: string, location: Location, lent = false): Buffer {
     assert(location.place === 'pack', 'a file is no record');
-    const { header, record } = this.#record(kind, digest, location);
+    const { header, record } = this.#record(kind, digest, location, lent);
     try {
-      return decodePayload(header, record.subarray(RECORD_HEADER_BYTES));
+      return decodePayload(header, record.subarray(RECORD_HEADER_BYTES), lent ? this.#lent.take : undefined);
     } catch (error) {
       throw this.#corrupt(kind, digest, location, error);
     }
   }
 
-  /** Exactly the record, in one read; often in `#scratch`. The index is believed no further than the record's own header goes along. */
-  #record(kind: RecordKind, digest: string, location: PackPlace): { header: RecordHeader; record: Buffer } {
+  /** Exactly the record, in one read; often in `#scratch` (`lent`: always in memory that is used again). The index is believed no further than the record's own header goes along. */
+  #record(kind: RecordKind, digest: string, location: PackPlace, lent = false): { header: RecordHeader; record: Buffer } {
     const { pack, offset, storedBytes, rawBytes, codec } = location;
-    const record = this.#memory(RECORD_HEADER_BYTES + storedBytes);
+    const length = RECORD_HEADER_BYTES + storedBytes;
+    const record = length <= SCRATCH_BYTES ? this.#scratch.subarray(0, length) : lent ? this.#lentRecord.take(length) : Buffer.allocUnsafeSlow(length);
     const header = this.#readInto(record, kind, digest, pack, offset) === record.length ? decodeRecordHeader(record) : undefined;
     if (
       header === undefined || header.kind !== kind || header.codec !== codec || header.storedBytes !== storedBytes || header.digest !== digest ||
@@ -201,10 +215,6 @@ export class PackedObjects {
       throw this.#corrupt(kind, digest, location);
     }
     return { header, record };
-  }
-
-  #memory(length: number): Buffer {
-    return length <= SCRATCH_BYTES ? this.#scratch.subarray(0, length) : Buffer.allocUnsafeSlow(length);
   }
 
   /** @throws HdError OBJECT_MISSING: the pack is gone */

@@ -34,8 +34,11 @@ export function compressZstd(bytes: Uint8Array, into: Buffer): number | undefine
   return frame.length > into.length ? undefined : frame.copy(into);
 }
 
-/** @throws where `frame` is not one whole frame of exactly `rawBytes` bytes. Never inflates beyond that. */
-export function decompressZstd(frame: Uint8Array, rawBytes: number): Buffer {
+/**
+ * @param memory where it goes, of the length that it is called with; new memory without
+ * @throws where `frame` is not one whole frame of exactly `rawBytes` bytes. Never inflates beyond that.
+ */
+export function decompressZstd(frame: Uint8Array, rawBytes: number, memory: (length: number) => Buffer = Buffer.allocUnsafeSlow): Buffer {
   decompressor ??= reusedContext(() => new ZstdDecompress());
   if (decompressor === 'unknown') {
     // A buffer that the output just fills makes zlib ask for another one, to see that nothing comes: 3-10 µs.
@@ -44,7 +47,7 @@ export function decompressZstd(frame: Uint8Array, rawBytes: number): Buffer {
     return bytes;
   }
   // One byte more than there should be tells what is too long.
-  const bytes = Buffer.allocUnsafeSlow(rawBytes + 1);
+  const bytes = memory(rawBytes + 1);
   const length = decompressor(constants.ZSTD_e_end, frame, bytes);
   if (length !== rawBytes) throw new RangeError(`${length ?? 'no'} bytes instead of ${rawBytes}`);
   return bytes.subarray(0, rawBytes);

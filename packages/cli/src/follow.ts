@@ -7,7 +7,7 @@ import { EventRenderer } from './event-renderer.ts';
 import { EXIT } from './exit-code.ts';
 import { Interrupts } from './interrupts.ts';
 import type { LiveRegion } from './live-region.ts';
-import { openLiveRegion } from './live-region.ts';
+import { openLiveRegion, ticking } from './live-region.ts';
 import { LogPrefix } from './log-prefix.ts';
 import { loadSpec } from './load-spec.ts';
 import type { ProjectPlace } from './project.ts';
@@ -32,7 +32,7 @@ export async function follow(invocation: Invocation, place: ProjectPlace, option
     buildOnly: options.buildOnly, ownOutputs: ownOutputs(place.project.dir), ...(drawn === undefined ? {} : { live: drawn }),
   });
   using region = drawn === undefined ? undefined : openLiveRegion(drawn, (columns) => renderer.region(performance.now(), columns));
-  using _ticks = region === undefined ? undefined : ticks(() => region.refresh());
+  using _ticks = region === undefined ? undefined : ticking(region);
   const follower = new Follower(invocation, options, renderer, region);
   using _interrupts = new Interrupts((count) => follower.interrupt(count));
   terminal.closed.addEventListener('abort', () => follower.interrupt(1));
@@ -40,12 +40,6 @@ export async function follow(invocation: Invocation, place: ProjectPlace, option
   if (session.attached && sayAttached(invocation, options, session)) return EXIT.ok;
   // Awaited here: the signals are ours until then.
   return await follower.follow(session);
-}
-
-/** The times of what runs go on while nothing happens. */
-function ticks(tick: () => void): Disposable {
-  const timer = setInterval(tick, TICK_MS);
-  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
 /** Files of the project that this process prints to. */
@@ -61,7 +55,6 @@ function ownOutputs(projectDir: string): string[] {
 }
 
 const FAILED_SERVICE_LINES = 20;
-const TICK_MS = 200;
 
 /** Shows the events of one supervisor and turns Ctrl-C into stopping it. */
 class Follower {

@@ -45,3 +45,11 @@ export function openLiveRegion(output: LiveOutput, lines: (columns: number) => s
     [Symbol.dispose]: clear,
   };
 }
+
+const TICK_MS = 200;
+
+/** The times of what runs go on while nothing happens. */
+export function ticking(region: LiveRegion): Disposable {
+  const timer = setInterval(() => region.refresh(), TICK_MS);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}

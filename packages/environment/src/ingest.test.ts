@@ -103,6 +103,18 @@ function above(path: string): string[] {
 
 const FILES = { 'src/main.c': 'int main;', 'src/deep/er/x': '1', 'README.md': '# readme' };
 
+test('after a scan that read many files, what is known of them is what the cache says, and edits are found as before', () => {
+  using project = new Project(Object.fromEntries(Array.from({ length: 5_100 }, (_, i) => [`${i % 50}/f${i}`, `text ${i}`])));
+  const first = project.scan();
+  assert.deepEqual([first.files, first.hashed], [5_100, 5_100]);
+  project.write({ '7/f7': 'another text' });
+  rmSync(project.at('8/f8'));
+  const updated = project.update(['7/f7', '8/f8']);
+  assert.deepEqual([updated.files, updated.source], [5_099, project.fresh().source]);
+  project.write({ '9/new': 'new' });
+  assert.equal(project.scan().source, project.fresh().source);
+});
+
 test('umask, owner and time of a checkout change no root', () => {
   const store = openMemoryStore();
   const roots = [0o002, 0o022, 0o077].map((umask, i) => {

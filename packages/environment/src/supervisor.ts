@@ -21,6 +21,7 @@ import { FileServer } from './file-server.ts';
 import { noteUse } from './known-environments.ts';
 import { leftToUs } from './left-root.ts';
 import type { LiveRoot } from './live-root.ts';
+import { MemoryRelease } from './memory-release.ts';
 import type { Passthrough } from './passthrough.ts';
 import { hostPassthrough } from './passthrough.ts';
 import { ProjectEdits } from './project-edits.ts';
@@ -72,6 +73,7 @@ export class Supervisor {
   #phase: Phase = 'building';
   #session: Session | undefined;
   #queue: Promise<void> = Promise.resolve();
+  readonly #memory = new MemoryRelease();
   #ending: Promise<void> | undefined;
 
   /** @throws HdError RUNTIME_NOT_FOUND, and those of opening the store */
@@ -388,7 +390,7 @@ export class Supervisor {
     try {
       await this.#prepare(next, this.#openNetwork(next.spec));
       this.#phase = 'up';
-      this.#watch.start(next.spec);
+      this.#watch.restart(next.spec);
       this.#syncBack('rescan');
       next.services?.start(this.#abort.signal).catch((error: unknown) => this.#warn(error));
     } catch (error) {
@@ -450,7 +452,7 @@ export class Supervisor {
 
   #enqueue<T>(job: () => Promise<T>): Promise<T> {
     const result = this.#queue.then(job);
-    this.#queue = result.then(() => {}, () => {});
+    this.#queue = result.then(() => this.#memory.worked(), () => {});
     return result;
   }
 

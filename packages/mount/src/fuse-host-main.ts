@@ -1,15 +1,15 @@
 import { openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
-import { Worker } from 'node:worker_threads';
 import { HdError, assert, describeError, sys } from '@hyperdocker/base';
 import type { HdErrorJson, TreeDigest } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import { AttributeFree } from './attribute-free.ts';
 import { MAX_READ_BYTES } from './fuse-protocol.ts';
 import { MountFlag, detach, mountAt, unmountAt } from './mount-at.ts';
-import type { FuseWorkerData, FuseWorkerMessage, FuseWorkerResult } from './fuse-worker.ts';
+import type { FuseWorkerData, FuseWorkerResult } from './fuse-worker.ts';
 import type { Keep } from './host-owner.ts';
 import { Owner } from './host-owner.ts';
 import { ArgumentsExchange } from './programs.ts';
+import { ServingThreads } from './serving-threads.ts';
 
 /**
  * The process that serves the FUSE mounts of one environment, one thread a mount. It ends with its owner, which may be killed at any moment, unless it has been told to
@@ -32,17 +32,10 @@ export type HostReply =
 
 interface Mount { fd: number; mountpoint: string; result: Promise<FuseWorkerResult> }
 const mounts = new Map<string, Mount>();
-/** A thread takes 50 ms and more to start: one is always ahead. Those that have served come first: they are warm. */
-const idle: Worker[] = [newWorker()];
-/** What a thread keeps of the store takes memory. */
-const MAX_IDLE = 2;
+const threads = new ServingThreads();
 const attributeFree = new AttributeFree(process.argv[2]);
 // What mounts takes 10 ms to load: now, while nobody waits.
 sys();
-
-function newWorker(): Worker {
-  return new Worker(new URL('./fuse-worker.ts', import.meta.url));
-}
 
 async function handle(request: HostRequest): Promise<void> {
   switch (request.kind) {
@@ -85,18 +78,10 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
     closeSync(fd);
     throw error;
   }
-  const worker = idle.pop() ?? newWorker();
-  if (idle.length === 0) idle.push(newWorker());
-  worker.postMessage(service);
-  const result = new Promise<FuseWorkerResult>((resolve, reject) => {
-    worker.on('message', (message: FuseWorkerMessage) => {
-      if (message.kind === 'done') resolve(message);
-      else if (message.kind === 'asked') reply({ kind: 'asked', id, paths: [...message.paths] });
-      else exchange.answer(message);
-    });
-    worker.once('error', reject);
+  const result = threads.serve(service, (message) => {
+    if (message.kind === 'asked') reply({ kind: 'asked', id, paths: [...message.paths] });
+    else exchange.answer(message);
   });
-  result.then(() => release(worker), () => {});
   readAhead(mountpoint);
   void findAttributes(storeDir, tree, free);
   result.catch((error: unknown) => {
@@ -112,13 +97,6 @@ async function mount({ id, tree, mountpoint, storeDir, tracing, reporting }: Ext
 function asJson(error: unknown): HdErrorJson {
   const { code, hint } = error as Partial<HdErrorJson>;
   return { code: code ?? 'FUSE_MOUNT', message: describeError(error), ...(hint === undefined ? {} : { hint }) };
-}
-
-function release(worker: Worker): void {
-  // By name: all at once, the worker's own would go too, and no message would come any more.
-  for (const event of ['message', 'error']) worker.removeAllListeners(event);
-  if (idle.length < MAX_IDLE) idle.push(worker);
-  else void worker.terminate();
 }
 
 /** Large files in few requests: by itself the kernel reads 128 KiB ahead. Without the right to say so it stays at that. */
@@ -137,7 +115,7 @@ function escaped(path: string): string {
 /** While nobody knows, each question for an attribute is answered by itself. */
 async function findAttributes(storeDir: string, tree: TreeDigest, free: SharedArrayBuffer): Promise<void> {
   try {
-    using store = openStore(storeDir, { readOnly: true });
+    using store = openStore(storeDir, { readOnly: true, cacheEntries: 1_000 });
     if (await attributeFree.has(store, tree)) Atomics.store(new Int32Array(free), 0, 1);
   } catch (error) {
     // The thread that serves the tree tells those who ask.

@@ -40,18 +40,27 @@ export interface FuseWorkerResult {
 /** Time enough between two reports for either to be worth a message. */
 const REPORT_EVERY_MS = 50;
 
-let opened: { dir: string; store: Store } | undefined;
+/**
+ * What is kept of the store. Bytes: of large files that are read here and there; what has been read to its end is in the kernel's cache. Entries of directories: a step looks at much that the one before it looked
+ * at, through a new mount; a mount that stays is asked once.
+ */
+const TRACED = { cacheBytes: 8 << 20, cacheEntries: 100_000 };
+const STAYING = { cacheBytes: 8 << 20, cacheEntries: 1_000 };
+/** In use in the mount itself. */
+const USED_ENTRIES = { traced: 50_000, staying: 5_000 };
 
-function storeAt(dir: string): Store {
-  if (opened?.dir !== dir) {
+let opened: { dir: string; kept: typeof TRACED; store: Store } | undefined;
+
+function storeAt(dir: string, kept: typeof TRACED): Store {
+  if (opened?.dir !== dir || opened.kept !== kept) {
     opened?.store[Symbol.dispose]();
-    opened = { dir, store: openStore(dir, { readOnly: true }) };
+    opened = { dir, kept, store: openStore(dir, { readOnly: true, ...kept }) };
   }
   return opened.store;
 }
 
 function serve({ fd, storeDir, tree, tracing, reporting, exchange, attributeFree }: FuseWorkerData): FuseWorkerResult {
-  const store = storeAt(storeDir);
+  const store = storeAt(storeDir, tracing ? TRACED : STAYING);
   const recorder = new TraceRecorder();
   const others = new ArgumentsExchange(exchange);
   const programs = new ProgramNames((pid) => others.ask(pid, (question) => send({ kind: 'arguments', ...question })));
@@ -61,7 +70,7 @@ function serve({ fd, storeDir, tree, tracing, reporting, exchange, attributeFree
     recorder.record(path, asked, asking);
     if (reporting) unreported.record(path, asked);
   };
-  const projection = new Projection(store, tree, tracing ? observe : undefined);
+  const projection = new Projection(store, tree, tracing ? observe : undefined, tracing ? USED_ENTRIES.traced : USED_ENTRIES.staying);
   const free = new Int32Array(attributeFree);
   const server = new FuseServer(projection, { tracing, attributeFree: () => Atomics.load(free, 0) === 1 });
   const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);

@@ -105,9 +105,9 @@ test('ten thousand entries: listed in order, each with the inode number that a l
 
 test('what is known of directories is let go of when it is much, and inode numbers stay what they are', () => {
   const store = openMemoryStore();
-  const digest = store.putTree(Array.from({ length: 90_000 }, (_, i) => ({ kind: 'fifo' as const, name: name(`e${String(i).padStart(6, '0')}`), mode: 0o600 + (i % 64) })));
+  const digest = store.putTree(Array.from({ length: 900 }, (_, i) => ({ kind: 'fifo' as const, name: name(`e${String(i).padStart(6, '0')}`), mode: 0o600 + (i % 64) })));
   const asked: string[] = [];
-  const fs = new Projection(store, store.putTree(['a', 'b', 'c'].map((dir) => ({ kind: 'dir', name: name(dir), mode: 0o755, digest }))), (path) => asked.push(path));
+  const fs = new Projection(store, store.putTree(['a', 'b', 'c'].map((dir) => ({ kind: 'dir', name: name(dir), mode: 0o755, digest }))), (path) => asked.push(path), 500);
   const dirs = ['a', 'b', 'c'].map((dir) => fs.lookup(ROOT_INO, name(dir))?.ino ?? 0);
   const looked = dirs.map((dir) => fs.lookup(dir, name('e000070')));
   for (const dir of dirs) assert.equal(fs.list(dir)[70]?.ino, looked[dirs.indexOf(dir)]?.ino);

@@ -34,6 +34,8 @@ interface Directory {
   digest: TreeDigest;
   path: ByteString;
   tree: Tree | undefined;
+  /** The generation in which it was used last. */
+  usedIn: number;
   /** What `list` answers, made once: a large directory is listed in many pieces. */
   items: DirectoryItem[] | undefined;
   /** Of entries that somebody was told of. */
@@ -42,8 +44,7 @@ interface Directory {
 
 /** An inode number is that of its directory, and the place there, from 1 on. The root's is directory 0, place 1. */
 const PLACES = 2 ** 24;
-/** How many entries of directories are kept at hand. */
-const MAX_KEPT_ENTRIES = 200_000;
+const DEFAULT_USED_ENTRIES = 100_000;
 
 /**
  * A whole tree as a read-only file system, without a kernel. The tree never changes; every answer may be cached for ever. An inode number says where in the tree an
@@ -56,16 +57,21 @@ export class Projection {
   /** By number; there is no directory 0. */
   readonly #directories: (Directory | undefined)[] = [undefined];
   readonly #directoryByIno = new Map<number, Directory>();
-  #keptEntries = 0;
+  /** Directories used in this generation and in the one before are kept; it ends when they have so many entries. */
+  readonly #maxUsedEntries: number;
+  #usedEntries = 0;
+  #generation = 1;
   readonly #inoByLinkGroup = new Map<number, number>();
   /** Names of hard-linked inodes by which they were found, with whether their bytes were read. For the observer. */
   readonly #linked = new Map<number, { paths: ByteString[]; wasRead: boolean }>();
   /** Undefined once nobody can ask for attributes any more: then they count with each look-up. */
   #lookedUp: ByteString[] | undefined = [];
 
-  constructor(store: Store, root: TreeDigest, observe?: Observer) {
+  /** @param maxUsedEntries up to twice as many entries of directories are kept at hand */
+  constructor(store: Store, root: TreeDigest, observe?: Observer, maxUsedEntries = DEFAULT_USED_ENTRIES) {
     this.#store = store;
     this.#observe = observe;
+    this.#maxUsedEntries = maxUsedEntries;
     this.#root = { kind: 'dir', name: '' as ByteString, mode: 0o755, digest: root };
   }
 
@@ -88,13 +94,14 @@ export class Projection {
     return ino === ROOT_INO ? attributesOf(ino, this.#root.name, this.#root) : this.#at(ino, (directory, at, entry) => attributesOf(ino, pathOf(directory, at, entry), entry));
   }
 
+  /** Valid until the next read. */
   read(ino: number, offset: number, length: number): Buffer {
     const entry = this.#entry(ino);
     assert(entry.kind === 'file', 'read of something that is no file');
     const linked = this.#linked.get(ino);
     if (linked !== undefined) linked.wasRead = true;
     this.#tell(ino, Asked.content);
-    return this.#store.readBlob(entry.digest, offset, length);
+    return this.#store.lendBlob(entry.digest, offset, length);
   }
 
   readlink(ino: number): ByteString {
@@ -168,21 +175,24 @@ export class Projection {
     const known = this.#directoryByIno.get(ino);
     if (known !== undefined) return known;
     const path = ino === ROOT_INO ? this.#root.name : this.#at(ino, pathOf);
-    const directory: Directory = { number: this.#directories.length, digest, path, tree: undefined, items: undefined, paths: [] };
+    const directory: Directory = { number: this.#directories.length, digest, path, tree: undefined, usedIn: 0, items: undefined, paths: [] };
     this.#directories.push(directory);
     this.#directoryByIno.set(ino, directory);
     return directory;
   }
 
+  /** What has not been looked at since as much else was is let go of. */
   #treeOf(directory: Directory): Tree {
-    if (directory.tree !== undefined) return directory.tree;
-    const tree = this.#store.getTree(directory.digest);
-    this.#keptEntries += tree.length;
-    if (this.#keptEntries > MAX_KEPT_ENTRIES) {
-      for (const kept of this.#directories) if (kept !== undefined) [kept.tree, kept.items, kept.paths] = [undefined, undefined, []];
-      this.#keptEntries = tree.length;
+    if (directory.tree !== undefined && directory.usedIn === this.#generation) return directory.tree;
+    const tree = (directory.tree ??= this.#store.getTree(directory.digest));
+    directory.usedIn = this.#generation;
+    this.#usedEntries += tree.length;
+    if (this.#usedEntries > this.#maxUsedEntries) {
+      for (const other of this.#directories) if (other !== undefined && other.usedIn < this.#generation) [other.tree, other.items, other.paths] = [undefined, undefined, []];
+      this.#generation++;
+      this.#usedEntries = 0;
     }
-    return (directory.tree = tree);
+    return tree;
   }
 
   /** Of hard links that of the name that was found first. */

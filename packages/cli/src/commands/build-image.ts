@@ -12,11 +12,9 @@ import { EventRenderer } from '../event-renderer.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatCount, formatDuration } from '../format.ts';
 import { Interrupts } from '../interrupts.ts';
-import { openLiveRegion } from '../live-region.ts';
+import { openLiveRegion, ticking } from '../live-region.ts';
 import { tellPlan } from '../planned-steps.ts';
 import { sayLayer, sentLines, sentSummary } from '../sent-image.ts';
-
-const TICK_MS = 200;
 
 /** `hd build -f Dockerfile -t NAME [CONTEXT]`. */
 export async function run(invocation: Invocation): Promise<number> {
@@ -34,7 +32,7 @@ export async function run(invocation: Invocation): Promise<number> {
   terminal.closed.addEventListener('abort', () => stop.abort(terminal.closed.reason));
   const built = await (async () => {
     using region = drawn === undefined ? undefined : openLiveRegion(drawn, (columns) => renderer.region(performance.now(), columns));
-    using _ticks = region === undefined ? undefined : ticking(() => region.refresh());
+    using _ticks = region === undefined ? undefined : ticking(region);
     using _interrupts = new Interrupts(() => stop.abort(new HdError('INTERRUPTED', 'the build was stopped')));
     const show = (event: HdEvent): void => {
       if (json) return terminal.out(`${JSON.stringify(event)}\n`);
@@ -65,11 +63,6 @@ async function send(invocation: Invocation, home: ReturnType<typeof openHome>, {
   const { exported } = await sendImage(home, names[0] ?? '', to, { signal: terminal.closed, onLayer: sayLayer(invocation) });
   if (json) return terminal.out(`${JSON.stringify({ schema: 'hd.image.export/1', to, ...sentSummary(exported) })}\n`);
   terminal.out(`${to.kind === 'push' ? `Pushed ${to.reference}` : `Wrote ${to.kind === 'oci' ? to.dir : to.file}`}: ${exported.digest}\n${sentLines(exported)}`);
-}
-
-function ticking(tick: () => void): Disposable {
-  const timer = setInterval(tick, TICK_MS);
-  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
 async function requestOf({ flags, args, cwd, env }: Invocation, to: ImageDestination | undefined): Promise<DockerfileRequest> {
