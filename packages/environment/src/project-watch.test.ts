@@ -19,7 +19,7 @@ test('what is not watched is not watched by other rules either', async (t) => {
   const first = Promise.withResolvers<void>();
   const watch = new ProjectWatch({
     home: openHome({ HD_HOME: join(dir, 'home') }), project, hostEnv: {}, onFirst: () => {}, onError: first.reject,
-    onBatch: (batch) => {
+    onBatch: async (batch) => {
       batches.push(batch);
       first.resolve();
     },

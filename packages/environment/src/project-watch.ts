@@ -14,7 +14,7 @@ export interface ProjectWatchOptions {
   project: Project;
   hostEnv: NodeJS.ProcessEnv;
   /** Files may have changed. */
-  onBatch: (batch: Batch) => void;
+  onBatch: (batch: Batch) => Promise<void>;
   /** The first of a batch to come. */
   onFirst: (paths: ReadonlySet<string>) => void;
   onError: (error: HdError) => void;

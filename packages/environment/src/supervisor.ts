@@ -96,7 +96,7 @@ export class Supervisor {
     this.#root = new EnvironmentRoot({ store, home, paths, hostEnv, files, containers: this.#containers, start: { watch, profiles }, emit, warn });
     this.#watch = new ProjectWatch({
       home, project, hostEnv, onError: warn,
-      onBatch: (batch) => void this.#enqueue(() => this.#applyBatch(batch)).catch(warn),
+      onBatch: (batch) => this.#enqueue(() => this.#applyBatch(batch)).catch(warn),
       // What goes wrong here goes wrong with the batch, which comes in any case.
       onFirst: (paths) => void this.#enqueue(async () => this.#showFirst(paths)).catch(() => {}),
     });

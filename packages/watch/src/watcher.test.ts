@@ -181,6 +181,30 @@ test('a name that is not UTF-8 asks for a rescan', () =>
 
 test('a rescan is asked for now and then', () => withTree({ rescanEveryMs: 10 }, () => {}, async ({ rescanned }) => (await rescanned(), await rescanned())));
 
+test('the next rescan waits until the last one is done with', () => {
+  let count = 0;
+  const done = Promise.withResolvers<void>();
+  let seen = (): void => {};
+  const onBatch: WatchOptions['onBatch'] = (batch) => {
+    if (batch !== 'rescan') return seen();
+    count++;
+    seen();
+    return done.promise;
+  };
+  const next = (): Promise<void> => new Promise((resolve) => void (seen = resolve));
+  return withTree({ rescanEveryMs: 1, onBatch }, () => {}, async ({ root }) => {
+    if (count === 0) await next();
+    // Far more than a millisecond goes by with each of these.
+    for (const name of ['a', 'b', 'c']) {
+      const reported = next();
+      write(root, name);
+      await reported;
+    }
+    assert.equal(count, 1);
+    done.resolve();
+  });
+});
+
 test('the end of the root is an error', () =>
   withTree({}, () => {}, async ({ root, errors, rescanned }) => {
     renameSync(root, `${root}-moved`);

@@ -10,13 +10,14 @@ export interface WatchOptions {
   readonly debounceMs?: number;
   /** The longest that an event waits. */
   readonly maxWaitMs?: number;
-  /** How often a `rescan` goes out though nothing was seen; 0 for never. */
+  /** How often a `rescan` goes out though nothing was seen; 0 for never. Less often where looking at everything takes so long that it would be felt. */
   readonly rescanEveryMs?: number;
   /**
    * Paths relative to the directory, sorted in no way. A path stands for itself and, where it is not there any more, for all that was below it.
    * It is a hint: it may not have changed at all. `rescan`: look at everything.
+   * @returns when it has been, where that is later
    */
-  readonly onBatch: (batch: Batch) => void;
+  readonly onBatch: (batch: Batch) => void | Promise<void>;
   /**
    * The beginning of a batch, a moment after its first event, where that is a few paths: a save. All of them, and what may follow, come in the batch as well. Not called
    * for the first moment of a burst.
@@ -60,6 +61,9 @@ const FIRST_MS = 4;
 const FIRST_MOST = 16;
 const DEFAULT_MAX_WAIT_MS = 1_000;
 const DEFAULT_RESCAN_EVERY_MS = 30_000;
+/** Of the time until the next rescan, the last one took at most a part in so many. */
+const RESCAN_SHARE = 300;
+const MOST_RESCAN_MS = 300_000;
 /** Instead of events, when there are no watches left. */
 const DEGRADED_RESCAN_MS = 2_000;
 const MAX_EVENTS = 1_000;
@@ -89,7 +93,7 @@ class DirectoryTree {
 
   start(): void {
     if (this.#closed) return;
-    this.#scheduleRescan(this.#options.rescanEveryMs ?? DEFAULT_RESCAN_EVERY_MS);
+    this.#scheduleRescan(0);
     this.#add('', false);
   }
 
@@ -97,7 +101,7 @@ class DirectoryTree {
     this.#closed = true;
     clearTimeout(this.#timer);
     clearTimeout(this.#firstTimer);
-    clearInterval(this.#rescanTimer);
+    clearTimeout(this.#rescanTimer);
     this.#remove('');
   }
 
@@ -200,8 +204,15 @@ class DirectoryTree {
     this.#debounce = step.state;
     // While a timer is under way it is left alone: a burst of events moves no timer, the timer asks again.
     if (event.kind === 'timer' || this.#timer === undefined) this.#arm(step.wakeAtMs);
-    if (step.batch === 'rescan') this.#resync();
-    if (step.batch !== undefined) this.#options.onBatch(step.batch);
+    if (step.batch === 'rescan') void this.#rescan();
+    else if (step.batch !== undefined) void this.#options.onBatch(step.batch);
+  }
+
+  async #rescan(): Promise<void> {
+    const startedMs = performance.now();
+    this.#resync();
+    await this.#options.onBatch('rescan');
+    if (!this.#closed) this.#scheduleRescan(performance.now() - startedMs);
   }
 
   #first(): void {
@@ -240,14 +251,17 @@ class DirectoryTree {
     }
   }
 
-  #scheduleRescan(everyMs: number): void {
-    clearInterval(this.#rescanTimer);
-    if (everyMs > 0) this.#rescanTimer = setInterval(() => this.#send({ kind: 'rescan', nowMs: performance.now() }), everyMs);
+  #scheduleRescan(tookMs: number): void {
+    clearTimeout(this.#rescanTimer);
+    const { rescanEveryMs = DEFAULT_RESCAN_EVERY_MS } = this.#options;
+    if (rescanEveryMs === 0 && !this.#degraded) return;
+    const afterMs = this.#degraded ? DEGRADED_RESCAN_MS : Math.max(rescanEveryMs, Math.min(tookMs * RESCAN_SHARE, MOST_RESCAN_MS));
+    this.#rescanTimer = setTimeout(() => this.#send({ kind: 'rescan', nowMs: performance.now() }), afterMs);
   }
 
   #degrade(cause: unknown): void {
     this.#degraded = true;
-    this.#scheduleRescan(DEGRADED_RESCAN_MS);
+    this.#scheduleRescan(0);
     this.#fail('WATCH_LIMIT', 'The system allows no more watched directories; changes are looked for every two seconds instead.', cause);
   }
 
