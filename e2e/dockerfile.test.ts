@@ -166,6 +166,47 @@ describe('images of Dockerfiles', { skip }, () => {
     }
   });
 
+  test('a dry run says before a build what it does, and `hd why` afterwards what it did', async () => {
+    const dir = project({
+      Dockerfile: [
+        'FROM busybox:1.36 AS build', 'ARG FORM=1', 'COPY a b /src/', 'RUN wc -c < /src/a > /size', 'RUN cat /src/b > /b',
+        'FROM busybox:1.36', 'RUN echo alone > /alone', 'COPY --from=build /size /from/', 'RUN cat /from/size > /shown', 'RUN --mount=from=build,source=/b,target=/m/b cat /m/b > /mounted', 'RUN echo app:x:7:7::/:/bin/sh >> /etc/passwd', 'USER app', 'RUN id -un > /tmp/me',
+      ].join('\n'), a: 'one', b: 'b',
+    });
+    interface Plan { will_run: number; may_run: number; image_missing?: string; steps: { index: number; line: number; outcome: string; reason: string }[] }
+    const plan = async (...args: string[]): Promise<Plan> => JSON.parse((await hd(dir, 'build', '-f', 'Dockerfile', '--dry-run', '--json', ...args)).stdout) as Plan;
+    const outcomes = async (...args: string[]): Promise<string[]> => (await plan(...args)).steps.map(({ outcome }) => outcome);
+    const first = await plan();
+    assert.deepEqual([first.will_run, first.steps.map(({ index, line }) => [index, line])], [7, [[1, 4], [2, 5], [3, 7], [4, 9], [5, 10], [6, 11], [7, 13]]]);
+    const never = await tryHd(dir, {}, 'why', '-f', 'Dockerfile');
+    assert.match(never.stderr, /Dockerfile has not been built yet/);
+    assert.equal((await build(dir)).ran.length, 7);
+    assert.deepEqual(await outcomes(), Array(7).fill('cached'));
+    writeFileSync(join(dir, 'a'), 'two');
+    assert.deepEqual(await outcomes(), ['run', 'cached', 'cached', 'may run', 'cached', 'cached', 'cached']);
+    const { stdout } = await hd(dir, 'build', '-f', 'Dockerfile', '--dry-run');
+    assert.match(stdout, /^\[1\/7\] RUN build: wc -c < \/src\/a > \/size: the content of \/src\/a changed \(.*\[4\/7\] MAY RUN 1: cat \/from\/size > \/shown: it looks at what step 1 writes\n.*\n1 step would run, 1 may, 5 would not\.\n$/s);
+    assert.deepEqual((await build(dir)).ran, ['build: wc -c < /src/a > /size']);
+    writeFileSync(join(dir, 'b'), 'other');
+    assert.deepEqual(await outcomes(), ['cached', 'run', 'cached', 'cached', 'may run', 'cached', 'cached']);
+    assert.deepEqual((await outcomes('--build-arg', 'FORM=2')).slice(0, 3), ['run', 'run', 'cached']);
+    assert.deepEqual(await outcomes('--no-cache'), Array(7).fill('run'));
+    await build(dir);
+    const why = async (...args: string[]): Promise<string> => (await hd(dir, 'why', ...args)).stdout;
+    assert.match(await why('-f', 'Dockerfile'), /^\[1\/7\] CACHED build: wc -c .*\[2\/7\] RAN build: cat \/src\/b > \/b: the content of \/src\/b changed/s);
+    assert.match(await why('-t', 'tested', 'Dockerfile:10'), /^\[5\/7\] 1: --mount=.* cat \/m\/b > \/mounted \(Dockerfile:10\)\n {2}ran /);
+    assert.match(await why('-t', 'tested', 'cat /m/b'), /^\[5\/7\]/);
+    assert.match(await why('-t', 'tested', 'cat /from'), /^\[4\/7\] .*\n {2}cached/);
+    writeFileSync(join(dir, 'Dockerfile'), `${readFileSync(join(dir, 'Dockerfile'), 'utf8')}\nRUN exit 3\nRUN echo after`);
+    assert.equal((await tryHd(dir, {}, 'build', '-f', 'Dockerfile', '-t', 'tested')).code, 1);
+    assert.match(await why('-f', 'Dockerfile'), /\[8\/9\] FAILED 1: exit 3: it had never run before\n\[9\/9\] NOT REACHED/);
+    assert.match((await plan()).steps[7]?.reason ?? '', /it failed the last time/);
+    const elsewhere = project({ Dockerfile: 'FROM not-here:1\nUSER nobody-knows\nRUN true\nFROM busybox:1.36\nCOPY --from=0 /x /\nRUN echo of the other > /o\n' });
+    const missing = JSON.parse((await hd(elsewhere, 'build', '-t', 'x', '--dry-run', '--json')).stdout) as Plan;
+    assert.deepEqual([missing.image_missing, missing.will_run], ['not-here:1', 2]);
+    assert(!(await hd(dir, 'image', 'ls')).stdout.includes('not-here'));
+  });
+
   test('errors have the line of the Dockerfile, and leave nothing', async () => {
     const cases: [string, RegExp][] = [
       ['FROM busybox:1.36\nCOPY absent /x\n', /Dockerfile:2: \/absent is not there\n {2}2 \| COPY absent \/x\n {2}hint: /],

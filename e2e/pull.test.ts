@@ -23,6 +23,11 @@ async function pull(project: ProjectRig, ...args: string[]): Promise<PullReply &
   return { code, ...(JSON.parse(stdout) as PullReply) };
 }
 
+/** The kernel's watches of a process. */
+function watchesOf(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/fdinfo`).flatMap((fd) => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8').split('\n').filter((line) => line.startsWith('inotify ')));
+}
+
 describe('files that come out', { skip: unable || noFuse || noBusybox }, () => {
   let rig: BusyboxRig;
   before(() => void (rig = new BusyboxRig()));
@@ -78,6 +83,17 @@ describe('files that come out', { skip: unable || noFuse || noBusybox }, () => {
     assert.deepEqual((await project.hd('pull', 'src')).stdout.replace(/[0-9a-f]{12}/g, '#'), '~ src/b.ts  # → #\n1 file brought out.\n');
     await project.hd('down');
     assert.equal((await project.hd('pull', 'src')).code, 4);
+  });
+
+  test('--no-watch: an ignore file that comes out is obeyed, and starts no watch', async () => {
+    const project = await rig.environment('unwatched', `${service('web', 'exec sleep 1000')}[files]\nignore_files = [".gitignore"]\n`, { '.gitignore': '', 'a.log': '1', b: '1' });
+    await project.up('--no-watch');
+    await inside(project, 'echo "*.log" > .gitignore');
+    const ignored = await project.edit(() => void pull(project, '.gitignore'));
+    assert.deepEqual(ignored.events.find(({ type }) => type === 'change')?.['changes'], [{ path: 'a.log', change: 'removed' }]);
+    const { pid } = await (await project.client()).status();
+    assert.deepEqual(watchesOf(pid), []);
+    await project.hd('down');
   });
 
   test('rm -rf of the whole project inside touches nothing on the host, sync_back = ["**"] or not', async () => {

@@ -1,6 +1,6 @@
 /**
- * Edits on the host, as programs inside see them that watch files by themselves: inotifywait, node --watch, the reloaders of Flask and uvicorn; nodemon and vite where HD_TEST_NPM names a directory
- * whose node_modules has them. Results: docs/reloaders.md.
+ * Edits on the host, as programs inside see them that watch files by themselves: inotifywait, node --watch, the reloaders of Flask and uvicorn, nodemon, vite. Results:
+ * docs/reloaders.md.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -15,8 +15,8 @@ import { noFuse, unable } from './rig.ts';
 
 const missing = [['/usr/bin/inotifywait', 'inotify-tools'], ['/usr/lib/python3/dist-packages/flask', 'python3-flask'], ['/usr/lib/python3/dist-packages/uvicorn', 'python3-uvicorn'], ['/usr/bin/git', 'git']].filter(([path]) => !existsSync(path ?? '')).map(([, name]) => name);
 const noTools = missing.length > 0 ? `not on this machine: ${missing.join(', ')}` : false;
-const npmTools = process.env['HD_TEST_NPM'] ?? '';
-const noNpmTools = existsSync(join(npmTools, 'node_modules/vite')) ? false : 'HD_TEST_NPM names no directory with vite and nodemon';
+const npmTools = join(import.meta.dirname, 'npm-tools');
+const noNpmTools = existsSync(join(npmTools, 'node_modules/vite')) ? false : 'vite and nodemon are not installed in e2e/npm-tools: npm test does that';
 
 const PYTHON = ['flask', 'jinja2', 'markupsafe', 'werkzeug', 'itsdangerous', 'click', 'uvicorn', 'h11', 'asgiref', 'typing_extensions', 'Flask', 'Jinja2', 'Werkzeug'];
 

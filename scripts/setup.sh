@@ -34,7 +34,10 @@ system_node() {
 }
 
 packages() {
-  cmp -s "$root/package-lock.json" "$root/node_modules/.hd-lockfile" && return
+  if cmp -s "$root/package-lock.json" "$root/node_modules/.hd-lockfile"; then
+    touch "$root/node_modules/.hd-lockfile" 2>/dev/null || true
+    return
+  fi
   if [ -n "$(find "$root/node_modules/.package-lock.json" -newer "$root/package-lock.json" 2>/dev/null)" ]; then
     # Somebody ran npm here since the lockfile changed.
     cp "$root/package-lock.json" "$root/node_modules/.hd-lockfile"

@@ -3,7 +3,7 @@
  * are tests as well (packages/testkit/src/checks.test.ts), so the last lines are the runner's summary of everything.
  * Plain JavaScript, because it runs before the pinned Node is there.
  */
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { pinnedNode, root, run } from './node26.mjs';
 import { ensureSystemPackages } from './system-packages.mjs';
@@ -13,6 +13,7 @@ const TEST_TIMEOUT_MS = 20 * 60 * 1000;
 const setup = run('sh', [join(root, 'scripts/setup.sh'), 'packages']);
 if (setup !== 0) process.exit(setup);
 ensureSystemPackages();
+installNpmTools();
 
 const flags = process.argv.slice(2).filter((arg) => arg.startsWith('-'));
 const paths = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
@@ -32,6 +33,22 @@ const env = { ...process.env, HD_TEST_SEED: HD_TEST_SEED === 'random' ? String(D
 if (env.HD_TEST_SEED !== '1') console.log(`HD_TEST_SEED=${env.HD_TEST_SEED} runs the same again`);
 const args = ['--test', `--import=${join(root, 'scripts/test-seed.mjs')}`, ...reporters, '--test-concurrency=2', `--test-timeout=${TEST_TIMEOUT_MS}`, ...flags];
 process.exitCode = run(pinnedNode(), [...args, ...files.map((file) => relative(root, file))], { cwd: root, env });
+
+/** What only tests run, and no Debian package has. Without it they say that they were skipped, and why. */
+function installNpmTools() {
+  const dir = join(root, 'e2e/npm-tools');
+  const [lock, installed] = ['package-lock.json', 'node_modules/.package-lock.json'].map((name) => packagesIn(join(dir, name)));
+  if (lock === installed) return;
+  const code = run('npm', ['--prefix', dir, 'ci', '--ignore-scripts', '--no-audit', '--no-fund']);
+  if (code !== 0) console.error(`npm ci in e2e/npm-tools ended with ${code}`);
+}
+
+/** Names and versions, without what is for other platforms. */
+function packagesIn(file) {
+  if (!existsSync(file)) return undefined;
+  const { packages } = JSON.parse(readFileSync(file, 'utf8'));
+  return JSON.stringify(Object.entries(packages).filter(([path, { optional }]) => path !== '' && optional !== true).map(([path, { version }]) => [path, version]));
+}
 
 function allTests() {
   const dirs = [...readdirSync(join(root, 'packages')).map((name) => join('packages', name, 'src')), 'e2e'];

@@ -64,12 +64,16 @@ export const COMMANDS: readonly CommandSpec[] = [
       archive: { type: 'text', value: 'FILE', help: 'write it as one file, for `docker load`, podman and skopeo' },
       push: { type: 'text', value: 'REF', help: 'push it to a registry' },
     },
-    examples: [['hd build', 'run the steps that have to run'], ['hd build --dry-run', 'which these are, and why'], ['hd build -f Dockerfile -t app:1 .', 'an image of a Dockerfile, which `hd image ls` lists'], ['hd build -t app --target test --build-arg V=2', ''], ['hd build --json', 'one line of JSON for each event']],
+    examples: [['hd build', 'run the steps that have to run'], ['hd build --dry-run', 'which these are, and why'], ['hd build -f Dockerfile -t app:1 .', 'an image of a Dockerfile, which `hd image ls` lists'], ['hd build -f Dockerfile --dry-run .', 'which RUNs would run, and why'], ['hd build -t app --target test --build-arg V=2', ''], ['hd build --json', 'one line of JSON for each event']],
     load: () => import('./commands/build.ts'),
   },
   {
-    name: 'why', group: 'Common', summary: 'Say why steps ran or did not, why a service restarted, or what a file has to do with either.', usage: '[step|service|file]', takes: [0, 1], flags: {},
-    examples: [['hd why', 'all steps of the last build'], ['hd why 2', 'the second step'], ['hd why "pip install"', 'the step whose command begins so'], ['hd why web', 'a service'], ['hd why src/app.py', 'a file']],
+    name: 'why', group: 'Common', summary: 'Say why steps ran or did not, why a service restarted, or what a file has to do with either.', usage: '[step|service|file]', takes: [0, 1],
+    flags: {
+      file: { type: 'text', short: 'f', value: 'FILE', help: 'of the last build of this Dockerfile' },
+      tag: { type: 'text', short: 't', value: 'NAME', help: 'of the build from a Dockerfile that this image came from' },
+    },
+    examples: [['hd why', 'all steps of the last build'], ['hd why 2', 'the second step'], ['hd why -f Dockerfile', 'all RUNs of its last build'], ['hd why -t app:1 2', 'the second RUN of an image'], ['hd why "pip install"', 'the step whose command begins so'], ['hd why web', 'a service'], ['hd why src/app.py', 'a file']],
     load: () => import('./commands/why.ts'),
   },
   {
@@ -150,13 +154,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/reset.ts'),
   },
   {
-    name: 'volume ls', group: 'Project', summary: 'List the volumes of the environment: directories that stay when it goes down.', usage: '[dir]', takes: [0, 1], flags: {},
-    examples: [['hd volume ls', '']],
+    name: 'volume ls', group: 'Project', summary: 'List the volumes of the environment: directories that stay when it goes down.', usage: '[dir]', takes: [0, 1],
+    flags: { all: { type: 'boolean', short: 'a', help: 'of all environments, also of projects that are gone' } },
+    examples: [['hd volume ls', ''], ['hd volume ls --all', 'of all environments, with what they take']],
     load: () => import('./commands/volume-ls.ts'),
   },
   {
-    name: 'volume rm', group: 'Project', summary: 'Remove volumes, with all that is in them. The environment must be down.', usage: '<name>...', takes: [1, Infinity], flags: {},
-    examples: [['hd volume rm data', '']],
+    name: 'volume rm', group: 'Project', summary: 'Remove volumes, with all that is in them. The environment must be down.', usage: '<name>...', takes: [1, Infinity],
+    flags: { project: { type: 'text', value: 'DIR', help: 'of the environment of this directory, which need not be there any more' } },
+    examples: [['hd volume rm data', ''], ['hd volume rm --project /home/me/old data', 'of a project that is gone']],
     load: () => import('./commands/volume-rm.ts'),
   },
   {
@@ -195,8 +201,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     flags: {
       output: { type: 'text', short: 'o', value: 'FILE', help: 'where to write (default: hd.toml of the project); - prints it' },
       name: { type: 'text', value: 'NAME', help: 'name of the environment (default: of the directory)' },
+      service: { type: 'text', value: 'NAME', help: 'of a Compose file: the service whose image it is, with those of the same one' },
     },
-    examples: [['hd ingest Dockerfile', 'write hd.toml, and say what needs a look'], ['hd ingest compose.yaml', ''], ['hd ingest .devcontainer/devcontainer.json', ''], ['hd ingest -o - Dockerfile', 'print it']],
+    examples: [['hd ingest Dockerfile', 'write hd.toml, and say what needs a look'], ['hd ingest compose.yaml', ''], ['hd ingest --service api -o api/hd.toml compose.yaml', 'one of several images'], ['hd ingest .devcontainer/devcontainer.json', ''], ['hd ingest -o - Dockerfile', 'print it']],
     load: () => import('./commands/ingest.ts'),
   },
   {
@@ -227,9 +234,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: () => import('./commands/image-inspect.ts'),
   },
   {
-    name: 'image import', group: 'Images', summary: 'Make an image of a file: a `docker save` archive, an OCI layout or archive, or the tar of a root file system.', usage: '<file|dir|-> [name]', takes: [1, 2],
+    name: 'image import', group: 'Images', summary: 'Make images of a file: a `docker save` archive, an OCI layout or archive, or the tar of a root file system.', usage: '<file|dir|-> [name]', takes: [1, 2],
     flags: { platform: PLATFORM },
-    examples: [['hd image import app.tar', 'under the name that it has in the archive'], ['hd image import rootfs.tar.zst base:1', 'the files of a root'], ['docker export web | hd image import - web:1', '']],
+    examples: [['hd image import app.tar', 'all that is in the archive, under the names that it has there'], ['hd image import saved.tar app:2', 'of several images that one; an only one is called so from now on'], ['hd image import rootfs.tar.zst base:1', 'the files of a root'], ['docker export web | hd image import - web:1', '']],
     load: () => import('./commands/image-import.ts'),
   },
   {
@@ -271,6 +278,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     flags: {
       'dry-run': { type: 'boolean', help: 'only say what would go' },
       max: { type: 'text', value: 'SIZE', help: 'how large the store may be; what was used longest ago goes first (default: HD_STORE_MAX, else 20GB or a tenth of the disk)' },
+      partial: { type: 'boolean', help: 'also parts of downloads that were cut off, whatever their age' },
+      caches: { type: 'boolean', help: 'also the directories of RUN --mount=type=cache' },
       'drop-lost': { type: 'boolean', help: 'give up what is no longer whole, where a repair could not help' },
     },
     examples: [['hd cas gc --dry-run', ''], ['hd cas gc', ''], ['hd cas gc --max 5GB', 'down to 5 GB; environments that run never go']],

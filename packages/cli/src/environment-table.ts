@@ -18,9 +18,10 @@ export async function listAll({ env, json, terminal }: Invocation): Promise<numb
 /** A line for each, in columns. Ports of those that are down are the ones that they had last. */
 export function renderEnvironments(environments: readonly ListedEnvironment[], paint: Paint, columns?: number): string {
   if (isNarrow(columns)) return environments.flatMap((environment) => block(environment, paint, columns)).map((line) => `${line}\n`).join('');
-  const rows = environments.map(({ name, state, services, project }) => [printable(name), state, portsText(services), printable(project)]);
-  const table = [['NAME', 'STATE', 'PORTS', 'DIRECTORY'], ...rows];
-  const widths = [0, 1, 2].map((column) => Math.max(...table.map((row) => displayWidth(row[column] ?? ''))));
+  const withVolumes = environments.some(({ volumes }) => volumes.length > 0);
+  const rows = environments.map(({ name, state, services, volumes, project }) => [printable(name), state, portsText(services), ...(withVolumes ? [printable(volumes.join(', ') || '-')] : []), printable(project)]);
+  const table = [['NAME', 'STATE', 'PORTS', ...(withVolumes ? ['VOLUMES'] : []), 'DIRECTORY'], ...rows];
+  const widths = table[0]!.slice(0, -1).map((_, column) => column).map((column) => Math.max(...table.map((row) => displayWidth(row[column] ?? ''))));
   return table.map((row, index) => {
     const line = row.map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - displayWidth(cell)))).join('  ').trimEnd();
     const style = index === 0 ? 'bold' : environments[index - 1]?.pid === null ? 'dim' : undefined;
@@ -29,10 +30,10 @@ export function renderEnvironments(environments: readonly ListedEnvironment[], p
 }
 
 /** For a narrow terminal. */
-function block({ name, state, pid, services, project }: ListedEnvironment, paint: Paint, columns: number): string[] {
+function block({ name, state, pid, services, volumes, project }: ListedEnvironment, paint: Paint, columns: number): string[] {
   const [head = '', ...more] = wrap(`${printable(name)} ${state}`, columns);
   const ports = portsText(services);
-  const below = [...(ports === '-' ? [] : [ports]), printable(project)].flatMap((text) => beside('', text, { columns, width: 2 }));
+  const below = [...(ports === '-' ? [] : [ports]), ...(volumes.length === 0 ? [] : [`volumes ${printable(volumes.join(', '))}`]), printable(project)].flatMap((text) => beside('', text, { columns, width: 2 }));
   return [paint(pid === null ? 'dim' : 'bold', head), ...more, ...below];
 }
 

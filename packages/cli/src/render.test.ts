@@ -101,7 +101,7 @@ Services:
 });
 
 test('a table of all environments: those that are down have the ports that they had', () => {
-  const common = { id: 'x', usedMs: 0 };
+  const common = { id: 'x', usedMs: 0, volumes: [] };
   const table = renderEnvironments([
     { ...common, name: 'shop', project: '/srv/shop', state: 'up', pid: 7, services: [{ name: 'web', status: 'ready', port: 5000, url: 'http://localhost:5000' }, { name: 'worker', status: 'ready', port: null }, { name: 'api', status: 'failed', port: 8000 }] },
     { ...common, name: 'shop', project: '/srv/shop-fix', state: 'down', pid: null, services: [{ name: 'web', status: 'not running', port: 5001 }] },
@@ -111,6 +111,11 @@ test('a table of all environments: those that are down have the ports that they 
 shop  up     web:5000, api:8000  /srv/shop
 shop  down   web:5001            /srv/shop-fix
 tool  gone   -                   /srv/${printable('\u001b[31mtool')}
+`);
+  const volumes = renderEnvironments([{ ...common, name: 'shop', project: '/srv/shop', state: 'down', pid: null, services: [], volumes: ['cache', 'data'] }, { ...common, name: 'tool', project: '/srv/tool', state: 'down', pid: null, services: [] }], plain);
+  assert.equal(volumes, `NAME  STATE  PORTS  VOLUMES      DIRECTORY
+shop  down   -      cache, data  /srv/shop
+tool  down   -      -            /srv/tool
 `);
 });
 

@@ -1,5 +1,5 @@
-import type { StoreReport, StoreShare } from '@hyperdocker/environment';
-import { formatAgo, formatBytes } from './format.ts';
+import type { BesideStore, StoreReport, StoreShare } from '@hyperdocker/environment';
+import { formatAgo, formatBytes, plural } from './format.ts';
 
 /** Lines for people, below those of `cas stats` and `cas gc`: ratios, and who has a share in the store. */
 export function reportLines(report: StoreReport, nowMs: number): string[] {
@@ -22,6 +22,16 @@ function shareRow(share: StoreShare, nowMs: number): string[] {
     what, `${formatBytes(uniqueBytes)} unique`, `${formatBytes(sharedBytes)} shared`, fileBytes === undefined ? '' : `${formatBytes(fileBytes)} of files`,
     [use, ...(project === undefined ? [] : [state === 'gone' ? `${project}, which is gone` : project])].join(', '),
   ];
+}
+
+/** What is beside the store and takes room all the same; nothing where there is nothing. */
+export function besideLines({ volumes, caches, partials }: BesideStore): string[] {
+  const rows = [
+    ...volumes.map(({ name, sizeBytes, environment, project, gone }) => [`volume ${name}`, formatBytes(sizeBytes), `of ${project ?? environment}${gone ? ', which is gone' : ''}`]),
+    ...(caches.count === 0 ? [] : [[plural(caches.count, 'cache'), formatBytes(caches.sizeBytes), 'of builds from Dockerfiles; `hd cas gc --caches` drops them']]),
+    ...(partials.count === 0 ? [] : [['parts of downloads', formatBytes(partials.sizeBytes), `${plural(partials.count, 'layer')}; \`hd cas gc --partial\` drops them`]]),
+  ];
+  return rows.length === 0 ? [] : ['  Beside the store:', ...table(rows)];
 }
 
 /** Columns as wide as their longest, but the last. */

@@ -306,3 +306,18 @@ test('an index is made again, and a sample reads a part', async (context) => {
   const wrong = await w.hd('fsck', '--sample', 'half');
   assert.deepEqual([wrong.status, wrong.stderr.split('\n')[0]], [2, 'hd: --sample needs a percentage, not "half"']);
 });
+
+test('stats tell what is beside the store, and gc drops of it what it is asked to', async (context) => {
+  const w = world(context);
+  assert.doesNotMatch((await w.hd('stats')).stdout, /Beside the store/);
+  const { dir } = w.environment('one', { a: noise(1000, 1) });
+  for (const path of [join(dir, 'volumes/data'), join(w.home.dir, 'caches/0123'), w.home.partialDir]) mkdirSync(path, { recursive: true });
+  writeFileSync(join(dir, 'volumes/data/file'), noise(MB, 1));
+  writeFileSync(join(w.home.dir, 'caches/0123/file'), noise(MB, 2));
+  writeFileSync(join(w.home.partialDir, `${'a'.repeat(64)}.1-0-0`), noise(MB, 3));
+  assert.match((await w.hd('stats')).stdout, / {2}Beside the store:\n {4}volume data +[\d.]+ MB +of .*\/one\n {4}1 cache +[\d.]+ MB .*`hd cas gc --caches`.*\n {4}parts of downloads +[\d.]+ MB +1 layer; /);
+  assert.doesNotMatch((await w.hd('gc')).stdout, /Parts of downloads|Caches of builds/);
+  assert.match((await w.hd('gc', '--caches', '--partial')).stdout, /Parts of downloads: [\d.]+ MB freed\n {2}Caches of builds: [\d.]+ MB freed\n/);
+  const { beside } = await w.json<{ beside: { volumes: { name: string }[]; caches: { count: number }; partials: { count: number } } }>('stats');
+  assert.deepEqual([beside.volumes.map(({ name }) => name), beside.caches.count, beside.partials.count], [['data'], 0, 0]);
+});

@@ -31,6 +31,8 @@ const stepWhy = {
 const spread = z.strictObject({ min: z.number(), median: z.number(), max: z.number() });
 const watchedBy = z.array(z.strictObject({ name: text, pattern: text }));
 const share = z.strictObject({ kind: z.enum(['environment', 'image', 'results']), name: text, project: optional(text), state: optional(text), usedMs: time, fileBytes: optional(bytes), uniqueBytes: bytes, sharedBytes: bytes });
+const listedVolume = z.strictObject({ name: text, path: text, sizeBytes: bytes, environment: text, project: text.nullable(), gone: z.boolean().meta({ description: 'The directory of its project is not there any more.' }) });
+const heap = z.strictObject({ count, sizeBytes: bytes });
 const fileSide = z.strictObject({ path: text, change: z.enum(['added', 'changed', 'removed']), before: optional(text), after: optional(text) });
 const decider = z.union([
   z.strictObject({ origin: z.enum(['default', 'exclude', 'include']), pattern: text }),
@@ -52,7 +54,7 @@ export const DOCUMENTS = {
   }),
   'hd.environments/1': document('hd.environments/1', {
     environments: z.array(z.strictObject({
-      id: text, name: text, project: text, state: z.union([phase, z.enum(['left', 'down', 'gone'])]), pid: z.int().nullable(), usedMs: time,
+      id: text, name: text, project: text, state: z.union([phase, z.enum(['left', 'down', 'gone'])]), pid: z.int().nullable(), volumes: texts, usedMs: time,
       services: z.array(z.strictObject({ name: text, status: z.union([serviceStatus, notRunning]), port: z.int().nullable(), url: optional(text) })),
     })),
   }),
@@ -73,11 +75,12 @@ export const DOCUMENTS = {
   'hd.dag.diff/1': document('hd.dag.diff/1', { before: digest, after: digest, graph }),
   'hd.cas.stats/1': z.looseObject({
     schema: z.literal('hd.cas.stats/1'), chunks: count, manifests: count, logicalBytes: bytes, uniqueBytes: bytes, packedBytes: bytes, storedBytes: bytes, packs: count, looseFiles: count, looseBytes: bytes,
-    damaged: z.boolean(), dedupRatio: z.number(), compressionRatio: z.number(), shares: z.array(share), limitBytes: bytes.nullable(), location: text,
+    damaged: z.boolean(), dedupRatio: z.number(), compressionRatio: z.number(), shares: z.array(share), beside: z.strictObject({ volumes: z.array(listedVolume), caches: heap, partials: heap }), limitBytes: bytes.nullable(), location: text,
   }),
   'hd.cas.gc/1': document('hd.cas.gc/1', {
     dryRun: z.boolean(), manifestsRemoved: count, chunksRemoved: count, demoted: count, bytesFreed: bytes, storedBytes: bytes, copiesFreed: bytes, lostRefs: texts,
     gaveUp: z.array(z.strictObject({ kind: text, name: text, project: optional(text), usedMs: time })), limitBytes: bytes.nullable(), dedupRatio: z.number(), compressionRatio: z.number(), shares: z.array(share),
+    beside: z.strictObject({ partials: bytes, caches: bytes, cachesInUse: z.boolean() }),
   }),
   'hd.cas.fsck/1': document('hd.cas.fsck/1', {
     objectsChecked: count, rebuiltObjects: optional(count),
@@ -99,13 +102,13 @@ export const DOCUMENTS = {
   'hd.init/1': document('hd.init/1', { file: text, kind: text, specSchema: text }),
   'hd.export/1': document('hd.export/1', sent),
   'hd.images/1': document('hd.images/1', { images: z.array(image) }),
-  'hd.image.import/1': document('hd.image.import/1', { image }),
+  'hd.image.import/1': document('hd.image.import/1', { image, images: z.array(image) }),
   'hd.image.rm/1': z.looseObject({ schema: z.literal('hd.image.rm/1'), removed: z.array(z.unknown()) }),
   'hd.image.pull/1': document('hd.image.pull/1', { changed: z.boolean(), image }),
   'hd.image.push/1': document('hd.image.push/1', { reference: text, digest: text, layers: sent.layers, written: sent.written }),
   'hd.image.export/1': z.union([document('hd.image.export/1', sent), document('hd.image.export/1', { to: z.strictObject({ kind: z.literal('tar'), file: text }), tree: digest })]),
   'hd.image.build/1': z.looseObject({ schema: z.literal('hd.image.build/1'), type: z.literal('image-built'), names: texts, tree: digest, ran: count, cached: count, ms }),
-  'hd.volumes/1': document('hd.volumes/1', { volumes: z.array(z.strictObject({ name: text, path: text.nullable(), sizeBytes: bytes, used: z.boolean() })) }),
+  'hd.volumes/1': document('hd.volumes/1', { volumes: z.array(z.union([z.strictObject({ name: text, path: text.nullable(), sizeBytes: bytes, used: z.boolean() }), listedVolume])) }),
   'hd.volume.rm/1': document('hd.volume.rm/1', { removed: texts }),
   'hd.ingest/1': document('hd.ingest/1', { file: text.nullable(), toml: text, notes: z.array(z.looseObject({ line: count, instruction: text, message: text })) }),
   'hd.ui/1': document('hd.ui/1', { url: text.meta({ description: 'With the token, after the #.' }), port: z.int() }),

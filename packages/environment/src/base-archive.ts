@@ -7,7 +7,6 @@ import type { Emit } from './events.ts';
 import type { Home } from './home.ts';
 import { resolveImage } from './images.ts';
 import { HOST_PLATFORM } from './plan.ts';
-import { registryConfig } from './registries.ts';
 import { WriteLease } from './write-lease.ts';
 
 export interface BaseArchiveOptions {
@@ -27,7 +26,7 @@ export async function exportBase(home: Home, { base, projectDir, file, name, emi
   using store = openStore(home.storeDir, { nodeLinks });
   using lease = new WriteLease(store, 'hd demo');
   const given = signal === undefined ? {} : { signal };
-  const image = await resolveImage(base, { store, storeDir: home.storeDir, lease, projectDir, tempDir: home.tempDir, partialDir: home.partialDir, platform: HOST_PLATFORM, registries: registryConfig(home), refresh: false, emit, ...given });
+  const image = await resolveImage(base, { home, store, lease, projectDir, platform: HOST_PLATFORM, refresh: false, emit, ...given });
   mkdirSync(dirname(file), { recursive: true });
   using target = new ArchiveTarget(file, name);
   await exportImage(store, { layers: planLayers(store, image.tree, image.tree), document: documentOf(image.config, HOST_PLATFORM), createdMs: 0 }, target, { tempDir: home.tempDir, ...given });

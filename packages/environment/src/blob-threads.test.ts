@@ -63,3 +63,14 @@ test('a store that cannot be written to is an error of who waits, and leaves no 
   await blobs[Symbol.asyncDispose]();
   await assert.rejects(blobs.settle());
 });
+
+test('what is put after a thread has ended is an error as well, and nobody waits for it', async () => {
+  const storeDir = mkdtempSync(join(world, 'late-'));
+  using store = openStore(storeDir);
+  const blobs = new BlobThreads(store, join(storeDir, 'no/such\0store'));
+  await assert.rejects(putMany(blobs, 2_000));
+  for (let nth = 0; nth < 2_000; nth++) blobs.put(contentOf(nth));
+  await assert.rejects(blobs.settle());
+  await assert.rejects(blobs.flush());
+  await blobs[Symbol.asyncDispose]();
+});

@@ -16,6 +16,8 @@ const MAX_THREADS = 3;
 
 interface Batch { bytes: Buffer<ArrayBuffer>; used: number; files: StoredFile[] }
 interface Waiting { resolve(digests: BlobDigest[]): void; reject(error: unknown): void }
+/** `waiting`: undefined once nobody answers any more. */
+interface Thread { worker: Worker; waiting: Waiting[] | undefined; ended: Promise<void> }
 
 /**
  * Stores the files of layers in threads, each with the store open for itself: hashing and compressing them takes as long as reading the layers. As many threads as processors, at most three, are started when there is a batch for each; what is
@@ -26,7 +28,7 @@ interface Waiting { resolve(digests: BlobDigest[]): void; reject(error: unknown)
 export class BlobThreads implements BlobPutter, AsyncDisposable {
   readonly #store: Store;
   readonly #storeDir: string;
-  readonly #threads: { worker: Worker; waiting: Waiting[]; ended: Promise<void> }[] = [];
+  readonly #threads: Thread[] = [];
   #batch: Batch | undefined;
   readonly #underWay = new Set<Promise<void>>();
   #underWayBytes = 0;
@@ -104,33 +106,39 @@ export class BlobThreads implements BlobPutter, AsyncDisposable {
 
   #start(): number {
     const worker = new Worker(new URL('./blob-worker.ts', import.meta.url), { workerData: { storeDir: this.#storeDir }, resourceLimits: { maxYoungGenerationSizeMb: 16 } });
-    const waiting: Waiting[] = [];
     const end = Promise.withResolvers<void>();
+    const thread: Thread = { worker, waiting: [], ended: end.promise };
     const fail = (error: unknown): void => {
-      for (const each of waiting.splice(0)) each.reject(error);
+      for (const each of thread.waiting ?? []) each.reject(error);
+      thread.waiting = undefined;
     };
     worker.on('message', (answer: BlobAnswer) => {
-      const first = waiting.shift();
+      const first = thread.waiting?.shift();
       if ('error' in answer) first?.reject(HdError.fromJSON(answer.error));
       else first?.resolve(answer.digests);
     });
     worker.on('error', fail);
     worker.on('exit', () => {
-      fail(new HdError('STORE_WRITE', 'a thread that stores files has ended'));
+      fail(hasEnded());
       end.resolve();
     });
-    return this.#threads.push({ worker, waiting, ended: end.promise }) - 1;
+    return this.#threads.push(thread) - 1;
   }
 
   #ask(nth: number, task: BlobTask, transfer: ArrayBuffer[] = []): Promise<BlobDigest[]> {
     const thread = this.#threads[nth];
     return new Promise((resolve, reject) => {
-      thread?.waiting.push({ resolve, reject });
-      thread?.worker.postMessage(task, transfer);
+      if (thread?.waiting === undefined) return reject(hasEnded());
+      thread.waiting.push({ resolve, reject });
+      thread.worker.postMessage(task, transfer);
     });
   }
 
   #throwFailure(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
+}
+
+function hasEnded(): HdError {
+  return new HdError('STORE_WRITE', 'a thread that stores files has ended');
 }

@@ -64,6 +64,8 @@ test('what never ran in this form, but in another, says in what they differ', ()
   assert.equal(text({}), 'it has never run');
   assert.deepEqual(refineReason({ why: 'never-ran' }, undefined, before.definition), { why: 'never-ran' });
   assert.deepEqual(refineReason({ why: 'never-ran' }, { ...before, outcome: 'failed' }, before.definition), { why: 'failed' });
+  const { input: _, ...unseen } = before;
+  assert.deepEqual(refineReason({ why: 'never-ran' }, { ...unseen, outcome: 'not reached' }, { ...before.definition, command: 'other' }), { why: 'never-ran' }, 'it has run in no form');
   assert.deepEqual(refineReason({ why: 'asked' }, before, { ...before.definition, command: 'other' }), { why: 'asked' });
 });
 

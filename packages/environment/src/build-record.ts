@@ -3,6 +3,7 @@ import type { ActionDefinition, DefinitionChange, MissReason } from '@hyperdocke
 import { Asked, askedWords, compareDefinitions, definitionKey } from '@hyperdocker/engine';
 import type { StepId } from './events.ts';
 import { readJson, writeJson } from './json-file.ts';
+import type { LookedUpStep } from './prepared-step.ts';
 
 /** Why a step had to run. */
 export type RunReason =
@@ -33,6 +34,8 @@ export interface BuildRecord {
   /** Where the project lies, in the container. */
   workdir: string;
   steps: StepRecord[];
+  /** Of a build from a Dockerfile: what was built. */
+  dockerfile?: { name: string; contextDir: string; images: string[] };
 }
 
 /** Undefined: none, or one that this version cannot read. It is there for explanations alone. */
@@ -41,9 +44,16 @@ export function readBuildRecord(file: string): BuildRecord | undefined {
   return record?.schema === 'hd.build-record/1' && Array.isArray(record.steps) ? (record as BuildRecord) : undefined;
 }
 
-export function writeBuildRecord(file: string, workdir: string, steps: StepRecord[]): void {
-  const record: BuildRecord = { schema: 'hd.build-record/1', atMs: Date.now(), workdir, steps };
+export function writeBuildRecord(file: string, workdir: string, steps: StepRecord[], dockerfile?: BuildRecord['dockerfile']): void {
+  const record: BuildRecord = { schema: 'hd.build-record/1', atMs: Date.now(), workdir, steps, ...(dockerfile === undefined ? {} : { dockerfile }) };
   writeJson(file, record);
+}
+
+/** @param run undefined: it did not run */
+export function recordStep(previous: BuildRecord | undefined, { id, definition, key, input }: LookedUpStep, outcome: StepRecord['outcome'], run?: { reason: RunReason; durationMs: number }): StepRecord {
+  const before = previous?.steps.find((known) => known.key === key)?.lastRun;
+  const lastRun = run === undefined ? before : { atMs: Date.now(), ...run };
+  return { step: id, definition, key, input, outcome, ...(lastRun === undefined ? {} : { lastRun }) };
 }
 
 /** The same step in the last build: of the same definition, else the one at its place in hd.toml by name or number. */
@@ -65,7 +75,8 @@ export function unreached(plan: readonly { id: StepId; definition: ActionDefinit
 
 /** A step of which no run in this form is recorded may have failed, or have run in another one. */
 export function refineReason(reason: RunReason, before: StepRecord | undefined, definition: ActionDefinition): RunReason {
-  if (reason.why !== 'never-ran' || before === undefined) return reason;
+  // One that no build has reached has run in no form.
+  if (reason.why !== 'never-ran' || before?.input === undefined) return reason;
   const changes = compareDefinitions(before.definition, definition);
   if (changes.length > 0) return { why: 'definition', changes };
   return before.outcome === 'failed' ? { why: 'failed' } : reason;

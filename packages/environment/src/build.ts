@@ -6,12 +6,12 @@ import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
 import type { ActionCache, ActionDefinition, ActionResult, SecretUse } from '@hyperdocker/engine';
 import { FIXED_MTIME_NS } from '@hyperdocker/mount';
 import type { BuildRecord, RunReason, StepRecord } from './build-record.ts';
-import { counterpart, reasonText, refineReason } from './build-record.ts';
+import { counterpart, reasonText, recordStep, refineReason } from './build-record.ts';
 import type { Emit, StepId } from './events.ts';
 import type { KeptOutputs } from './outputs.ts';
 import type { Plan, PlannedStep } from './plan.ts';
 import type { Preparation, PreparedStep } from './prepared-step.ts';
-import { keepCaches, prepareStep } from './prepared-step.ts';
+import { keepCaches, lookedUp, prepareStep } from './prepared-step.ts';
 import type { Leak } from './redact.ts';
 import type { SecretValues } from './secrets.ts';
 import type { StepContext, StepOutcome } from './step-runner.ts';
@@ -80,7 +80,7 @@ export async function build(options: BuildOptions): Promise<Build> {
     const prepared = prepare(step, tree);
     const found = noCache ? ({ kind: 'miss', reason: { why: 'asked' } } as const) : actions.find(prepared.key, prepared.input);
     if (found.kind === 'hit') {
-      options.onStep?.(recordOf(options, prepared, 'cached'));
+      options.onStep?.(recordStep(options.previous, lookedUp(prepared), 'cached'));
       runs.drop(step.id);
       emit({ type: 'step', status: 'cached', step: step.id, facts: found.facts, savedMs: found.result.durationMs });
       results.push(found.result);
@@ -99,7 +99,7 @@ async function runInTurn(options: BuildOptions, runs: StepRuns, prepared: Prepar
   const { step: { id, definition }, key, input } = prepared;
   const inUse = [tree, input].map((digest) => ({ kind: 'tree' as const, digest }));
   const outcome = await lease.apart(inUse, () => runs.take(prepared, reasonText(reason), tree));
-  options.onStep?.(recordOf(options, prepared, outcome.kind === 'done' ? 'ran' : 'failed', { reason, durationMs: outcome.ms }));
+  options.onStep?.(recordStep(options.previous, lookedUp(prepared), outcome.kind === 'done' ? 'ran' : 'failed', { reason, durationMs: outcome.ms }));
   const { trace, outputs, result } = doneOrThrow(options, prepared.step, outcome);
   actions.record(key, input, trace, result);
   keepCaches(store, envId, definition, result);
@@ -110,12 +110,6 @@ async function runInTurn(options: BuildOptions, runs: StepRuns, prepared: Prepar
 
 function refine({ previous }: BuildOptions, { step, key, definition }: PreparedStep, reason: RunReason): RunReason {
   return refineReason(reason, counterpart(previous, step, key), definition);
-}
-
-function recordOf({ previous }: BuildOptions, { step, definition, key, input }: PreparedStep, outcome: StepRecord['outcome'], run?: { reason: RunReason; durationMs: number }): StepRecord {
-  const before = previous?.steps.find((known) => known.key === key)?.lastRun;
-  const lastRun = run === undefined ? before : { atMs: Date.now(), ...run };
-  return { step: step.id, definition, key, input, outcome, ...(lastRun === undefined ? {} : { lastRun }) };
 }
 
 function doneOrThrow({ emit }: BuildOptions, { id, definition }: PlannedStep, outcome: StepOutcome): Extract<StepOutcome, { kind: 'done' }> {

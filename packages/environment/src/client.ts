@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { HdError, findProgram } from '@hyperdocker/base';
+import { HdError, NODE_FLAGS, findProgram } from '@hyperdocker/base';
 import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, PullReply, PullRequest, ResetReply, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
@@ -194,7 +194,7 @@ export class BootingSupervisor implements Disposable {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const log = openSync(supervisorLog, O_WRONLY | O_CREAT | O_APPEND | logFlags, 0o600);
     const main = fileURLToPath(new URL('./supervisor-main.ts', import.meta.url));
-    const child = spawn(namespace, [...namespaceArgs, process.execPath, '--disable-warning=ExperimentalWarning', main], {
+    const child = spawn(namespace, [...namespaceArgs, process.execPath, ...NODE_FLAGS, main], {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
       cwd: projectDir,

@@ -3,7 +3,7 @@ import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, 
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describeError, findProgram, findPrograms } from '@hyperdocker/base';
+import { NODE_FLAGS, describeError, findProgram, findPrograms } from '@hyperdocker/base';
 import { fuseProblem } from '@hyperdocker/mount';
 import { cgroupMode, probeRuntimes } from '@hyperdocker/sandbox';
 import { configuredWays } from './environment-network.ts';
@@ -169,7 +169,7 @@ function inotify(): Finding {
 /** Makes one with each way out. */
 function privateNetwork({ env }: Machine): Finding {
   const ways = configuredWays(env).filter((way) => way !== 'none');
-  const command = [process.execPath, '--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./trial-network-main.ts', import.meta.url)), ...ways];
+  const command = [process.execPath, ...NODE_FLAGS, fileURLToPath(new URL('./trial-network-main.ts', import.meta.url)), ...ways];
   const [program = '', ...args] = isOrdinaryUser() ? ['unshare', ...unshareOptions(), '--', ...command] : command;
   const trial = spawnSync(program, args, { encoding: 'utf8', env: { ...process.env, PATH: env['PATH'] } });
   if (trial.status !== 0) return { status: 'warn', detail: `none can be made: ${reasonOf(trial)}`, fix: '`network = "host"` in hd.toml' };

@@ -20,7 +20,6 @@ import { noteUse } from './known-environments.ts';
 import type { Passthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
 import { HOST_PLATFORM, makePlan } from './plan.ts';
-import { registryConfig } from './registries.ts';
 import { readSecrets } from './secrets.ts';
 import type { StepContext } from './step-runner.ts';
 import { TreePin } from './tree-pin.ts';
@@ -56,10 +55,7 @@ export class EnvironmentBuilds {
   async plan(spec: EnvSpec, lease: WriteLease): Promise<Plan> {
     const { store, home, project, paths, refreshImage, emit, signal } = this.#options;
     const { base } = spec.environment;
-    const image = await resolveImage(base, {
-      store, storeDir: home.storeDir, lease, projectDir: project.dir, tempDir: home.tempDir, partialDir: home.partialDir, platform: HOST_PLATFORM, registries: registryConfig(home),
-      refresh: refreshImage, emit, signal,
-    });
+    const image = await resolveImage(base, { home, store, lease, projectDir: project.dir, platform: HOST_PLATFORM, refresh: refreshImage, emit, signal });
     this.#imagePin.hold(image.tree);
     noteUse(paths, { project: project.dir, image: imageRefOf(base, { projectDir: project.dir, platform: HOST_PLATFORM }) });
     return makePlan(store, { spec, image, projectDir: project.dir, platform: HOST_PLATFORM, base });

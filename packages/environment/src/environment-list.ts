@@ -8,6 +8,7 @@ import { pathsOf } from './home.ts';
 import { projectOf, usedMsOf } from './known-environments.ts';
 import { readPorts } from './published-ports.ts';
 import { readSpecFile } from './spec-file.ts';
+import { volumeNames } from './volumes.ts';
 
 /** One environment of a home, running or not. */
 export interface ListedEnvironment {
@@ -19,6 +20,8 @@ export interface ListedEnvironment {
   state: Phase | 'left' | 'down' | 'gone';
   pid: number | null;
   services: (Pick<ServiceReply, 'name' | 'url'> & { status: ServiceReply['status'] | 'not running'; /** On the host; the last one that it had, while it is down. */ port: number | null })[];
+  /** Names of those that have been made. */
+  volumes: string[];
   /** When it was last used; 0 where nobody knows. */
   usedMs: number;
 }
@@ -41,7 +44,7 @@ async function statusOf(paths: EnvPaths): Promise<StatusReply | undefined> {
 
 function describe(paths: EnvPaths, reply: StatusReply | undefined): ListedEnvironment {
   const project = reply?.project ?? projectOf(paths) ?? '';
-  const common = { id: paths.id, project, usedMs: usedMsOf(paths) };
+  const common = { id: paths.id, project, volumes: volumeNames(paths), usedMs: usedMsOf(paths) };
   if (reply !== undefined) {
     const services = reply.services.map(({ name, status, url, published }) => ({ name, status, port: published?.port ?? null, ...(url === undefined ? {} : { url }) }));
     // Before its first build is done, the supervisor has no name for it.

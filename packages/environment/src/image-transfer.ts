@@ -2,12 +2,13 @@ import { existsSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { TreeDigest } from '@hyperdocker/base';
 import { HdError } from '@hyperdocker/base';
+import type { Store } from '@hyperdocker/cas';
 import { openStore } from '@hyperdocker/cas';
 import { nodeLinks } from '@hyperdocker/engine';
-import type { ExportedImage, ExportedLayer, ImageBase, ImageDocument, ImageProgress } from '@hyperdocker/oci';
+import type { ExportedImage, ExportedLayer, ImageBase, ImageProgress, LoadedImage } from '@hyperdocker/oci';
 import { archiveKind, decompressed, exportImage, formatFamiliar, importTar, parseReference, planLayers, writeLayer } from '@hyperdocker/oci';
 import { BlobThreads } from './blob-threads.ts';
-import { fetchImage } from './fetch-image.ts';
+import { fetchImage, fetchImages } from './fetch-image.ts';
 import type { Home } from './home.ts';
 import type { ImageDestination } from './image-target.ts';
 import { LayerFile, openTarget } from './image-target.ts';
@@ -15,7 +16,6 @@ import { knownEnvironments } from './known-environments.ts';
 import type { ListedImage } from './named-images.ts';
 import { findListed, idOf, listImages, namedKey, putImage, putNamedImage, readImage, removeImage } from './named-images.ts';
 import { HOST_PLATFORM } from './plan.ts';
-import { registryConfig } from './registries.ts';
 import { treeBytes } from './store-report.ts';
 import { WriteLease } from './write-lease.ts';
 
@@ -28,18 +28,15 @@ export interface TransferOptions {
 export async function pullImage(home: Home, name: string, options: TransferOptions & { platform?: string }): Promise<{ image: ListedImage; changed: boolean }> {
   const reference = parseReference(name);
   const platform = options.platform ?? HOST_PLATFORM;
-  const key = namedKey(name, platform);
   using store = openStore(home.storeDir, { nodeLinks });
   using lease = new WriteLease(store, `hd image pull ${name}`);
-  const before = readImage(store, key);
-  const { names: _, chain, ...loaded } = await fetchImage(store, { kind: 'registry', reference }, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir, storeDir: home.storeDir });
-  const document: ImageDocument = loaded.document ?? {};
-  const image = putImage(store, key, { ...loaded, name: formatFamiliar(reference), platform, document, id: loaded.id ?? idOf(document) }, chain);
+  const before = readImage(store, namedKey(name, platform));
+  const image = keep(store, await fetchImage(store, { kind: 'registry', reference }, { ...options, home, lease, platform, cwd: '/' }), name, platform);
   return { image, changed: before?.resolved !== image.resolved };
 }
 
 export interface ImportOptions extends TransferOptions {
-  /** Absent: what the archive or layout itself calls it. */
+  /** Of an only image: what it is called from now on. Of several: which of them. Absent: all, by the names that they have there. */
   name?: string;
   platform?: string;
   /** When the files of a root were put together: what the image says it was made at. */
@@ -47,10 +44,10 @@ export interface ImportOptions extends TransferOptions {
 }
 
 /**
- * An image of a file or directory: what `docker save` or an OCI exporter wrote, or the tar of a root file system, compressed or not.
- * @param path absolute @throws HdError IMAGE_NOT_FOUND, IMAGE_NAMELESS, and those of `loadImage`
+ * The images of a file or directory: of what `docker save` or an OCI exporter wrote, or the one of the tar of a root file system, compressed or not.
+ * @param path absolute @returns one for each name, first those of the first image @throws HdError IMAGE_NOT_FOUND, IMAGE_NAMELESS, and those of `loadImage`
  */
-export async function importImage(home: Home, path: string, options: ImportOptions): Promise<ListedImage> {
+export async function importImages(home: Home, path: string, options: ImportOptions): Promise<ListedImage[]> {
   const platform = options.platform ?? HOST_PLATFORM;
   if (options.name !== undefined) parseReference(options.name);
   const base = await baseOf(path, options.signal);
@@ -62,12 +59,23 @@ export async function importImage(home: Home, path: string, options: ImportOptio
     const tree = await lease.apart([], () => importTar(store, decompressed(path, { name: basename(path), signal: options.signal }), { tempDir: home.tempDir, blobs }));
     await blobs.flush();
     const [os, architecture] = platform.split('/');
-    return putNamedImage(store, name, { tree, source: `root tar ${basename(path)}`, document: { created: new Date(options.createdMs).toISOString(), os, architecture, config: {} } }, platform);
+    return [putNamedImage(store, name, { tree, source: `root tar ${basename(path)}`, document: { created: new Date(options.createdMs).toISOString(), os, architecture, config: {} } }, platform)];
   }
-  const { names, chain, ...loaded } = await fetchImage(store, base, { ...options, lease, platform, registries: registryConfig(home), cwd: '/', tempDir: home.tempDir, partialDir: home.partialDir, storeDir: home.storeDir });
-  const name = options.name ?? names[0] ?? nameless(path);
-  const document: ImageDocument = loaded.document ?? {};
-  return putImage(store, namedKey(name, platform), { ...loaded, name: formatFamiliar(parseReference(name)), platform, document, id: loaded.id ?? idOf(document) }, chain);
+  const loaded = await fetchImages(store, base, { ...options, home, lease, platform, cwd: '/' }, (found) => chosen(found, path, options.name));
+  return loaded.flatMap((image) => (options.name === undefined ? image.names : [options.name]).map((name) => keep(store, image, name, platform)));
+}
+
+/** Of several images, those without a name are left out, unless none has one. @throws HdError IMAGE_NAMELESS, IMAGE_NOT_FOUND */
+function chosen<T extends { names: string[] }>(found: readonly T[], path: string, name: string | undefined): readonly T[] {
+  if (name === undefined) {
+    const named = found.filter(({ names }) => names.length > 0);
+    return named.length > 0 ? named : nameless(path);
+  }
+  if (found.length === 1) return found;
+  const wanted = formatFamiliar(parseReference(name));
+  const one = found.find(({ names }) => names.some((known) => formatFamiliar(parseReference(known)) === wanted));
+  if (one === undefined) throw new HdError('IMAGE_NOT_FOUND', `${basename(path)} holds ${found.length} images, and none is called ${wanted}`, { hint: `there are: ${found.flatMap(({ names }) => names).join(', ') || 'none with a name'}` });
+  return [one];
 }
 
 export interface SendOptions {
@@ -113,6 +121,13 @@ export function dropImage(home: Home, asked: string, { force }: { force: boolean
   }
   removeImage(store, image.key);
   return image;
+}
+
+/** Under a name, which it takes from another. */
+function keep(store: Store, loaded: LoadedImage, name: string, platform: string): ListedImage {
+  const { names: _, chain, ...image } = loaded;
+  const { document = {}, id = idOf(document) } = image;
+  return putImage(store, namedKey(name, platform), { ...image, name: formatFamiliar(parseReference(name)), platform, document, id }, chain);
 }
 
 async function baseOf(path: string, signal: AbortSignal | undefined): Promise<'root' | Exclude<ImageBase, { kind: 'scratch' }>> {

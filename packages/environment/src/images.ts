@@ -2,24 +2,22 @@ import { spawn } from 'node:child_process';
 import type { TreeDigest } from '@hyperdocker/base';
 import { HdError } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
-import type { Base, Image, ImageProgress, LoadedImage, RegistryConfig } from '@hyperdocker/oci';
+import type { Base, Image, ImageProgress, LoadedImage } from '@hyperdocker/oci';
 import { EMPTY_CONFIG, documentOf, importTar, parseBase } from '@hyperdocker/oci';
 import type { Emit } from './events.ts';
 import { fetchImage } from './fetch-image.ts';
+import type { Home } from './home.ts';
 import type { StoredImage } from './named-images.ts';
 import { idOf, imageKey, nameOfBase, putImage, readImage } from './named-images.ts';
 import type { WriteLease } from './write-lease.ts';
 
 export interface ImageOptions {
+  home: Home;
   store: Store;
-  storeDir: string;
   /** Given back while the source is asked. */
   lease: WriteLease;
   projectDir: string;
-  tempDir: string;
-  partialDir: string;
   platform: string;
-  registries: RegistryConfig;
   /** Ask the source again although a copy is here. */
   refresh: boolean;
   emit: Emit;

@@ -3,6 +3,7 @@ export { SupervisorClient, bootSupervisor, connect, connectOrFail, dropLeft, fin
 export type { BootingSupervisor, LaunchOptions, Left } from './client.ts';
 export { exportBase } from './base-archive.ts';
 export type { BaseArchiveOptions } from './base-archive.ts';
+export * from './beside-store.ts';
 export { checkStore } from './check-store.ts';
 export type { CheckOptions, StoreCheck } from './check-store.ts';
 export { collect } from './collect.ts';

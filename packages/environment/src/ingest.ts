@@ -8,7 +8,7 @@ import type { Filter } from '@hyperdocker/watch';
 import type { DirTrees, Glimpse, Known, KnownFile, KnownLink, KnownStat, LeftOut } from './known-files.ts';
 import { KnownDir, UNREAD, outdate, setEntry } from './known-files.ts';
 import type { FilePut } from './put-files.ts';
-import { FilesToPut } from './put-files.ts';
+import { FilesToPut, putOnceMore } from './put-files.ts';
 import { StatCache } from './stat-cache.ts';
 
 /** A project's files as they are now. */
@@ -281,16 +281,7 @@ class Pass {
 
   /** Undefined: gone, or turned into something else, since it was looked at. */
   #put({ path, host }: Place): FilePut | undefined {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return this.#options.store.putFile(host);
-      } catch (cause) {
-        if (isGone(cause) || isErrno(cause, 'EISDIR')) return undefined;
-        if (attempt < 3 && cause instanceof HdError && cause.code === 'FILE_CHANGED') continue;
-        if (cause instanceof HdError) throw cause;
-        throw new HdError('PROJECT_UNREADABLE', `cannot read ${toText(path)}`, { cause, hint: UNREADABLE_HINT });
-      }
-    }
+    return putOnceMore(this.#options.store, host, (cause) => new HdError('PROJECT_UNREADABLE', `cannot read ${toText(path)}`, { cause, hint: UNREADABLE_HINT }));
   }
 
   #list(path: ByteString, host: string | Buffer): ByteString[] {

@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Store } from '@hyperdocker/cas';
 import type { TreeDigest } from '@hyperdocker/base';
-import { HdError, processStartTime } from '@hyperdocker/base';
+import { HdError, NODE_FLAGS, processStartTime } from '@hyperdocker/base';
 import type { FuseHost, Keep } from '@hyperdocker/mount';
 import type { EnvPaths, Home } from './home.ts';
 import { envRef } from './home.ts';
@@ -44,7 +44,7 @@ export class RootKeeper {
   constructor({ store, home, paths, env }: { store: Store; home: Home; paths: EnvPaths; env: NodeJS.ProcessEnv }) {
     this.#store = store;
     this.#paths = paths;
-    const after = [process.execPath, '--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./recover-main.ts', import.meta.url)), home.dir, paths.id];
+    const after = [process.execPath, ...NODE_FLAGS, fileURLToPath(new URL('./recover-main.ts', import.meta.url)), home.dir, paths.id];
     this.#keep = { mounts: [LIVE_MOUNT], socket: paths.hostSocket, waitMs: leftMs(env), after };
   }
 

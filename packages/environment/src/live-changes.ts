@@ -1,9 +1,10 @@
 import type { BigIntStats } from 'node:fs';
-import { closeSync, openSync, readSync, readdirSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readlinkSync } from 'node:fs';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
-import { fromBuffer, hasher, hostPath, isErrno, joinBytes, lstatIfAny } from '@hyperdocker/base';
+import { fromBuffer, hostPath, isErrno, joinBytes, lstatIfAny } from '@hyperdocker/base';
 import type { Store, Tree, TreeEntry } from '@hyperdocker/cas';
 import { isOpaqueOrMoved } from '@hyperdocker/mount';
+import { digestOf } from './version-at.ts';
 
 /** As in a tree, with slashes and no leading one. */
 export interface LiveChange { path: ByteString; change: 'added' | 'changed' | 'removed'; kind: TreeEntry['kind'] }
@@ -114,12 +115,9 @@ function namesIn(dir: string | Buffer): ByteString[] {
 }
 
 function hashFile(path: string | Buffer): BlobDigest {
-  const stream = hasher.stream();
-  const buffer = Buffer.allocUnsafe(1 << 18);
   const fd = openSync(path, 'r');
   try {
-    for (let length = readSync(fd, buffer); length > 0; length = readSync(fd, buffer)) stream.update(buffer.subarray(0, length));
-    return stream.digest() as string as BlobDigest;
+    return digestOf(fd);
   } finally {
     closeSync(fd);
   }

@@ -4,6 +4,7 @@ import type { Store } from '@hyperdocker/cas';
 import { lookupPath } from '@hyperdocker/cas';
 import type { ActionDefinition, ActionResult } from '@hyperdocker/engine';
 import { definitionKey } from '@hyperdocker/engine';
+import type { StepId } from './events.ts';
 import { visibleTree } from './inputs.ts';
 import type { Plan, PlannedStep } from './plan.ts';
 import { inTree } from './step-runner.ts';
@@ -18,6 +19,9 @@ export interface PreparedStep {
   /** Where its cache directories were left by its last run in this environment, by absolute path. */
   caches: ReadonlyMap<string, TreeDigest>;
 }
+
+/** A step, ready to be looked up. */
+export interface LookedUpStep { id: StepId; definition: ActionDefinition; key: ActionDigest; input: TreeDigest }
 
 export interface Preparation {
   store: Store;
@@ -36,6 +40,11 @@ export function prepareStep({ store, plan, projected, envId, traced }: Preparati
   const input = inputs === undefined ? tree : visibleTree(store, tree, inTree(plan.workdir), projected, inputs);
   const definition: ActionDefinition = traced ? step.definition : { ...step.definition, untracedInput: input };
   return { step, definition, key: definitionKey(definition), input, caches: startingCaches(store, envId, step.definition, input) };
+}
+
+/** What there is to look it up by. */
+export function lookedUp({ step: { id }, definition, key, input }: PreparedStep): LookedUpStep {
+  return { id, definition, key, input };
 }
 
 /** The runtime would make it, and the command run in an empty directory. Behind a link it is not looked for. */

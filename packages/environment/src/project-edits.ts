@@ -108,6 +108,6 @@ export class ProjectEdits {
     session.filter = filter;
     session.ingest = builds.intake(filter, session.plan);
     session.syncBack.refilter(filter);
-    watch.start(spec);
+    watch.restart(spec);
   }
 }

@@ -51,8 +51,14 @@ export class ProjectWatch {
     void Promise.all([this.#watcher.ready, Promise.race([done, delay(LONG_MS, undefined, { ref: false })])]).then(() => onBatch('rescan'));
   }
 
+  /** By other rules, where anything is watched at all. */
+  restart(spec: EnvSpec): void {
+    if (this.#watcher !== undefined) this.start(spec);
+  }
+
   close(): void {
     this.#watcher?.close();
+    this.#watcher = undefined;
   }
 }
 

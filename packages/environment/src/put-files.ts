@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { Gang, HdError } from '@hyperdocker/base';
+import { Gang, HdError, isErrno, isGone } from '@hyperdocker/base';
 import type { BlobDigest } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 
@@ -21,6 +21,8 @@ const UNIT_FILES = 128;
 const SMALL_BYTES = 64 << 10;
 /** From here on the store may cut a file into chunks. */
 const LARGE_BYTES = 2 << 20;
+/** How often a file is read that changes meanwhile. */
+const ATTEMPTS = 3;
 
 /**
  * Files to store, with the help of threads where there are many. Each has the store open for itself, and begins with small files while the caller still looks for more.
@@ -143,4 +145,20 @@ export function putAll(store: Store, hosts: Hosts): (FilePut | undefined)[] {
       return undefined;
     }
   });
+}
+
+/**
+ * One of those that `finish` could not store. Undefined: gone, or turned into something else, since it was looked at.
+ * @param unreadable what is thrown where the file cannot be read @throws HdError of the store, FILE_CHANGED
+ */
+export function putOnceMore(store: Store, host: string | Buffer, unreadable: (cause: unknown) => HdError): FilePut | undefined {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return store.putFile(host);
+    } catch (cause) {
+      if (isGone(cause) || isErrno(cause, 'EISDIR')) return undefined;
+      if (attempt < ATTEMPTS && cause instanceof HdError && cause.code === 'FILE_CHANGED') continue;
+      throw cause instanceof HdError ? cause : unreadable(cause);
+    }
+  }
 }

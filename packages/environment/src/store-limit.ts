@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { HdError } from '@hyperdocker/base';
+import { HdError, NODE_FLAGS } from '@hyperdocker/base';
 import { storeBytes } from '@hyperdocker/cas';
 import type { Collected } from './collect.ts';
 import type { Emit } from './events.ts';
@@ -50,7 +50,7 @@ export class StoreLimit {
 }
 
 async function collectApart(home: Home, maxBytes: number, signal: AbortSignal): Promise<Collected> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', fileURLToPath(new URL('./collect-main.ts', import.meta.url)), home.dir, String(maxBytes)], {
+  const child = spawn(process.execPath, [...NODE_FLAGS, fileURLToPath(new URL('./collect-main.ts', import.meta.url)), home.dir, String(maxBytes)], {
     stdio: ['ignore', 'pipe', 'inherit'], signal,
   });
   let text = '';

@@ -43,9 +43,13 @@ export function allMounts(services: readonly ServiceSpec[]): MountSpec[] {
 
 /** By name. */
 export function listVolumes(paths: EnvPaths): Volume[] {
+  return volumeNames(paths).map((name) => ({ name, path: join(volumesDir(paths), name), sizeBytes: storeBytes(join(volumesDir(paths), name)) }));
+}
+
+/** Their names alone: nothing is measured. */
+export function volumeNames(paths: EnvPaths): string[] {
   const dir = volumesDir(paths);
-  if (!existsSync(dir)) return [];
-  return readdirSync(dir).filter((name) => !name.startsWith('.')).sort().map((name) => ({ name, path: join(dir, name), sizeBytes: storeBytes(join(dir, name)) }));
+  return existsSync(dir) ? readdirSync(dir).filter((name) => !name.startsWith('.')).sort() : [];
 }
 
 /** With all that is in them. Nobody may use them. @throws HdError VOLUME_UNKNOWN */

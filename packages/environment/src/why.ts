@@ -6,7 +6,7 @@ import { openStore } from '@hyperdocker/cas';
 import type { FactCounts, RecordedRun } from '@hyperdocker/engine';
 import { Asked, askedWords, askerOf, countFacts, nodeLinks, openActionCache } from '@hyperdocker/engine';
 import { createMatcher } from '@hyperdocker/watch';
-import type { StepRecord } from './build-record.ts';
+import type { BuildRecord, StepRecord } from './build-record.ts';
 import { readBuildRecord, reasonText } from './build-record.ts';
 import type { StepId } from './events.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
@@ -62,13 +62,23 @@ export function whyFile(place: Place, path: string, env: NodeJS.ProcessEnv): Fil
   });
 }
 
-function withRuns<T>({ home, project, paths }: Place, use: (atMs: number, runs: { record: StepRecord; run: RecordedRun | undefined }[], workdir: string) => T): T {
+function withRuns<T>({ home, project, paths }: Place, use: (atMs: number, runs: Known[], workdir: string) => T): T {
   const record = readBuildRecord(paths.buildRecord);
   if (record === undefined || !existsSync(home.storeDir)) throw new HdError('NOT_BUILT', `${project.dir} has not been built yet`, { hint: 'run `hd up` or `hd build` first' });
+  return use(record.atMs, knownRuns(home, record), record.workdir);
+}
+
+/** The steps of one build. */
+export function whyRecord(home: Home, record: BuildRecord): StepWhy[] {
+  return knownRuns(home, record).map(({ record: step, run }) => stepWhy(step, run));
+}
+
+interface Known { record: StepRecord; run: RecordedRun | undefined }
+
+function knownRuns(home: Home, { steps }: BuildRecord): Known[] {
   using store = openStore(home.storeDir, { nodeLinks, readOnly: true });
   using actions = openActionCache(home.actionsFile, store);
-  const runs = record.steps.map((step) => ({ record: step, run: step.outcome === 'failed' || step.outcome === 'not reached' || step.input === undefined ? undefined : actions.recorded(step.key, step.input) }));
-  return use(record.atMs, runs, record.workdir);
+  return steps.map((step) => ({ record: step, run: step.outcome === 'failed' || step.outcome === 'not reached' || step.input === undefined ? undefined : actions.recorded(step.key, step.input) }));
 }
 
 function stepWhy({ step, outcome, lastRun }: StepRecord, run: RecordedRun | undefined): StepWhy {

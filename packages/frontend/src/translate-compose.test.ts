@@ -12,8 +12,8 @@ function read(translated: Translated): { toml: Record<string, unknown>; notes: s
   return { toml: JSON.parse(JSON.stringify(parse(translated.toml))) as Record<string, unknown>, notes: translated.notes.map(({ line, instruction }) => `${line} ${instruction}`) };
 }
 
-function compose(text: string, files: Record<string, string> = { Dockerfile: DOCKERFILE }, variables: Record<string, string> = {}): ReturnType<typeof read> {
-  return read(translateCompose(text, { name: 'demo', variables: new Map(Object.entries(variables)), readFile: (path) => files[path] }));
+function compose(text: string, files: Record<string, string> = { Dockerfile: DOCKERFILE }, variables: Record<string, string> = {}, choices: { service?: string; projectDir?: string } = {}): ReturnType<typeof read> {
+  return read(translateCompose(text, { ...choices, name: 'demo', variables: new Map(Object.entries(variables)), readFile: (path) => files[path] }));
 }
 
 function devcontainer(text: string, files: Record<string, string> = {}, variables: Record<string, string> = {}): ReturnType<typeof read> {
@@ -112,4 +112,32 @@ test('a devcontainer.json of a Dockerfile, and of a Compose file', () => {
   const composed = devcontainer('{ "dockerComposeFile": ["../compose.yaml", "x.yaml"], "service": "web" }', { '../compose.yaml': 'services:\n  web:\n    image: a\n    command: run\n' });
   assert.deepEqual(composed.toml['services'], { web: { command: 'run', restart_policy: 'never' } });
   for (const text of ['[]', '{', '{}', '{ "build": { "dockerfile": "absent" } }']) assert.throws(() => devcontainer(text), (error) => error instanceof HdError && error.code === 'DEVCONTAINER_INVALID' && /^devcontainer\.json:\d+: /.test(error.message), text);
+});
+
+test('of several images each is an environment of its own, whose paths are from where its hd.toml lies', () => {
+  const text = `
+services:
+  frontend:
+    build: ./frontend
+    ports: ["3000:3000"]
+    volumes: ["./frontend:/app", "./frontend/keep:/app/keep"]
+    depends_on: [backend]
+  backend:
+    build: { context: backend, target: dev }
+    env_file: [backend/.env, .env]
+    volumes: ["./backend:/app", "./conf:/etc/conf:ro", "db:/var/lib/db"]
+  db:
+    image: postgres:16
+volumes: { db: {} }
+`;
+  const files = { 'frontend/Dockerfile': DOCKERFILE, 'backend/Dockerfile': DOCKERFILE };
+  const translated = translateCompose(text, { name: 'demo', variables: new Map(), readFile: (path) => files[path as keyof typeof files] });
+  assert.match(translated.toml, /services\.backend: not carried over: .*`hd ingest --service backend -o backend\/hd\.toml compose\.yaml`/);
+  assert.match(translated.toml, /services\.db: not carried over: .*postgresql.*`hd ingest --service db -o db\/hd\.toml compose\.yaml`/);
+  const own = compose(text, files, {}, { service: 'backend', projectDir: 'backend' }).toml as { services: Record<string, unknown> };
+  assert.deepEqual(own.services, { backend: { user: 'web', command: 'serve --reload', port: 8000, publish: false, restart_policy: 'never', env_file: ['.env'], volumes: ['../conf:/etc/conf:ro', 'db:/var/lib/db'] } });
+  const other = compose(text, files, {}, { service: 'frontend', projectDir: 'frontend' });
+  assert.deepEqual((other.toml as typeof own).services['frontend'], { user: 'web', command: 'serve --reload', port: 3000, restart_policy: 'never', volumes: ['./keep:/app/keep'] });
+  assert(!other.notes.some((note) => note.endsWith('services.frontend.build')), 'COPY takes its paths from where the hd.toml lies');
+  assert.throws(() => compose(text, files, {}, { service: 'api' }), (error: unknown) => error instanceof HdError && error.code === 'SERVICE_UNKNOWN' && error.hint === 'there are: frontend, backend, db');
 });

@@ -14,7 +14,11 @@ export interface ComposeOptions {
   file?: string;
   /** For `${NAME}`: those of `.env` and of whoever calls. */
   variables: ReadonlyMap<string, string>;
-  /** A file of the project, by its path from it; undefined for one that is not there. */
+  /** Whose root file system it is to be. Default: that of the first service that is built, else of the first. */
+  service?: string;
+  /** Where the hd.toml is going to lie, by its path from the Compose file's directory. Default: there. */
+  projectDir?: string;
+  /** A file by its path from the Compose file's directory; undefined for one that is not there. */
   readFile: (path: string) => string | undefined;
 }
 
@@ -86,7 +90,10 @@ class ComposeTranslation {
 
   /** Whose files the environment has. */
   #rootService(services: readonly [string, Mapping][]): [string, Mapping] {
-    const found = services.find(([, { build }]) => build !== undefined) ?? services[0];
+    const { service } = this.#options;
+    const asked = services.find(([name]) => name === service);
+    if (service !== undefined && asked === undefined) throw new HdError('SERVICE_UNKNOWN', `${this.#options.file ?? 'compose.yaml'} has no service ${service}`, { hint: `there are: ${services.map(([name]) => name).join(', ')}` });
+    const found = asked ?? services.find(([, { build }]) => build !== undefined) ?? services[0];
     if (found === undefined) throw this.#invalid(1, 'there are no services');
     return found;
   }
@@ -102,10 +109,17 @@ class ComposeTranslation {
     const path = posix.join(context, dockerfile);
     const text = inline ?? this.#options.readFile(path);
     if (text === undefined) throw this.#invalid(this.#lineOf(['services', name, 'build']), `${path}, which builds the service ${name}, is not there`);
-    if (posix.normalize(context) !== '.') this.#note(['services', name, 'build'], `services.${name}.build`, `the context ${context} is a directory of the project, and COPY takes its paths from there: an hd.toml does so where it lies in that directory (\`-o ${posix.join(context, 'hd.toml')}\`)`);
+    if (this.#fromProject(context) !== '.') this.#note(['services', name, 'build'], `services.${name}.build`, `the context ${context} is a directory of the project, and COPY takes its paths from there: an hd.toml does so where it lies in that directory (\`-o ${posix.join(context, 'hd.toml')}\`)`);
     const { draft, notes } = draftDockerfile(text, { name: this.#options.name, file: path, args, ...(target === undefined ? {} : { target }) });
     for (const note of notes) addNote(this.#notes, 0, `${path}:${note.line}: ${note.instruction}`, note.message);
     return draft;
+  }
+
+  /** A path of the Compose file as the hd.toml has to say it: `.`, `./conf`, `../conf`; those that are absolute or begin with `~` as they are. */
+  #fromProject(path: string): string {
+    if (/^[/~]/.test(path)) return path;
+    const relative = posix.relative(this.#options.projectDir ?? '.', path);
+    return relative === '' ? '.' : relative.startsWith('..') ? relative : `./${relative}`;
   }
 
   #buildOf(name: string, build: unknown): { context: string; dockerfile: string; target: string | undefined; args: Map<string, string>; inline: string | undefined } {
@@ -123,8 +137,15 @@ class ComposeTranslation {
     const known = PACKAGES[image?.replace(/^.*\//, '').replace(/[:@].*$/, '') ?? ''];
     const what = image === undefined ? 'is built from another Dockerfile' : `runs the image ${image}`;
     const way = known === undefined ? 'Install what it needs with build steps and describe it as a service here, or run it beside hd' : `Debian has it as the package ${known}, in its own version and with its own settings: on a Debian base, add apt = ["${known}"] to [dependencies] and describe it as a service here; or run it beside hd`;
-    this.#note(['services', name], `services.${name}`, `not carried over: it ${what}, which has a root file system of its own, and all services of an environment have one, here that of ${rootName}. ${way}`);
+    const own = `hd ingest --service ${name} -o ${posix.join(this.#homeOf(name, service), 'hd.toml')} ${this.#options.file ?? 'compose.yaml'}`;
+    this.#note(['services', name], `services.${name}`, `not carried over: it ${what}, which has a root file system of its own, and all services of an environment have one, here that of ${rootName}. ${way}; or make an environment of its own of it (\`${own}\`): with network = "host" in both, they reach each other at 127.0.0.1`);
     return false;
+  }
+
+  /** Where an hd.toml of its own belongs: to what it is built from. */
+  #homeOf(name: string, { build }: Mapping): string {
+    const context = posix.normalize(textOf(isMapping(build) ? build['context'] : build) ?? '.').replace(/\/$/, '');
+    return context === '.' || context.startsWith('..') || /^[/~]|:/.test(context) ? name : context;
   }
 
   #service(name: string, service: Mapping, projectAt: string | undefined, carried: readonly string[], built: Record<string, TomlValue> | undefined): Record<string, TomlValue> | undefined {
@@ -144,7 +165,7 @@ class ComposeTranslation {
     if (dependsOn !== undefined) made['depends_on'] = dependsOn;
     made['restart_policy'] = this.#restart(name, service['restart']);
     const env = Object.fromEntries(this.#pairs(service['environment'], (variable) => note('environment', `${variable} would come from the shell; it has no value here`)));
-    const files = [service['env_file']].flat().flatMap((item) => (isMapping(item) ? [textOf(item['path'])] : [textOf(item)])).flatMap((path) => path ?? []).map((path) => posix.normalize(path));
+    const files = [service['env_file']].flat().flatMap((item) => (isMapping(item) ? [textOf(item['path'])] : [textOf(item)])).flatMap((path) => path ?? []).map((path) => posix.normalize(this.#fromProject(path)));
     const outside = files.filter((path) => path.startsWith('..') || path.startsWith('/'));
     for (const path of outside) note('env_file', `${path} lies outside the project and is not carried over`);
     if (files.length > outside.length) made['env_file'] = files.filter((path) => !outside.includes(path));
@@ -233,9 +254,10 @@ class ComposeTranslation {
       const end = `:${target}${readonly ? ':ro' : ''}`;
       if (source === undefined) return [`${nameVolume(this.#volumes, target)}${end}`];
       if (/^[./~]/.test(source)) {
-        const isProject = posix.normalize(`${source}/`) === './' && (workdir === undefined || posix.normalize(target) === posix.normalize(workdir));
+        const from = this.#fromProject(source);
+        const isProject = from === '.' && (workdir === undefined || posix.normalize(target) === posix.normalize(workdir));
         if (isProject) note(`${source} at ${target} is what hd does anyway: the project's files are in the working directory, and follow every edit`);
-        return isProject ? [] : [`${source}${end}`];
+        return isProject ? [] : [`${from === '.' ? './' : from}${end}`];
       }
       this.#volumes.set(source, source);
       return [`${source}${end}`];
@@ -249,7 +271,7 @@ class ComposeTranslation {
       const [action, path] = [textOf(at(rule, 'action')), textOf(at(rule, 'path'))];
       if (path === undefined || action === 'sync') return [];
       if (action === 'rebuild') this.#note(['services', name, 'develop'], `services.${name}.develop`, `${path}: what has to be built again is known without being told`);
-      return action === 'restart' || action === 'sync+restart' ? [posix.join(posix.normalize(path).replace(/\/$/, ''), path.endsWith('/') || !posix.basename(path).includes('.') ? '**' : '')] : [];
+      return action === 'restart' || action === 'sync+restart' ? [posix.join(posix.normalize(this.#fromProject(path)).replace(/\/$/, ''), path.endsWith('/') || !posix.basename(path).includes('.') ? '**' : '')] : [];
     });
   }
 

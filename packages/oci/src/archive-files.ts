@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ByteString } from '@hyperdocker/base';
 import { writeAll } from './blob-spool.ts';
@@ -16,6 +16,8 @@ export class ArchiveFiles implements TarSink {
   readonly #links = new Map<string, string>();
   #count = 0;
   #fd: number | undefined;
+  /** Of the file that is being written. */
+  #sizeBytes = 0;
 
   private constructor(directory: string) {
     this.#directory = directory;
@@ -53,10 +55,17 @@ export class ArchiveFiles implements TarSink {
     const path = join(this.#directory, `file-${this.#count++}`);
     this.#files.set(name, path);
     this.#fd = openSync(path, 'wx', 0o600);
+    this.#sizeBytes = 0;
   }
 
   data(bytes: Buffer): void {
-    if (this.#fd !== undefined) writeAll(this.#fd, bytes);
+    if (this.#fd !== undefined) writeAll(this.#fd, bytes, this.#sizeBytes);
+    this.#sizeBytes += bytes.length;
+  }
+
+  hole(sizeBytes: number): void {
+    this.#sizeBytes += sizeBytes;
+    if (this.#fd !== undefined) ftruncateSync(this.#fd, this.#sizeBytes);
   }
 
   end(): void {

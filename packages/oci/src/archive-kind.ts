@@ -30,6 +30,8 @@ class KindSink implements TarSink {
     else if (!OF_IMAGES.test(path)) this.kind ??= 'root';
   }
 
+  hole(): void {}
+
   data(): void {}
 
   end(): void {}

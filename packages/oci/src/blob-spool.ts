@@ -1,4 +1,4 @@
-import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Store } from '@hyperdocker/cas';
@@ -44,11 +44,17 @@ export class BlobSpool implements Disposable {
   }
 
   write(bytes: Buffer): void {
-    if (this.#fd !== undefined) writeAll(this.#fd, bytes);
+    if (this.#fd !== undefined) writeAll(this.#fd, bytes, this.#received);
     // The usual case: the file lies whole in the reader's buffer, which outlives the call to `end`.
     else if (this.#received === 0 && bytes.length === this.#size) this.#whole = bytes;
     else bytes.copy((this.#whole ??= Buffer.allocUnsafe(this.#size)), this.#received);
     this.#received += bytes.length;
+  }
+
+  /** So many zeros, which take no room in a temporary file. */
+  hole(sizeBytes: number): void {
+    if (this.#fd === undefined) (this.#whole ??= Buffer.allocUnsafe(this.#size)).fill(0, this.#received, this.#received + sizeBytes);
+    this.#received += sizeBytes;
   }
 
   end(): StoredFile {
@@ -57,6 +63,8 @@ export class BlobSpool implements Disposable {
       this.#whole = undefined;
       return this.#putter?.put(whole) ?? { digest: this.#store.putBlob(whole), size: this.#size };
     }
+    // Zeros at its end have not been written.
+    ftruncateSync(this.#fd, this.#size);
     this.#close();
     return this.#store.putFile(this.#path());
   }

@@ -18,6 +18,8 @@ export interface FoundImage {
   configDigest: string;
   /** What the source itself calls the image, with repository and tag. */
   names: string[];
+  /** What its layout calls it, also where that is no full name. */
+  label?: string;
   /** Digest of the manifest; absent in archives of the old form, which have none. */
   manifestDigest: string | undefined;
   layers: FoundLayer[];
@@ -73,16 +75,16 @@ export async function findInRegistry(client: RegistryClient, reference: Referenc
   throw invalidImage(image, 'its indexes nest too deep');
 }
 
-/** An OCI image layout on disk. `ref`: its `org.opencontainers.image.ref.name`. */
-export function findInOciDir(directory: string, ref: string | undefined, platform: Platform, image: string): FoundImage {
+/** An OCI image layout on disk: its images, or the one of `ref`, its `org.opencontainers.image.ref.name`. */
+export function findInOciDir(directory: string, ref: string | undefined, platform: Platform, image: string): FoundImage[] {
   if (!existsSync(join(directory, 'index.json'))) {
     throw new HdError('IMAGE_NOT_FOUND', `${image}: there is no OCI image layout (no index.json)`, { hint: 'write one with `skopeo copy … oci:DIR` or `docker buildx build --output type=oci,tar=false,dest=DIR`' });
   }
   return findInLayout((path) => (existsSync(join(directory, path)) ? join(directory, path) : undefined), ref, platform, image);
 }
 
-/** What `docker save` or an OCI-archive exporter wrote, plain or compressed. Its files are put into `directory`. */
-export async function findInArchive(archive: string, platform: Platform, directory: string, image: string, signal: AbortSignal | undefined): Promise<FoundImage> {
+/** The images that `docker save` or an OCI-archive exporter wrote, plain or compressed. The files are put into `directory`. */
+export async function findInArchive(archive: string, platform: Platform, directory: string, image: string, signal: AbortSignal | undefined): Promise<FoundImage[]> {
   if (!existsSync(archive) || !statSync(archive).isFile()) throw new HdError('IMAGE_NOT_FOUND', `${image}: there is no such file`, { hint: 'write one with `docker save IMAGE -o FILE`' });
   const files = await ArchiveFiles.extract(archive, directory, image, signal);
   const find = (path: string) => files.find(toByteString(path));
@@ -94,11 +96,14 @@ export async function findInArchive(archive: string, platform: Platform, directo
 
 type FindFile = (path: string) => string | undefined;
 
-function findInSaved(list: string, find: FindFile, image: string): FoundImage {
+function findInSaved(list: string, find: FindFile, image: string): FoundImage[] {
   const entries = parseJson(readFileSync(list), `the manifest.json of ${image}`);
-  const [entry, ...others]: unknown[] = Array.isArray(entries) ? entries : [];
+  if (!Array.isArray(entries) || entries.length === 0) throw invalidImage(image, 'its manifest.json is damaged');
+  return entries.map((entry: unknown) => findSaved(entry, find, image));
+}
+
+function findSaved(entry: unknown, find: FindFile, image: string): FoundImage {
   if (!isObject(entry) || typeof entry['Config'] !== 'string' || !Array.isArray(entry['Layers'])) throw invalidImage(image, 'its manifest.json is damaged');
-  if (others.length > 0) throw invalidImage(image, `it holds ${others.length + 1} images`, 'save one image into one archive');
   const layers = entry['Layers'].map((path: unknown): FoundLayer => {
     const file = needFile(find, String(path), image);
     return { digest: undefined, sizeBytes: statSync(file).size, fetch: () => Promise.resolve(file) };
@@ -109,11 +114,16 @@ function findInSaved(list: string, find: FindFile, image: string): FoundImage {
   return { config, configDigest: `sha256:${sha256Of(bytes)}`, names: tags.filter((tag) => typeof tag === 'string'), manifestDigest: undefined, layers };
 }
 
-function findInLayout(find: FindFile, ref: string | undefined, platform: Platform, image: string): FoundImage {
+function findInLayout(find: FindFile, ref: string | undefined, platform: Platform, image: string): FoundImage[] {
   const index = parseManifest(readFileSync(needFile(find, 'index.json', image)), image);
   if (index.kind !== 'index') throw invalidImage(image, 'its index.json is no index');
-  let candidates = named(index.manifests, ref, image);
+  return named(index.manifests, ref, image).map((manifests) => findManifest(manifests, find, platform, image));
+}
+
+function findManifest(manifests: Descriptor[], find: FindFile, platform: Platform, image: string): FoundImage {
+  let candidates = manifests;
   const names = [...new Set(candidates.flatMap(namesOf))];
+  const label = candidates.find(({ annotations }) => annotations[REF_NAME] !== undefined)?.annotations[REF_NAME];
   for (let depth = 0; depth < INDEX_DEPTH_MAX; depth++) {
     const chosen = selectPlatform(candidates, platform, image);
     const manifest = parseManifest(readBlob(find, chosen, image), image);
@@ -126,7 +136,7 @@ function findInLayout(find: FindFile, ref: string | undefined, platform: Platfor
       const file = needFile(find, blobPath(descriptor), image);
       return { digest: descriptor.digest, sizeBytes: descriptor.size, fetch: () => Promise.resolve(file) };
     });
-    return { config, configDigest: manifest.config.digest, names, manifestDigest: chosen.digest, layers };
+    return { config, configDigest: manifest.config.digest, names, ...(label === undefined ? {} : { label }), manifestDigest: chosen.digest, layers };
   }
   throw invalidImage(image, 'its indexes nest too deep');
 }
@@ -140,16 +150,13 @@ function namesOf({ annotations }: Descriptor): string[] {
   return [annotations[FULL_NAME], annotations[REF_NAME]].filter((name) => name?.includes(':') === true).slice(0, 1) as string[];
 }
 
-/** The manifests with a name. Without one, all of them are one image for several platforms, or the choice is the user's. */
-function named(manifests: Descriptor[], ref: string | undefined, image: string): Descriptor[] {
+/** The manifests of each name, or of `ref`. Where there are not several names, all of them are one image for several platforms. */
+function named(manifests: Descriptor[], ref: string | undefined, image: string): Descriptor[][] {
   const names = [...new Set(manifests.flatMap(({ annotations }) => annotations[REF_NAME] ?? []))];
-  if (ref === undefined) {
-    if (names.length > 1) throw invalidImage(image, `it holds several images: ${names.join(', ')}`, 'name one: oci:DIR:NAME');
-    return manifests;
-  }
+  if (ref === undefined) return names.length < 2 ? [manifests] : names.map((name) => manifests.filter(({ annotations }) => annotations[REF_NAME] === name));
   const found = manifests.filter(({ annotations }) => annotations[REF_NAME] === ref || annotations[REF_NAME]?.endsWith(`:${ref}`));
   if (found.length === 0) throw new HdError('IMAGE_NOT_FOUND', `${image}: there is no image named ${JSON.stringify(ref)}`, { hint: names.length > 0 ? `there are: ${names.join(', ')}` : 'leave the name out' });
-  return found;
+  return [found];
 }
 
 function readBlob(find: FindFile, descriptor: Descriptor, image: string): Buffer {

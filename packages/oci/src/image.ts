@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { HdError, isDigest } from '@hyperdocker/base';
+import { HdError, assert, isDigest } from '@hyperdocker/base';
 import type { TreeDigest } from '@hyperdocker/base';
 import { emptyTree } from '@hyperdocker/cas';
 import type { Store } from '@hyperdocker/cas';
@@ -13,7 +13,7 @@ import { findInArchive, findInOciDir, findInRegistry } from './image-source.ts';
 import type { FoundImage, FoundLayer } from './image-source.ts';
 import { ImageTree } from './image-tree.ts';
 import { readLayerInto } from './layer.ts';
-import { hostPlatform, isObject, wrongPlatform } from './manifest.ts';
+import { hostPlatform, invalidImage, isObject, wrongPlatform } from './manifest.ts';
 import type { Platform } from './manifest.ts';
 import { PartialDownloads } from './partial-downloads.ts';
 import { formatReference } from './reference.ts';
@@ -89,39 +89,66 @@ const DAMAGED = new Set(['LAYER_INVALID', 'DIGEST_MISMATCH', 'IMAGE_INVALID']);
  * the signal's reason where it was aborted
  */
 export async function loadImage(store: Store, base: ImageBase, options: LoadOptions = {}): Promise<LoadedImage> {
+  const [image] = await loadImages(store, base, options, (found) => {
+    if (found.length < 2) return found;
+    const names = found.flatMap(({ label, names: [name = label] }) => name ?? []);
+    throw invalidImage(formatBase(base), `it holds ${found.length} images: ${names.join(', ')}`, base.kind === 'oci-dir' ? 'name one: oci:DIR:NAME' : 'import it with `hd image import`, and name the one');
+  });
+  assert(image !== undefined, 'what is found is loaded');
+  return image;
+}
+
+/** Which of the images of a source are wanted. */
+export type Choose = (found: readonly FoundImage[]) => readonly FoundImage[];
+
+/** All images of a source, which is an archive or a layout with several of them, or those that are chosen. Otherwise as `loadImage`. */
+export async function loadImages(store: Store, base: ImageBase, options: LoadOptions = {}, choose: Choose = (found) => found): Promise<LoadedImage[]> {
   const source = formatBase(base);
   if (base.kind === 'scratch') {
     const tree = emptyTree(store);
-    return { tree, config: EMPTY_CONFIG, source, resolved: tree, names: [], chain: [] };
+    return [{ tree, config: EMPTY_CONFIG, source, resolved: tree, names: [], chain: [] }];
   }
   const directory = mkdtempSync(join(options.tempDir ?? tmpdir(), 'hd-image-'));
+  const loaded: LoadedImage[] = [];
+  const chains = new Map<string, TreeDigest>();
+  const chain = (chainId: string): TreeDigest | undefined => chains.get(chainId) ?? options.chain?.(chainId);
+  const platform = options.platform ?? hostPlatform();
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+  try {
+    for (const found of choose(await find(base, source, platform, directory, { ...options, signal }))) {
+      checkPlatform(found, platform, source);
+      const image = await loadFound(store, found, source, { ...options, signal, chain, tempDir: directory }, stop);
+      for (const link of image.chain) chains.set(link.chainId, link.tree);
+      loaded.push(image);
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+  return loaded;
+}
+
+async function loadFound(store: Store, found: FoundImage, source: string, options: LoadOptions & { tempDir: string; signal: AbortSignal }, stop: AbortController): Promise<LoadedImage> {
   let downloads: Promise<string>[] = [];
-  let found: FoundImage | undefined;
   let keep = true;
   try {
-    const platform = options.platform ?? hostPlatform();
-    found = await find(base, source, platform, directory, signal, options);
-    checkPlatform(found, platform, source);
     const here = found.manifestDigest === undefined ? undefined : options.present?.(found.manifestDigest);
     if (here !== undefined) return { ...here, source, names: found.names, chain: [] };
     const diffIds = parseDiffIds(found.config, found.layers.length, source);
     const start = knownStart(chainIdsOf(diffIds), options);
     const missing = found.layers.slice(start.layers);
     options.onProgress?.({ kind: 'found', layers: found.layers.length, here: start.layers, totalBytes: missing.reduce((sum, layer) => sum + layer.sizeBytes, 0) });
-    downloads = startAll(missing, signal);
-    const { tree, chain } = await unpack(store, found, start, downloads, diffIds, { ...options, signal, tempDir: directory });
+    downloads = startAll(missing, options.signal);
+    const { tree, chain } = await unpack(store, found, start, downloads, diffIds, options);
     keep = false;
     return { tree, config: parseImageConfig(found.config, source), source, resolved: found.manifestDigest ?? tree, document: found.config, id: found.configDigest, names: found.names, chain };
   } catch (error) {
     if (error instanceof HdError && DAMAGED.has(error.code)) keep = false;
+    stop.abort();
     throw error;
   } finally {
-    stop.abort();
     await Promise.allSettled(downloads);
-    found?.release?.({ keep });
-    rmSync(directory, { recursive: true, force: true });
+    found.release?.({ keep });
   }
 }
 
@@ -155,7 +182,8 @@ export function imageFromJson(json: string): Image {
   throw new HdError('IMAGE_INVALID', 'the record of an image is damaged', { hint: 'remove it: the image is then loaded again' });
 }
 
-async function find(base: Exclude<ImageBase, { kind: 'scratch' }>, source: string, platform: Platform, directory: string, signal: AbortSignal, options: LoadOptions): Promise<FoundImage> {
+async function find(base: Exclude<ImageBase, { kind: 'scratch' }>, source: string, platform: Platform, directory: string, options: LoadOptions & { signal: AbortSignal }): Promise<FoundImage[]> {
+  const { signal } = options;
   const cwd = options.cwd ?? process.cwd();
   switch (base.kind) {
     case 'oci-dir':
@@ -165,9 +193,9 @@ async function find(base: Exclude<ImageBase, { kind: 'scratch' }>, source: strin
     case 'registry': {
       const partials = new PartialDownloads(options.partialDir ?? directory);
       partials.sweep(Date.now());
-      return await findInRegistry(new RegistryClient({ ...options.registry, signal }), base.reference, platform, partials, (digest, doneBytes, totalBytes) =>
+      return [await findInRegistry(new RegistryClient({ ...options.registry, signal }), base.reference, platform, partials, (digest, doneBytes, totalBytes) =>
         options.onProgress?.({ kind: 'download', digest, doneBytes, totalBytes }),
-      );
+      )];
     }
   }
 }

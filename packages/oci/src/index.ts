@@ -11,8 +11,8 @@ export type { FetchedManifest, RegistryConfig, RegistryOptions, RetryClock } fro
 export { PartialDownloads } from './partial-downloads.ts';
 export { httpTransport } from './transport.ts';
 export type { HttpAnswer, HttpAsk, Transport, TransportOptions } from './transport.ts';
-export { formatBase, imageFromJson, imageToJson, loadImage } from './image.ts';
-export type { ChainLink, Image, ImageBase, ImageProgress, LoadOptions, LoadedImage } from './image.ts';
+export { formatBase, imageFromJson, imageToJson, loadImage, loadImages } from './image.ts';
+export type { ChainLink, Choose, Image, ImageBase, ImageProgress, LoadOptions, LoadedImage } from './image.ts';
 export type { BlobPutter } from './blob-spool.ts';
 export type { StoredFile } from './image-tree.ts';
 export { archiveKind } from './archive-kind.ts';

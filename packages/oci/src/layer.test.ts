@@ -173,13 +173,22 @@ for (const [what, bytes] of [
   ['a name of 300 bytes', tar([{ name: 'n'.repeat(300), data: '1' }])],
   ['a path of 5000 bytes', tar([{ name: 'n/'.repeat(2500), data: '' }])],
   ['an unknown type', tar([{ name: 'a', type: 'Q' }])],
-  ['sparse', tar([{ name: 'a', type: 'S' }])],
   ['a flipped byte', flipped],
   ['a cut header', good.subarray(0, 100)],
   ['a cut body', good.subarray(0, 700)],
   ['a size that the archive does not hold', tar([{ name: 'a', data: 'x', size: 8 ** 11 - 1 }])],
   ['a size that no file has', tar([{ name: 'a', type: 'x', data: paxRecord('size', '9999999999999999999') }, { name: 'a', data: 'x' }])],
-  ['sparse in PAX', tar([{ name: 'a', type: 'x', data: paxRecord('GNU.sparse.major', '1') + paxRecord('GNU.sparse.realsize', '8796093022208') }, { name: 'a', data: 'x' }])],
+  ['a sparse file of 8 TiB', tar([{ name: 'a', type: 'x', data: paxRecord('GNU.sparse.major', '1') + paxRecord('GNU.sparse.realsize', '8796093022208') }, { name: 'a', data: 'x' }])],
+  ['sparse parts that overlap', tar([sparseRecords('0,2,1,2', 9), { name: 'a', data: 'xxxx' }])],
+  ['a sparse part behind the end', tar([sparseRecords('8,2', 9), { name: 'a', data: 'xx' }])],
+  ['a sparse file with more data than parts', tar([sparseRecords('0,1', 9), { name: 'a', data: 'xx' }])],
+  ['a sparse file with fewer data than parts', tar([sparseRecords('0,3', 9), { name: 'a', data: 'xx' }])],
+  ['a sparse list that is none', tar([sparseRecords('0,x', 9), { name: 'a', data: 'xx' }])],
+  ['a sparse list that ends between two numbers', tar([sparseRecords('0,1,5', 9), { name: 'a', data: 'x' }])],
+  ['a sparse directory', tar([sparseRecords('', 9), { name: 'a/' }])],
+  ['a sparse file of an unknown format', tar([{ name: 'a', type: 'x', data: paxRecord('GNU.sparse.major', '2') + paxRecord('GNU.sparse.realsize', '9') }, { name: 'a', data: 'x' }])],
+  ['a sparse file whose list never ends', tar([{ name: 'a', type: 'x', data: paxRecord('GNU.sparse.major', '1') + paxRecord('GNU.sparse.realsize', '9') }, { name: 'a', data: '3\n0\n1\n' }])],
+  ['a sparse file of 10^15 parts', tar([{ name: 'a', type: 'x', data: paxRecord('GNU.sparse.major', '1') + paxRecord('GNU.sparse.realsize', '9') }, { name: 'a', data: `${10 ** 15}\n`.padEnd(512, '1\n') }])],
   ['a device with impossible numbers', tar([{ name: 'a', type: 'x', data: paxRecord('uid', '-5') }, { name: 'a', type: '3' }])],
   ['a hard link over its own way', tar([{ name: 'l', type: '2', link: '/' }, { name: 'l/a', type: '1', link: 'l/../../etc/passwd' }])],
   ['a gigantic PAX header', tar([{ name: 'a', type: 'x', size: 8 ** 10 }])],
@@ -211,6 +220,11 @@ test('random bytes and random damage never do worse than LAYER_INVALID', async (
 });
 
 /** A length that counts itself. */
+/** Of the member after it, in format 0.1. */
+function sparseRecords(map: string, sizeBytes: number): TestMember {
+  return { name: 'p', type: 'x', data: paxRecord('GNU.sparse.size', String(sizeBytes)) + paxRecord('GNU.sparse.map', map) };
+}
+
 function paxRecord(key: string, value: string): string {
   const rest = ` ${key}=${value}\n`;
   let length = rest.length + 1;

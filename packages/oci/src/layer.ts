@@ -73,6 +73,10 @@ class LayerSink implements TarSink {
     this.#spool.write(bytes);
   }
 
+  hole(sizeBytes: number): void {
+    this.#spool.hole(sizeBytes);
+  }
+
   end(): void {
     const entry = this.#current;
     if (entry !== undefined) this.#tree.add(entry, entry.kind === 'file' ? this.#spool.end() : undefined);

@@ -42,13 +42,17 @@ export class PartialDownloads {
     else utimesSync(path, new Date(), new Date());
   }
 
-  /** What nobody wants any more. */
-  sweep(nowMs: number): void {
+  /** What nobody wants any more goes: after a week, or, with `all`, at once. Returns the bytes. */
+  sweep(nowMs: number, { all = false, dryRun = false }: { all?: boolean; dryRun?: boolean } = {}): number {
+    let freedBytes = 0;
     for (const name of this.#names()) {
       const path = join(this.#dir, name);
       const stats = statSync(path, { throwIfNoEntry: false });
-      if (stats !== undefined && nowMs - stats.mtimeMs > KEEP_MS && this.#isFree(name)) rmSync(path, { force: true });
+      if (stats === undefined || (!all && nowMs - stats.mtimeMs <= KEEP_MS) || !this.#isFree(name)) continue;
+      freedBytes += 512 * stats.blocks;
+      if (!dryRun) rmSync(path, { force: true });
     }
+    return freedBytes;
   }
 
   #isFree(name: string): boolean {

@@ -1,5 +1,7 @@
-import { HdError, fromBuffer } from '@hyperdocker/base';
+import { HdError, fromBuffer, toText } from '@hyperdocker/base';
 import type { ByteString } from '@hyperdocker/base';
+import type { Extent } from './sparse-body.ts';
+import { SparseBody, checkedCount, parseExtents } from './sparse-body.ts';
 
 /** One member of a tar archive, with what PAX and GNU headers said about it folded in. Nothing here is checked for safety. */
 export interface TarEntry {
@@ -18,24 +20,33 @@ export interface TarEntry {
   xattrs: [name: ByteString, value: Uint8Array][];
 }
 
-/** Receives an archive in order: `entry`, then for files any number of `data` with `size` bytes together, then `end`. */
+/** Receives an archive in order: `entry`, then for files any number of `data` and `hole` with `size` bytes together, then `end`. */
 export interface TarSink {
   entry(entry: TarEntry): void;
   /** A view of the caller's buffer: copy what must outlive the call. */
   data(bytes: Buffer): void;
+  /** So many zeros, of a file that was stored without them. */
+  hole(sizeBytes: number): void;
   end(): void;
 }
 
 const BLOCK = 512;
 /** PAX headers and GNU long names: Linux paths and xattrs are far smaller. */
 const METADATA_BYTES_MAX = 4 << 20;
-const KINDS: Record<string, TarEntry['kind']> = { '0': 'file', '\0': 'file', '7': 'file', '1': 'link', '2': 'symlink', '3': 'char', '4': 'block', '5': 'dir', '6': 'fifo' };
+const KINDS: Record<string, TarEntry['kind']> = { '0': 'file', '\0': 'file', '7': 'file', S: 'file', '1': 'link', '2': 'symlink', '3': 'char', '4': 'block', '5': 'dir', '6': 'fifo' };
+/** What the holes of all sparse members of an archive may come to: they cost nothing to write, and reading them time. */
+const HOLE_BYTES_MAX = 8 * 2 ** 30;
 const ID_MAX = 0xffff_fffe;
 
 type Pax = Map<string, Buffer>;
 
+/** A member that is stored without its zeros. `extents` undefined: its body begins with them. */
+interface Sparse { sizeBytes: number; extents: Extent[] | undefined; name?: ByteString }
+/** One of the old GNU format whose list goes on in blocks after its header. */
+interface Unfinished { entry: TarEntry; storedBytes: number; sparse: Sparse & { extents: Extent[] } }
+
 /**
- * A push parser for ustar, PAX and GNU tar. Names stay bytes: PAX paths are not decoded, so no name is lost.
+ * A push parser for ustar, PAX and GNU tar, with sparse members of all their formats. Names stay bytes: PAX paths are not decoded, so no name is lost.
  * Feed it `push` in any pieces, then `finish`. @throws HdError LAYER_INVALID
  */
 export class TarReader {
@@ -47,6 +58,9 @@ export class TarReader {
   /** Set while the body is a PAX or GNU header and not a file. */
   #metadata: { type: string; bytes: Buffer; length: number } | undefined;
   #inEntry = false;
+  #sparse: SparseBody | undefined;
+  #unfinished: Unfinished | undefined;
+  #holeBytes = 0;
   #global: Pax = new Map();
   #pax: Pax | undefined;
   #longName: ByteString | undefined;
@@ -81,7 +95,7 @@ export class TarReader {
   /** Call at the end of the input: a cut archive is an error, a missing end marker is not (as in Go and GNU tar). */
   finish(): void {
     if (this.#zeroBlocks >= 2) return;
-    if (this.#bodyLeft > 0 || this.#partialLength > 0 || this.#pax !== undefined || this.#longName !== undefined || this.#longLink !== undefined) {
+    if (this.#bodyLeft > 0 || this.#partialLength > 0 || this.#unfinished !== undefined || this.#pax !== undefined || this.#longName !== undefined || this.#longLink !== undefined) {
       throw this.#invalid('the archive is cut off');
     }
   }
@@ -89,7 +103,8 @@ export class TarReader {
   #body(bytes: Buffer): void {
     this.#bodyLeft -= bytes.length;
     if (this.#metadata === undefined) {
-      this.#sink.data(bytes);
+      if (this.#sparse === undefined) this.#sink.data(bytes);
+      else this.#sparse.push(bytes);
     } else {
       bytes.copy(this.#metadata.bytes, this.#metadata.length);
       this.#metadata.length += bytes.length;
@@ -103,6 +118,8 @@ export class TarReader {
     if (metadata !== undefined) this.#applyMetadata(metadata.type, metadata.bytes);
     else if (this.#inEntry) {
       this.#inEntry = false;
+      this.#sparse?.finish();
+      this.#sparse = undefined;
       this.#sink.end();
     }
   }
@@ -130,6 +147,7 @@ export class TarReader {
   }
 
   #block(buffer: Buffer, at: number): void {
+    if (this.#unfinished !== undefined) return this.#moreExtents(this.#unfinished, buffer, at);
     if (isZeroBlock(buffer, at)) {
       this.#zeroBlocks++;
       return;
@@ -160,17 +178,74 @@ export class TarReader {
     const entry = this.#entry(buffer, at, type, pax);
     const size = this.#paxInteger(pax, 'size') ?? headerSize;
     if (!Number.isSafeInteger(size) || size < 0) throw this.#invalid(`a member of ${size} bytes`);
+    const old = type === 'S' ? this.#oldSparse(buffer, at) : undefined;
+    const sparse = old ?? this.#paxSparse(this.#pax);
     this.#pax = this.#longName = this.#longLink = undefined;
     if (entry.kind === 'file') entry.size = size;
+    if (sparse === undefined) this.#start(entry, entry.size);
+    else if (entry.kind !== 'file') throw this.#invalid(`a sparse ${entry.kind}`);
+    else if (old !== undefined && buffer[at + 482] === 1) this.#unfinished = { entry, storedBytes: size, sparse: old };
+    else this.#startSparse(entry, size, sparse);
+  }
+
+  #start(entry: TarEntry, storedBytes: number): void {
     this.#inEntry = true;
     this.#sink.entry(entry);
-    this.#beginBody(entry.size);
+    this.#beginBody(storedBytes);
+  }
+
+  #startSparse(entry: TarEntry, storedBytes: number, { sizeBytes, extents, name }: Sparse): void {
+    const whole = { ...entry, name: name ?? entry.name, size: sizeBytes };
+    this.#holeBytes += Math.max(0, sizeBytes - storedBytes);
+    if (this.#holeBytes > HOLE_BYTES_MAX) {
+      throw this.#invalid(`the sparse file ${toText(whole.name)} claims ${sizeBytes} bytes, of which ${storedBytes} are stored`, `do not use this image, or make the file smaller if you made it yourself: sparse files may have ${HOLE_BYTES_MAX} bytes of zeros in one layer`);
+    }
+    this.#sparse = new SparseBody(this.#sink, sizeBytes, extents, (what) => this.#invalid(what));
+    this.#start(whole, storedBytes);
+  }
+
+  /** Of type `S`: four parts in the header, and more of them in blocks that follow. */
+  #oldSparse(buffer: Buffer, at: number): Sparse & { extents: Extent[] } {
+    const sizeBytes = this.#number(buffer, at + 483, 12);
+    if (sizeBytes < 0) throw this.#invalid(`a sparse member of ${sizeBytes} bytes`);
+    return { sizeBytes, extents: this.#extents(buffer, at + 386, 4) };
+  }
+
+  #moreExtents({ entry, storedBytes, sparse }: Unfinished, buffer: Buffer, at: number): void {
+    sparse.extents.push(...this.#extents(buffer, at, 21));
+    checkedCount(sparse.extents, (what) => this.#invalid(what));
+    if (buffer[at + 504] === 1) return;
+    this.#unfinished = undefined;
+    this.#startSparse(entry, storedBytes, sparse);
+  }
+
+  /** An empty one ends them. */
+  #extents(buffer: Buffer, at: number, count: number): Extent[] {
+    const extents: Extent[] = [];
+    for (let i = 0; i < count && buffer[at + 24 * i + 12] !== 0; i++) {
+      const [offset, length] = [this.#number(buffer, at + 24 * i, 12), this.#number(buffer, at + 24 * i + 12, 12)];
+      if (offset < 0 || length < 0) throw this.#invalid('a sparse member with a damaged list');
+      extents.push({ offset, length });
+    }
+    return extents;
+  }
+
+  /** Formats 0.0 and 0.1 have the list in their records, 1.0 in the body. What is said of all members is not asked. */
+  #paxSparse(pax: Pax = new Map()): Sparse | undefined {
+    const name = paxBytes(pax, 'GNU.sparse.name');
+    const named = name === undefined ? {} : { name };
+    const sizeBytes = this.#paxInteger(pax, 'GNU.sparse.realsize') ?? this.#paxInteger(pax, 'GNU.sparse.size');
+    const version = pax.get('GNU.sparse.major')?.toString('latin1');
+    const map = pax.get('GNU.sparse.map')?.toString('latin1');
+    if (version === undefined && map === undefined && sizeBytes === undefined) return undefined;
+    if (sizeBytes === undefined || !Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw this.#invalid('a sparse member of no size');
+    const format = `${version ?? '0'}.${pax.get('GNU.sparse.minor')?.toString('latin1') ?? '0'}`;
+    if (format === '1.0') return { sizeBytes, extents: undefined, ...named };
+    if (version !== undefined && version !== '0') throw this.#invalid(`a sparse member of the unknown format ${JSON.stringify(format)}`);
+    return { sizeBytes, extents: parseExtents(map ?? '', (what) => this.#invalid(what)), ...named };
   }
 
   #entry(buffer: Buffer, at: number, type: string, pax: Pax): TarEntry {
-    if (type === 'S' || pax.has('GNU.sparse.major') || pax.has('GNU.sparse.map') || pax.has('GNU.sparse.size')) {
-      throw this.#invalid('sparse members are not supported', 'write the archive without --sparse');
-    }
     const name = paxBytes(pax, 'path') ?? this.#longName ?? headerName(buffer, at);
     let kind = KINDS[type];
     if (kind === undefined) throw this.#invalid(`a member of unknown type ${JSON.stringify(type)}`);
@@ -199,15 +274,20 @@ export class TarReader {
 
   #paxRecords(bytes: Buffer): Pax {
     const records: Pax = new Map();
+    const extents: string[] = [];
     for (let at = 0; at < bytes.length && bytes[at] !== 0; ) {
       const space = bytes.indexOf(0x20, at);
       const length = space < 0 || space - at > 10 ? Number.NaN : Number(bytes.toString('latin1', at, space));
       const end = at + length;
       const equals = bytes.indexOf(0x3d, space);
       if (!Number.isInteger(length) || end > bytes.length || equals < space || equals >= end || bytes[end - 1] !== 0x0a) throw this.#invalid('a damaged PAX record');
-      records.set(bytes.toString('utf8', space + 1, equals), bytes.subarray(equals + 1, end - 1));
+      const [key, value] = [bytes.toString('utf8', space + 1, equals), bytes.subarray(equals + 1, end - 1)];
+      // The one format that says the same key again and again: by turns.
+      if (key === (extents.length % 2 === 0 ? 'GNU.sparse.offset' : 'GNU.sparse.numbytes')) extents.push(value.toString('latin1'));
+      else records.set(key, value);
       at = end;
     }
+    if (extents.length > 0) records.set('GNU.sparse.map', Buffer.from(extents.join(','), 'latin1'));
     return records;
   }
 

@@ -53,12 +53,16 @@ export class PrivateNetwork implements AsyncDisposable {
 
   /** @throws HdError NETWORK_NAMESPACE where there can be none */
   static async open(options: PrivateNetworkOptions = {}): Promise<PrivateNetwork> {
-    const inside = await InsideThread.start(options.onDeath ?? (() => {}));
+    const ways = options.ways ?? WAYS_OUT;
+    const cable = { kind: 'cable', seed: options.seed ?? 0 } as const;
+    const { inside, first } = await InsideThread.start(options.onDeath ?? (() => {}), ways[0] === 'veth' ? cable : undefined);
     const refused: Refusal[] = [];
     try {
-      for (const way of options.ways ?? WAYS_OUT) {
+      for (const [nth, way] of ways.entries()) {
         try {
-          return new PrivateNetwork(inside, await takeWay(way, inside, options), refused);
+          if (way !== 'veth') return new PrivateNetwork(inside, await takeWay(way, inside, options), refused);
+          await (nth === 0 ? first : inside.ask(cable));
+          return new PrivateNetwork(inside, { way }, refused);
         } catch (error) {
           refused.push({ way, reason: describeError(error) });
         }
@@ -126,11 +130,8 @@ interface Found {
 
 const RELAY_PORT = 52_153;
 
-async function takeWay(way: WayOut, inside: InsideThread, options: PrivateNetworkOptions): Promise<Found> {
+async function takeWay(way: Exclude<WayOut, 'veth'>, inside: InsideThread, options: PrivateNetworkOptions): Promise<Found> {
   switch (way) {
-    case 'veth':
-      await inside.ask({ kind: 'cable', seed: options.seed ?? 0 });
-      return { way };
     case 'pasta':
       return { way, helper: await startPasta(helped(inside), options.searchPath) };
     case 'slirp4netns':
@@ -156,12 +157,14 @@ type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
 /** Sockets go from thread to thread by their numbers: Node shall not mind who closes what. */
 const OWN_DESCRIPTORS = { trackUnmanagedFds: false };
 
+const FIRST_CALL = 0;
+
 /** The main thread's end of `network-worker.ts`. */
 class InsideThread {
   readonly #worker: Worker;
   readonly namespace: number;
   readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
-  #calls = 0;
+  #calls = FIRST_CALL;
   #closing = false;
 
   private constructor(worker: Worker, namespace: number, onDeath: (error: Error) => void) {
@@ -179,17 +182,21 @@ class InsideThread {
     worker.on('exit', () => die());
   }
 
-  static start(onDeath: (error: Error) => void): Promise<InsideThread> {
+  /** @param call what it is asked first: it is on its way while the thread starts, and need not wait for a main thread that is busy then */
+  static start(onDeath: (error: Error) => void, call: WithoutId<InsideCall> | undefined): Promise<{ inside: InsideThread; first: Promise<unknown> | undefined }> {
     return new Promise((resolve, reject) => {
       const worker = new Worker(new URL('./network-worker.ts', import.meta.url), OWN_DESCRIPTORS);
+      if (call !== undefined) worker.postMessage({ ...call, id: FIRST_CALL });
       // What it has to do, it does while somebody else keeps the process.
       worker.unref();
       const fail = (cause: unknown): void => reject(new HdError('NETWORK_NAMESPACE', `no network namespace can be made: ${describeError(cause)}`, { cause, hint: 'set `network = "host"` in [environment]; see `hd doctor`' }));
       worker.once('error', fail);
       worker.once('message', (reply: InsideReply) => {
         worker.off('error', fail);
-        if (reply.kind === 'inside') resolve(new InsideThread(worker, reply.namespace, onDeath));
-        else fail(new Error(`it said ${reply.kind} first`));
+        if (reply.kind === 'inside') {
+          const inside = new InsideThread(worker, reply.namespace, onDeath);
+          resolve({ inside, first: call === undefined ? undefined : inside.#answerTo(FIRST_CALL) });
+        } else fail(new Error(`it said ${reply.kind} first`));
       });
     });
   }
@@ -200,11 +207,16 @@ class InsideThread {
 
   begin(call: WithoutId<InsideCall>): { id: number; answer: Promise<unknown> } {
     const id = ++this.#calls;
+    const answer = this.#answerTo(id);
+    this.#worker.postMessage({ ...call, id });
+    return { id, answer };
+  }
+
+  #answerTo(id: number): Promise<unknown> {
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#waiting.set(id, { resolve, reject });
     this.#worker.ref();
-    this.#worker.postMessage({ ...call, id });
-    return { id, answer: promise };
+    return promise;
   }
 
   ask(call: WithoutId<InsideCall>): Promise<unknown> {

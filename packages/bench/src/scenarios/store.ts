@@ -1,6 +1,7 @@
 import { closeSync, fsyncSync, lstatSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { NODE_FLAGS } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import { Ingest } from '@hyperdocker/environment';
 import { createFilter } from '@hyperdocker/watch';
@@ -275,7 +276,7 @@ function floorSide(name: string, mode: string, tree: string): Side {
 
 async function childRun(...args: string[]): Promise<ChildResult> {
   child ??= bundledChild();
-  return JSON.parse(await run(process.execPath, ['--disable-warning=ExperimentalWarning', await child, ...args])) as ChildResult;
+  return JSON.parse(await run(process.execPath, [...NODE_FLAGS, await child, ...args])) as ChildResult;
 }
 
 let child: Promise<string> | undefined;

@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import { HdError, isErrno } from '@hyperdocker/base';
 import type { DockerfileBuilt, DockerfileRequest, HdEvent, ImageDestination } from '@hyperdocker/environment';
-import { HOST_PLATFORM, buildImage, ensureSystemPackages, openHome, sendImage } from '@hyperdocker/environment';
+import { HOST_PLATFORM, buildImage, dryBuild, ensureSystemPackages, openHome, sendImage } from '@hyperdocker/environment';
 import type { SecretSpec } from '@hyperdocker/spec';
 import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
@@ -13,16 +13,21 @@ import { EXIT } from '../exit-code.ts';
 import { formatCount, formatDuration } from '../format.ts';
 import { Interrupts } from '../interrupts.ts';
 import { openLiveRegion } from '../live-region.ts';
+import { tellPlan } from '../planned-steps.ts';
 import { sayLayer, sentLines, sentSummary } from '../sent-image.ts';
 
 const TICK_MS = 200;
 
 /** `hd build -f Dockerfile -t NAME [CONTEXT]`. */
 export async function run(invocation: Invocation): Promise<number> {
-  const { env, json, quiet, terminal } = invocation;
+  const { env, flags, json, quiet, terminal } = invocation;
   const to = destinationOf(invocation);
   const request = await requestOf(invocation, to);
   const home = openHome(env);
+  if (flags.bool('dry-run')) {
+    tellPlan(invocation, await dryBuild(request, { home, env, signal: terminal.closed }));
+    return EXIT.ok;
+  }
   const drawn = json || quiet ? undefined : terminal.live;
   const renderer = new EventRenderer({ services: [], specText: request.text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet, buildOnly: true, ...(drawn === undefined ? {} : { live: drawn }) });
   const stop = new AbortController();

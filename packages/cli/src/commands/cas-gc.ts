@@ -1,5 +1,5 @@
-import type { Collected, GivenUp } from '@hyperdocker/environment';
-import { collect, openHome, parseSize, reportStore, storeLimit } from '@hyperdocker/environment';
+import type { BesideFreed, Collected, GivenUp } from '@hyperdocker/environment';
+import { collect, openHome, parseSize, reportStore, storeLimit, sweepBeside } from '@hyperdocker/environment';
 import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
@@ -12,14 +12,15 @@ export async function run({ env, flags, json, terminal }: Invocation): Promise<n
   const dryRun = flags.bool('dry-run');
   const limitBytes = maxFlag(flags.text('max')) ?? storeLimit(home, env);
   const collected = collect(home, { maxBytes: limitBytes, dryRun, dropLost: flags.bool('drop-lost') });
+  const beside = sweepBeside(home, { partials: flags.bool('partial'), caches: flags.bool('caches'), dryRun });
   const report = reportStore(home);
   if (json) {
     const { dedupRatio, compressionRatio, shares } = report;
     // No limit is null.
-    terminal.out(`${JSON.stringify({ schema: 'hd.cas.gc/1', dryRun, ...collected, limitBytes, dedupRatio, compressionRatio, shares })}\n`);
+    terminal.out(`${JSON.stringify({ schema: 'hd.cas.gc/1', dryRun, ...collected, beside, limitBytes, dedupRatio, compressionRatio, shares })}\n`);
     return EXIT.ok;
   }
-  const lines = [...collectedLines(collected, { dryRun, limitBytes, nowMs: Date.now() }), ...reportLines(report, Date.now())];
+  const lines = [...collectedLines(collected, { dryRun, limitBytes, nowMs: Date.now() }), ...besideFreedLines(beside), ...reportLines(report, Date.now())];
   terminal.out(`${lines.map((line) => printable(line)).join('\n')}\n`);
   return EXIT.ok;
 }
@@ -46,6 +47,14 @@ function collectedLines(result: Collected, { dryRun, limitBytes, nowMs }: { dryR
     ...givenUpResults(gaveUp.filter(({ kind }) => kind === 'result').length),
     ...lostRefs.map((ref) => `  Given up, as a part of it is lost: ${ref}`),
     `  Stored: ${formatBytes(storedBytes)}${limitBytes === Infinity ? '' : ` (limit ${formatBytes(limitBytes)}${isOver ? ': the rest is in use' : ''})`}`,
+  ];
+}
+
+function besideFreedLines({ partials, caches, cachesInUse }: BesideFreed): string[] {
+  return [
+    ...(partials === 0 ? [] : [`  Parts of downloads: ${formatBytes(partials)} freed`]),
+    ...(caches === 0 ? [] : [`  Caches of builds: ${formatBytes(caches)} freed`]),
+    ...(cachesInUse ? ['  Caches of builds: left, since a build is running'] : []),
   ];
 }
 

@@ -1,18 +1,19 @@
 import type { ProfileCost } from '@hyperdocker/cas';
-import { openHome, reportStore, storeLimit } from '@hyperdocker/environment';
+import { besideStore, openHome, reportStore, storeLimit } from '@hyperdocker/environment';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatBytes, formatCount, formatDuration } from '../format.ts';
-import { reportLines, table } from '../store-shares.ts';
+import { besideLines, reportLines, table } from '../store-shares.ts';
 import { printable } from '../terminal.ts';
 
 export async function run({ env, flags, json, terminal }: Invocation): Promise<number> {
   const home = openHome(env);
   const limitBytes = storeLimit(home, env);
   const report = reportStore(home, { explain: flags.bool('explain') });
+  const beside = besideStore(home);
   if (json) {
     // No limit is null.
-    terminal.out(`${JSON.stringify({ schema: 'hd.cas.stats/1', ...report, limitBytes, location: home.storeDir })}\n`);
+    terminal.out(`${JSON.stringify({ schema: 'hd.cas.stats/1', ...report, beside, limitBytes, location: home.storeDir })}\n`);
     return EXIT.ok;
   }
   const lines = [
@@ -25,6 +26,7 @@ export async function run({ env, flags, json, terminal }: Invocation): Promise<n
     `  Loose files: ${formatCount(report.looseFiles)}${report.looseFiles === 0 ? '' : ` (${formatBytes(report.looseBytes)})`}`,
     `  Location: ${home.storeDir}`,
     ...reportLines(report, Date.now()),
+    ...besideLines(beside),
     ...(report.profiles === undefined ? [] : profileLines(report.profiles)),
   ];
   terminal.out(`${lines.map((line) => printable(line)).join('\n')}\n`);

@@ -1,8 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { HdError, isErrno } from '@hyperdocker/base';
 import type { Translated } from '@hyperdocker/frontend';
 import { noteText, translateCompose, translateDevcontainer, translateDockerfile } from '@hyperdocker/frontend';
+import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { writeNew } from '../write-new.ts';
@@ -10,9 +11,13 @@ import { writeNew } from '../write-new.ts';
 export async function run({ cwd, args, flags, terminal, quiet, json, env }: Invocation): Promise<number> {
   const path = resolve(cwd, args[0] ?? 'Dockerfile');
   const dir = projectOf(path);
-  const { toml, notes } = translate(path, dir, flags.text('name') ?? basename(dir), env);
   const output = flags.text('output');
+  const service = flags.text('service');
+  if (service !== undefined && !/\.ya?ml$/.test(path)) throw usageError('--service is of Compose files');
+  const projectDir = output === undefined || output === '-' ? '.' : relative(dir, dirname(resolve(cwd, output))) || '.';
+  const { toml, notes } = translate(path, dir, { name: flags.text('name') ?? (service === undefined ? basename(dir) : `${basename(dir)}-${service}`), env, projectDir, ...(service === undefined ? {} : { service }) });
   const file = output === '-' ? undefined : output === undefined ? join(dir, 'hd.toml') : resolve(cwd, output);
+  if (file !== undefined && service !== undefined) mkdirSync(dirname(file), { recursive: true });
   if (file !== undefined) writeNew(file, toml, 'print the translation with `-o -`, or name another file with `-o`');
   for (const note of notes) terminal.err(`${noteText(note)}\n`);
   if (json) terminal.out(`${JSON.stringify({ schema: 'hd.ingest/1', file: file ?? null, toml, notes })}\n`);
@@ -22,10 +27,10 @@ export async function run({ cwd, args, flags, terminal, quiet, json, env }: Invo
 }
 
 /** By its name: what it is, it does not say. */
-function translate(path: string, dir: string, name: string, env: NodeJS.ProcessEnv): Translated {
+function translate(path: string, dir: string, { name, env, ...choices }: { name: string; env: NodeJS.ProcessEnv; projectDir: string; service?: string }): Translated {
   const file = basename(path);
   const text = read(path);
-  if (/\.ya?ml$/.test(file)) return translateCompose(text, { name, file, variables: variablesOf(dir, env), readFile: readerIn(dir) });
+  if (/\.ya?ml$/.test(file)) return translateCompose(text, { ...choices, name, file, variables: variablesOf(dir, env), readFile: readerIn(dir) });
   if (/\.jsonc?$/.test(file)) return translateDevcontainer(text, { name, file, variables: variablesOf(dir, env), readFile: readerIn(dirname(path)) });
   return translateDockerfile(text, { name, file });
 }

@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs';
 import { relative, resolve, sep } from 'node:path';
 import { HdError } from '@hyperdocker/base';
-import type { FileWhy, ServiceReply, StepWhy } from '@hyperdocker/environment';
-import { connect, whyFile, whySteps } from '@hyperdocker/environment';
+import type { BuildAsked, FileWhy, ServiceReply, StepWhy } from '@hyperdocker/environment';
+import { connect, openHome, whyDockerfile, whyFile, whySteps } from '@hyperdocker/environment';
 import type { EnvSpec } from '@hyperdocker/spec';
+import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatAgo, formatCount, formatDuration, oneLine, plural, shorten } from '../format.ts';
@@ -15,6 +16,7 @@ import { printable } from '../terminal.ts';
 /** Says of a step, a service or a file what it had to do with the last build and restarts; without an argument, of all steps. */
 export async function run(invocation: Invocation): Promise<number> {
   const { args: [what], json, terminal, cwd, env } = invocation;
+  if (invocation.flags.text('file') !== undefined || invocation.flags.text('tag') !== undefined) return ofDockerfile(invocation);
   const place = locateProject(invocation);
   const { spec } = loadSpec(place.project, terminal);
   const show = (document: object, lines: string[]): number => {
@@ -32,14 +34,41 @@ export async function run(invocation: Invocation): Promise<number> {
     return show({ schema: 'hd.why.service/1', name: what, service: service ?? null }, service === undefined ? [`${what} is not running.`] : serviceLines(service, spec));
   }
   const { steps } = whySteps(place);
-  const step = steps.find(({ step: { index, command, line } }) => String(index) === what || `hd.toml:${line}` === what || command === what)
-    ?? onlyOne(what, steps.filter(({ step: { command } }) => command.startsWith(what)));
+  const step = stepNamed(what, steps);
   if (step !== undefined) return show({ schema: 'hd.why.step/1', ...step }, stepLines(step));
   const path = relative(place.project.dir, resolve(cwd, what));
   if (path === '' || path === '..' || path.startsWith(`..${sep}`)) throw noSuch(what, spec, steps);
   const file = whyFile(place, path, env);
   if (file.steps.every(({ looks }) => looks.length === 0) && !existsSync(resolve(cwd, what))) throw noSuch(what, spec, steps);
   return show({ schema: 'hd.why.file/1', ...file }, fileLines(file));
+}
+
+/** Of a build from a Dockerfile. */
+function ofDockerfile({ args: [what], flags, json, terminal, cwd, env }: Invocation): number {
+  const [file, image] = [flags.text('file'), flags.text('tag')];
+  if (file !== undefined && image !== undefined) throw usageError('one of --file and --tag at a time');
+  const asked: BuildAsked = image !== undefined ? { image } : { path: file === '-' ? undefined : resolve(cwd, file ?? ''), contextDir: cwd };
+  const { name, atMs, steps } = whyDockerfile(openHome(env), asked);
+  const step = what === undefined ? undefined : stepNamed(what, steps);
+  if (what !== undefined && step === undefined) throw new HdError('NO_SUCH_THING', `${what} is no RUN of ${name}`, { hint: `one by its number (1 to ${steps.length}), the beginning of its command, or its line: ${name}:${steps[0]?.step.line ?? 1}` });
+  const lines = step !== undefined ? stepLines(step) : steps.length === 0 ? [`${name} has no RUN.`] : steps.map(stepLine);
+  const document = step !== undefined ? { schema: 'hd.why.step/1', ...step } : { schema: 'hd.why/1', atMs, steps, services: [] };
+  terminal.out(json ? `${JSON.stringify(document)}\n` : `${lines.map((line) => printable(line)).join('\n')}\n`);
+  return EXIT.ok;
+}
+
+/** By its number, its place in the file, its command, or the beginning of that alone. @throws HdError AMBIGUOUS */
+function stepNamed(what: string, steps: readonly StepWhy[]): StepWhy | undefined {
+  return steps.find(({ step }) => String(step.index) === what || placeOf(step) === what || step.command === what) ?? onlyOne(what, steps.filter(({ step: { command } }) => command.startsWith(what) || withoutStage(command).startsWith(what)));
+}
+
+/** The command of a RUN, without its stage and options. */
+function withoutStage(command: string): string {
+  return command.replace(/^[\w.-]+: /, '').replace(/^(--\S+\s+)+/, '');
+}
+
+function placeOf({ line, file = 'hd.toml' }: StepWhy['step']): string {
+  return line === 0 ? '[dependencies]' : `${file}:${line}`;
 }
 
 function onlyOne(what: string, found: StepWhy[]): StepWhy | undefined {
@@ -74,7 +103,7 @@ function stepLine(why: StepWhy): string {
 function stepLines(why: StepWhy): string[] {
   const { step, outcome, facts, volatile, notPassed } = why;
   return [
-    `[${step.index}/${step.total}] ${oneLine(step.command)} (${step.line === 0 ? '[dependencies]' : `hd.toml:${step.line}`})`,
+    `[${step.index}/${step.total}] ${oneLine(step.command)} (${placeOf(step)})`,
     outcomeText(why),
     ...(facts === undefined ? [] : [`  its result stands on ${plural(facts.paths, 'path')}: ${formatCount(facts.content)} read, ${formatCount(facts.listing)} listed, ${plural(facts.target, 'link')} followed, ${formatCount(facts.stat)} looked up`]),
     ...(outcome === 'ran' || outcome === 'failed' ? [] : [lastRunText(why)]),

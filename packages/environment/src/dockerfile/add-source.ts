@@ -15,7 +15,7 @@ import { buildsDir } from './build-files.ts';
 import type { CopyOptions } from './copy-tree.ts';
 import { copyInto, extractInto } from './copy-tree.ts';
 import type { SharedLease } from './shared-lease.ts';
-import { followLinks, lookUpIn, matchingPaths } from './tree-paths.ts';
+import { followLinks, literal, lookUpIn, matchingPaths } from './tree-paths.ts';
 
 const URL_PATTERN = /^https?:\/\//;
 const GIT_PATTERN = /^(git@|git:\/\/|ssh:\/\/)|^https?:\/\/[^#]*\.git(#|\?|$)/;
@@ -47,7 +47,7 @@ export async function fetchRemote(options: RemoteOptions, source: string, checks
   const name = basename(decodeURIComponent(new URL(source).pathname));
   if (name === '') throw new HdError('ADD_FETCH', `${source} names no file`, { hint: 'end the URL with a file name' });
   const meta = { uid: 0, gid: 0, mtimeNs: BigInt(mtimeMs) * 1_000_000n, xattrs: [], linkGroup: 0, links: 1 };
-  return { kind: 'files', names: [`/${name.replace(/[\\*?[]/g, '\\$&')}`], tree: store.putTree([{ kind: 'file', name: toByteString(name), mode: 0o600, digest, size, meta }]) };
+  return { kind: 'files', names: [`/${literal(name)}`], tree: store.putTree([{ kind: 'file', name: toByteString(name), mode: 0o600, digest, size, meta }]) };
 }
 
 /** ADD of files of a context: archives are unpacked, the rest is copied. @throws HdError COPY_FAILED */
@@ -60,7 +60,7 @@ export async function addSource(store: Store, add: { tree: TreeDigest; from: Tre
     const inUse = [tree, from].map((digest) => ({ kind: 'tree' as const, digest }));
     const archive = entry?.kind === 'file' && isPacked(store, entry.digest) ? await lease.apart(inUse, () => readArchive(store, entry.digest)) : undefined;
     if (archive !== undefined) tree = extractInto(store, tree, archive, destination, options);
-    else tree = copyInto(store, tree, from, [toText(path).replace(/[\\*?[]/g, '\\$&')], destination, options);
+    else tree = copyInto(store, tree, from, [literal(toText(path))], destination, options);
   }
   return tree;
 }
@@ -144,7 +144,7 @@ function fetchGit({ store, home, keepGitDir }: RemoteOptions, source: string, ch
   }
 }
 
-const PACKED: { bytes: number[]; program?: string[] }[] = [
+const PACKED: { bytes: number[]; program: string[] }[] = [
   { bytes: [0x1f, 0x8b], program: ['gzip', '-dc'] },
   { bytes: [0x42, 0x5a, 0x68], program: ['bzip2', '-dc'] },
   { bytes: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], program: ['xz', '-dc'] },
@@ -153,7 +153,7 @@ const PACKED: { bytes: number[]; program?: string[] }[] = [
 
 function packing(head: Buffer): string[] | 'plain' | undefined {
   const found = PACKED.find(({ bytes }) => bytes.every((byte, at) => head[at] === byte));
-  if (found !== undefined) return found.program ?? 'plain';
+  if (found !== undefined) return found.program;
   return head.subarray(257, 262).toString('latin1') === 'ustar' ? 'plain' : undefined;
 }
 
@@ -165,7 +165,6 @@ function isPacked(store: Store, digest: BlobDigest): boolean {
 async function readArchive(store: Store, digest: BlobDigest): Promise<TreeDigest | undefined> {
   const how = packing(store.readBlob(digest, 0, 512));
   if (how === undefined) return undefined;
-  if (store.blobSize(digest) === 0) return undefined;
   try {
     if (how === 'plain') return await importTar(store, store.streamBlob(digest));
     return await importTar(store, unpacked(how, store.streamBlob(digest)));

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { HdError, toText } from '@hyperdocker/base';
 import { openStore, walkTree } from '@hyperdocker/cas';
 import { waitUntil } from '@hyperdocker/testkit';
+import type { Store } from '@hyperdocker/cas';
 import type { BuildContext } from './build-context.ts';
 import { contextIgnores, readContext, requireContext } from './build-context.ts';
 
@@ -56,6 +57,28 @@ test('ignored files are not there, and directories only where something in them 
   using made = context({ 'a.log': '', 'src/b.log': '', 'src/c': '', 'build/out': '', 'build/keep/x': '', 'empty/only.log': '' }, ['**/*.log', 'build', '!build/keep']);
   mkdirSync(join(made.dir, 'nothing'));
   assert.deepEqual(made.paths(), ['build', 'build/keep', 'build/keep/x', 'empty', 'nothing', 'src', 'src/c']);
+});
+
+/** A store that is handed each file a moment after something has happened to it. */
+function changing(store: Store, happen: (path: string) => void): Store {
+  const putFile = (path: string | Buffer): unknown => {
+    happen(String(path));
+    return store.putFile(path);
+  };
+  return new Proxy(store, { get: (_, name) => (name === 'putFile' ? putFile : typeof store[name as keyof Store] === 'function' ? (store[name as keyof Store] as () => unknown).bind(store) : store[name as keyof Store]) });
+}
+
+test('files that change while they are read', () => {
+  using made = context({ a: '1', b: '1' });
+  const read = (happen: (path: string) => void): BuildContext => readContext({ store: changing(made.store, happen), storeDir: `${made.dir}-store`, dir: made.dir, ignore: [], cacheFile: `${made.dir}.json` });
+  const cannot = (): never => {
+    throw Object.assign(new Error('no right to it'), { code: 'EACCES' });
+  };
+  assert.throws(() => read(cannot), (error: unknown) => error instanceof HdError && error.code === 'CONTEXT_UNREADABLE' && error.message === `cannot read ${made.dir}/a`);
+  const longer = read((path) => appendFileSync(path, '2'));
+  assert.deepEqual([longer.files, longer.bytes, made.store.getTree(longer.tree).map((entry) => entry.kind === 'file' && [entry.name, entry.size, made.store.blobSize(entry.digest)])], [2, 4, [['a', 2, 2], ['b', 2, 2]]]);
+  const gone = read((path) => path.endsWith('/a') && rmSync(path, { force: true }));
+  assert.deepEqual([gone.files, made.store.getTree(gone.tree).map(({ name }) => name)], [1, ['b']]);
 });
 
 test('the Dockerfile\'s own ignore file goes before that of the context', () => {

@@ -7,7 +7,8 @@ import type { Meta, Store, TreeEntry } from '@hyperdocker/cas';
 import type { IgnoreMatch, IgnoreMatcher } from '@hyperdocker/frontend';
 import { ignoreMatcher, readIgnoreFile } from '@hyperdocker/frontend';
 import { readJson, writeJson } from '../json-file.ts';
-import { FilesToPut } from '../put-files.ts';
+import type { FilePut } from '../put-files.ts';
+import { FilesToPut, putOnceMore } from '../put-files.ts';
 
 /** A directory that COPY takes files from, as Docker sends it to its builder: whole modes and times, and root's. */
 export interface BuildContext { tree: TreeDigest; files: number; bytes: number; hashed: number }
@@ -42,7 +43,7 @@ export function contextIgnores(contextDir: string, dockerfile: string | undefine
   return [];
 }
 
-interface Draft { name: ByteString; stats: BigIntStats; path: ByteString; children?: Draft[]; target?: ByteString; digest?: BlobDigest }
+interface Draft { name: ByteString; stats: BigIntStats; path: ByteString; children?: Draft[]; target?: ByteString; put?: FilePut }
 
 class Scan {
   readonly #options: ContextOptions;
@@ -68,9 +69,10 @@ class Scan {
     for (const { path, stats } of this.#toRead) files.add({ host: hostPath(this.#options.dir, path), size: Number(stats.size) });
     const puts = files.finish();
     for (const [nth, draft] of this.#toRead.entries()) {
-      const put = puts[nth] ?? store.putFile(hostPath(this.#options.dir, draft.path));
-      draft.digest = put.digest;
-      if (BigInt(put.size) === draft.stats.size) this.#remember(draft);
+      const put = puts[nth] ?? putOnceMore(store, hostPath(this.#options.dir, draft.path), (cause) => this.#unreadable('read', draft.path, cause));
+      if (put === undefined) continue;
+      draft.put = put;
+      if (BigInt(put.size) === draft.stats.size) this.#remember(draft, put);
     }
     const tree = this.#finish(root);
     store.flush();
@@ -105,29 +107,30 @@ class Scan {
       return true;
     }
     if (!stats.isFile()) return false;
-    this.#files++;
-    this.#bytes += Number(stats.size);
     const known = this.#known[path];
     if (known !== undefined && known[0] === String(stats.ino) && known[1] === Number(stats.size) && known[2] === String(stats.mtimeNs) && known[3] === String(stats.ctimeNs)) {
-      draft.digest = known[4];
+      draft.put = { digest: known[4], size: known[1] };
       this.#seen[path] = known;
     } else this.#toRead.push(draft);
     return true;
   }
 
-  #remember({ path, stats, digest }: Draft): void {
+  #remember({ path, stats }: Draft, { digest }: FilePut): void {
     const youngest = stats.mtimeNs > stats.ctimeNs ? stats.mtimeNs : stats.ctimeNs;
-    if (digest !== undefined && youngest + RACY_NS < this.#startedNs) this.#seen[path] = [String(stats.ino), Number(stats.size), String(stats.mtimeNs), String(stats.ctimeNs), digest];
+    if (youngest + RACY_NS < this.#startedNs) this.#seen[path] = [String(stats.ino), Number(stats.size), String(stats.mtimeNs), String(stats.ctimeNs), digest];
   }
 
   #finish(drafts: readonly Draft[]): TreeDigest {
-    return this.#options.store.putTree(drafts.map((draft): TreeEntry => {
-      const { name, stats, children, target, digest } = draft;
+    return this.#options.store.putTree(drafts.flatMap(({ name, stats, children, target, put }): TreeEntry[] => {
       const meta: Meta = { uid: 0, gid: 0, mtimeNs: stats.mtimeNs, xattrs: [], linkGroup: 0, links: 1 };
       const mode = Number(stats.mode & 0o7777n);
-      if (children !== undefined) return { kind: 'dir', name, mode, digest: this.#finish(children), meta };
-      if (target !== undefined) return { kind: 'symlink', name, mode: 0o777, target, meta };
-      return { kind: 'file', name, mode, digest: digest as BlobDigest, size: Number(stats.size), meta };
+      if (children !== undefined) return [{ kind: 'dir', name, mode, digest: this.#finish(children), meta }];
+      if (target !== undefined) return [{ kind: 'symlink', name, mode: 0o777, target, meta }];
+      // Gone since it was looked at.
+      if (put === undefined) return [];
+      this.#files++;
+      this.#bytes += put.size;
+      return [{ kind: 'file', name, mode, digest: put.digest, size: put.size, meta }];
     }));
   }
 
@@ -136,8 +139,12 @@ class Scan {
       return readdirSync(hostPath(this.#options.dir, path), { encoding: 'buffer' }).map(fromBuffer);
     } catch (cause) {
       if (isErrno(cause, 'ENOENT', 'ENOTDIR') && path !== '') return [];
-      throw new HdError('CONTEXT_UNREADABLE', `cannot list ${join(this.#options.dir, toText(path))}`, { cause, hint: 'leave it out with a line in .dockerignore, or fix its permissions' });
+      throw this.#unreadable('list', path, cause);
     }
+  }
+
+  #unreadable(doing: 'list' | 'read', path: ByteString, cause: unknown): HdError {
+    return new HdError('CONTEXT_UNREADABLE', `cannot ${doing} ${join(this.#options.dir, toText(path))}`, { cause, hint: 'leave it out with a line in .dockerignore, or fix its permissions' });
   }
 }
 

@@ -1,9 +1,11 @@
 import { HdError } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import type { ActionCache } from '@hyperdocker/engine';
+import type { BuildRecord, StepRecord } from '../build-record.ts';
 import type { Emit } from '../events.ts';
 import type { Home } from '../home.ts';
 import type { StepContext } from '../step-runner.ts';
+import type { DryBuild } from './foresee-command.ts';
 import type { DockerfileRequest } from './request.ts';
 import type { Semaphore } from './semaphore.ts';
 import type { SharedLease } from './shared-lease.ts';
@@ -19,6 +21,8 @@ export interface BuilderOptions {
   signal: AbortSignal;
   /** What runs commands. Without it, a build in which none has to run comes to its end, and another to `NEEDS_RUNNER`. */
   runner?: Omit<StepContext, 'user' | 'limits'>;
+  /** Only foresees what would run: nothing is run or fetched. */
+  dry?: DryBuild;
 }
 
 /** Thrown where a command or a fetch is called for, and there is nothing to run it with. */
@@ -34,6 +38,10 @@ export interface BuildState {
   readonly signal: AbortSignal;
   ran: number;
   cached: number;
+  /** The last build of the same Dockerfile, for explanations. */
+  readonly previous: BuildRecord | undefined;
+  /** What became of each RUN. */
+  readonly records: StepRecord[];
   /** Build arguments that every command gets, and that are no part of what it is. */
   readonly proxies: Record<string, string>;
   /** Errors get the line that led to them. */

@@ -1,31 +1,37 @@
 import type { TreeDigest } from '@hyperdocker/base';
-import { HdError, toByteString } from '@hyperdocker/base';
-import type { Store, TreeEntry } from '@hyperdocker/cas';
-import { emptyTree, lookupPath } from '@hyperdocker/cas';
-import type { CopyOperation, DockerConfig, Dockerfile, DockerfileStage, HistoryEntry, Origin, RunOperation, StageOperation } from '@hyperdocker/frontend';
+import { HdError } from '@hyperdocker/base';
+import type { Store } from '@hyperdocker/cas';
+import { emptyTree } from '@hyperdocker/cas';
+import type { CopyOperation, DockerConfig, Dockerfile, DockerfileStage, HistoryEntry, Instruction, Origin, RunOperation, StageOperation } from '@hyperdocker/frontend';
 import { PROXY_ARGUMENTS, baseOf, evaluateGlobals, evaluateStage, expandAt, invalidDockerfile, neededStages, originOf, parseDockerfile, platformArguments, targetStage } from '@hyperdocker/frontend';
 import type { Image, ImageDocument } from '@hyperdocker/oci';
+import { EMPTY_CONFIG, formatFamiliar, parseReference } from '@hyperdocker/oci';
+import type { BuildRecord, StepRecord } from '../build-record.ts';
+import { readBuildRecord, unreached, writeBuildRecord } from '../build-record.ts';
 import type { StepId } from '../events.ts';
 import { findImage, resolveImage } from '../images.ts';
 import { HOST_PLATFORM, userOf } from '../plan.ts';
-import { registryConfig } from '../registries.ts';
 import { WriteLease } from '../write-lease.ts';
 import { addSource, isRemote, fetchRemote } from './add-source.ts';
 import { contextIgnores, readContext } from './build-context.ts';
 import type { CopyOptions, Owner } from './copy-tree.ts';
 import { copyInto, extractInto, makeDirectory } from './copy-tree.ts';
-import { statCacheOf } from './build-files.ts';
+import { recordFileOf, statCacheOf } from './build-files.ts';
 import type { BuildState, BuilderOptions } from './build-state.ts';
 import { NEEDS_RUNNER } from './build-state.ts';
 import { fileTree } from './file-tree.ts';
+import type { DryBuild } from './foresee-command.ts';
+import { foreseeCommand } from './foresee-command.ts';
+import type { Files } from './foreseen-files.ts';
+import { known, layFiles, unknownFiles } from './foreseen-files.ts';
 import type { DockerfileBuilt } from './request.ts';
-import { runCommand } from './run-command.ts';
+import type { Borrowed, CommandRun } from './run-command.ts';
+import { entryAt, runCommand } from './run-command.ts';
 import { Semaphore } from './semaphore.ts';
 import { SharedLease } from './shared-lease.ts';
-import { followLinks, lookUpIn } from './tree-paths.ts';
 
 /** What a stage comes to. */
-interface Built { tree: TreeDigest; config: DockerConfig; history: HistoryEntry[]; author: string | undefined; args: ReadonlyMap<string, string> }
+interface Built { files: Files; /** Foreseen on an image that is not here. */ baseMissing: boolean; config: DockerConfig; history: HistoryEntry[]; author: string | undefined; args: ReadonlyMap<string, string> }
 
 /**
  * Builds a Dockerfile: stages that the target needs, several at once; commands as traced steps, which run again when something that they looked at has changed; COPY and ADD
@@ -43,12 +49,15 @@ class Builder implements BuildState {
   readonly signal: AbortSignal;
   ran = 0;
   cached = 0;
+  readonly previous: BuildRecord | undefined;
+  readonly records: StepRecord[] = [];
   readonly #dockerfile: Dockerfile;
   readonly #buildArgs: ReadonlyMap<string, string>;
   readonly #contexts: ReadonlyMap<string, string>;
   #globals: ReadonlyMap<string, string> = new Map();
   readonly #stages = new Map<number, Promise<Built>>();
   readonly #images = new Map<string, Promise<Image>>();
+  readonly #absent = new WeakSet<Image>();
   readonly #contextTrees = new Map<string, TreeDigest>();
   readonly #kept = new DisposableStack();
   readonly #numbers = new Map<string, number>();
@@ -61,6 +70,7 @@ class Builder implements BuildState {
     this.lease = new SharedLease(store, `hd build ${request.name}`);
     this.turns = new Semaphore(request.jobs);
     this.signal = AbortSignal.any([options.signal, this.#abort.signal]);
+    this.previous = readBuildRecord(recordFileOf(options.home, request));
     this.#dockerfile = parseDockerfile(request.text, request.name);
     this.#buildArgs = new Map(request.buildArgs);
     this.#contexts = new Map(request.contexts);
@@ -80,11 +90,13 @@ class Builder implements BuildState {
     if (first !== undefined) {
       this.#abort.abort(first.error);
       await Promise.allSettled(all);
+      if (first.error !== NEEDS_RUNNER && !this.options.signal.aborted && this.records.length > 0) this.#writeRecord(needed);
       throw first.error;
     }
+    if (this.options.dry === undefined) this.#writeRecord(needed);
     const built = await this.#stage(target);
     const document = this.#document(built);
-    return { tree: built.tree, document, names: [], ran: this.ran, cached: this.cached, ms: performance.now() - startedMs };
+    return { tree: built.files.tree, document, names: [], ran: this.ran, cached: this.cached, ms: performance.now() - startedMs };
   }
 
   #stage(stage: DockerfileStage): Promise<Built> {
@@ -101,14 +113,14 @@ class Builder implements BuildState {
     const { request } = this.options;
     const base = await this.#base(stage);
     const evaluated = evaluateStage(this.#dockerfile, stage, base.config, this.#globals, this.#buildArgs, base.args);
-    let tree = base.tree;
+    let { files } = base;
     for (const operation of evaluated.operations) {
       this.signal.throwIfAborted();
-      tree = await this.#apply(stage, operation, tree);
+      files = await this.#apply(stage, operation, files, base.baseMissing);
     }
-    this.#keep(tree);
+    this.#keep(files.tree);
     const labels = stage === targetStage(this.#dockerfile, request.target) && request.labels.length > 0 ? { Labels: { ...evaluated.config.Labels, ...Object.fromEntries(request.labels) } } : {};
-    return { tree, config: { ...evaluated.config, ...labels }, history: [...base.history, ...evaluated.history], author: evaluated.author ?? base.author, args: evaluated.args };
+    return { files, baseMissing: base.baseMissing, config: { ...evaluated.config, ...labels }, history: [...base.history, ...evaluated.history], author: evaluated.author ?? base.author, args: evaluated.args };
   }
 
   async #base(stage: DockerfileStage): Promise<Built> {
@@ -119,11 +131,11 @@ class Builder implements BuildState {
     if (origin.kind === 'context') {
       const value = this.#contexts.get(origin.name) ?? '';
       const image = imageOfContext(value);
-      if (image === undefined) return { tree: this.#context(origin.name), config: {}, history: [], author: undefined, args: NO_ARGS };
-      return builtOf(await this.#image(line, image, this.#platformOf(stage)));
+      if (image === undefined) return blank(this.#context(origin.name), {});
+      return this.#builtOf(await this.#image(line, image, this.#platformOf(stage)));
     }
-    if (origin.text === 'scratch') return { tree: emptyTree(store), config: SCRATCH_CONFIG, history: [], author: undefined, args: NO_ARGS };
-    return builtOf(await this.#image(line, origin.text, this.#platformOf(stage)));
+    if (origin.text === 'scratch') return blank(emptyTree(store), SCRATCH_CONFIG);
+    return this.#builtOf(await this.#image(line, origin.text, this.#platformOf(stage)));
   }
 
   #platformOf(stage: DockerfileStage): string {
@@ -132,70 +144,82 @@ class Builder implements BuildState {
     return expandAt(this.#dockerfile, line, platform, this.#globals).text || this.options.request.platform;
   }
 
-  #apply(stage: DockerfileStage, operation: StageOperation, tree: TreeDigest): Promise<TreeDigest> | TreeDigest {
+  async #apply(stage: DockerfileStage, operation: StageOperation, files: Files, baseMissing: boolean): Promise<Files> {
     switch (operation.kind) {
       case 'workdir':
-        return this.at(operation.instruction.line, () => makeDirectory(this.options.store, tree, operation.path, this.#owner(tree, operation.user)));
+        return await this.#lay(operation.instruction.line, files, known(files.tree), () => makeDirectory(this.options.store, files.tree, operation.path, this.#owner(files.tree, operation.user)));
       case 'copy':
-        return this.#copy(stage, operation, tree);
+        return await this.#copy(stage, operation, files);
       case 'run':
-        return this.#runStep(stage, operation, tree);
+        return await this.#runStep(stage, operation, files, baseMissing);
     }
   }
 
-  async #runStep(stage: DockerfileStage, operation: RunOperation, tree: TreeDigest): Promise<TreeDigest> {
+  async #runStep(stage: DockerfileStage, operation: RunOperation, files: Files, baseMissing: boolean): Promise<Files> {
     const { line } = operation.instruction;
+    const { dry, store } = this.options;
     const platform = this.#platformOf(stage);
-    const borrowed: { path: string; readonly: boolean; entry: TreeEntry }[] = [];
+    const borrowed: Borrowed[] = [];
     for (const mount of operation.mounts) {
-      if (mount.type !== 'bind') continue;
-      const from = await this.#files(stage, line, mount.from, tree);
-      borrowed.push({ path: mount.target, readonly: mount.readonly, entry: this.at(line, () => entryAt(this.options.store, from, mount.source)) });
+      if (mount.type === 'bind') borrowed.push({ path: mount.target, readonly: mount.readonly, source: mount.source, files: await this.#files(stage, line, mount.from, files.tree) });
     }
     const fill = async (from: string | undefined, source: string): Promise<TreeDigest | undefined> => {
       if (from === undefined) return undefined;
-      const entry = entryAt(this.options.store, await this.#files(stage, line, from, tree), source);
+      const entry = entryAt(store, (await this.#files(stage, line, from, files.tree)).tree, source);
       return entry.kind === 'dir' ? entry.digest : undefined;
     };
-    return await runCommand(this, { operation, tree, platform, borrowed, fill, id: this.#stepId(stage, operation) });
+    const run: CommandRun = { operation, files, baseMissing, platform, borrowed, fill, id: this.#stepId(stage, operation.instruction) };
+    return dry === undefined ? known(await runCommand(this, run)) : foreseeCommand(this, dry, run);
   }
 
-  async #copy(stage: DockerfileStage, operation: CopyOperation, tree: TreeDigest): Promise<TreeDigest> {
-    const { store, home } = this.options;
-    const { signal } = this;
-    const { instruction, sources, files, destination, chown, chmod, exclude, checksum } = operation;
+  /** Errors get the line that led to them. */
+  #lay(line: number, onto: Files, from: Files, lay: (from: TreeDigest) => Promise<TreeDigest> | TreeDigest): Promise<Files> {
+    return this.atAsync(line, () => layFiles(onto, from, lay));
+  }
+
+  async #copy(stage: DockerfileStage, operation: CopyOperation, files: Files): Promise<Files> {
+    const { store } = this.options;
+    const { instruction, sources, destination, chown, chmod, exclude } = operation;
     const { line, keyword } = instruction;
-    const owner = chown === undefined ? undefined : this.at(line, () => ownerOf(store, tree, chown));
-    const options: CopyOptions = { exclude, parents: instruction.parents, link: instruction.link, ...(owner === undefined ? {} : { owner }), ...(chmod === undefined ? {} : { mode: chmod }) };
-    let result = tree;
-    if (files.length > 0) result = this.at(line, () => copyInto(store, result, fileTree(store, files), files.map(({ name }) => `/${name}`), destination, options));
+    const optionsOn = (): CopyOptions => ({ exclude, parents: instruction.parents, link: instruction.link, ...(chown === undefined ? {} : { owner: ownerOf(store, files.tree, chown) }), ...(chmod === undefined ? {} : { mode: chmod }) });
+    let result = files;
+    if (operation.files.length > 0) result = await this.#lay(line, result, known(fileTree(store, operation.files)), (from) => copyInto(store, result.tree, from, operation.files.map(({ name }) => `/${name}`), destination, optionsOn()));
     for (const source of sources) {
       if (keyword === 'ADD' && isRemote(source)) {
-        const fetched = await this.lease.apart([{ kind: 'tree', digest: result }], () => this.atAsync(line, () => fetchRemote({ store, home, signal, keepGitDir: instruction.keepGitDir, unpack: instruction.unpack === true }, source, checksum)));
-        result = this.at(line, () => (fetched.kind === 'archive' ? extractInto(store, result, fetched.tree, destination, options) : copyInto(store, result, fetched.tree, fetched.names, destination, withMode(options, chmod ?? fetched.mode))));
+        result = await this.#addRemote(operation, source, result, optionsOn);
         continue;
       }
-      const from = await this.#files(stage, line, operation.from, result);
-      if (keyword !== 'ADD') result = this.at(line, () => copyInto(store, result, from, [source], destination, options));
-      else if (instruction.unpack === false) result = this.at(line, () => copyInto(store, result, from, [source], destination, options));
-      else result = await this.atAsync(line, () => addSource(store, { tree: result, from, source, destination, options, lease: this.lease }));
+      const from = await this.#files(stage, line, operation.from, result.tree);
+      const isUnpacked = keyword === 'ADD' && instruction.unpack !== false;
+      result = await this.#lay(line, result, from, (origin) => (isUnpacked
+        ? addSource(store, { tree: result.tree, from: origin, source, destination, options: optionsOn(), lease: this.lease })
+        : copyInto(store, result.tree, origin, [source], destination, optionsOn())));
     }
     return result;
   }
 
+  async #addRemote({ instruction, destination, chmod, checksum }: CopyOperation, source: string, files: Files, optionsOn: () => CopyOptions): Promise<Files> {
+    const { store, home, dry } = this.options;
+    const { line } = instruction;
+    if (dry !== undefined) return { tree: files.tree, doubts: [...files.doubts, { index: 0, before: files.tree, after: undefined }] };
+    const { signal } = this;
+    const fetched = await this.lease.apart([{ kind: 'tree', digest: files.tree }], () => this.atAsync(line, () => fetchRemote({ store, home, signal, keepGitDir: instruction.keepGitDir, unpack: instruction.unpack === true }, source, checksum)));
+    return await this.#lay(line, files, known(fetched.tree), (from) => (fetched.kind === 'archive' ? extractInto(store, files.tree, from, destination, optionsOn()) : copyInto(store, files.tree, from, fetched.names, destination, withMode(optionsOn(), chmod ?? fetched.mode))));
+  }
+
   /** What a `from` names; without one, the context. @param inUse what must not be collected while another stage is waited for */
-  async #files(stage: DockerfileStage, line: number, from: string | undefined, inUse: TreeDigest): Promise<TreeDigest> {
-    if (from === undefined || from === '') return this.#context(undefined);
+  async #files(stage: DockerfileStage, line: number, from: string | undefined, inUse: TreeDigest): Promise<Files> {
+    if (from === undefined || from === '') return known(this.#context(undefined));
     const origin: Origin = originOf(this.#dockerfile, stage, line, from, this.#contextNames);
     switch (origin.kind) {
       case 'stage':
-        return (await this.#otherStage(origin.index, inUse)).tree;
+        return (await this.#otherStage(origin.index, inUse)).files;
       case 'context': {
         const image = imageOfContext(this.#contexts.get(origin.name) ?? '');
-        return image === undefined ? this.#context(origin.name) : (await this.#image(line, image, this.#platformOf(stage), inUse)).tree;
+        return image === undefined ? known(this.#context(origin.name)) : this.#builtOf(await this.#image(line, image, this.#platformOf(stage), inUse)).files;
       }
       case 'image':
-        return origin.text === 'scratch' ? emptyTree(this.options.store) : (await this.#image(line, origin.text, this.#platformOf(stage), inUse)).tree;
+        return origin.text === 'scratch' ? known(emptyTree(this.options.store)) : this.#builtOf(await this.#image(line, origin.text, this.#platformOf(stage), inUse)).files;
     }
   }
 
@@ -226,20 +250,45 @@ class Builder implements BuildState {
   }
 
   #loadImage(line: number, text: string, platform: string): Promise<Image> {
-    const { store, home, request, emit, runner } = this.options;
+    const { store, home, request, emit, runner, dry } = this.options;
     const { signal } = this;
     const here = { store, platform, projectDir: request.contextDir };
-    const found = request.pull ? undefined : this.at(line, () => findImage(text, here));
+    const found = request.pull && dry === undefined ? undefined : this.at(line, () => findImage(text, here));
+    if (dry !== undefined) return Promise.resolve(found ?? this.#absentImage(dry, text));
     const load = async (): Promise<Image> => {
       if (found === undefined && runner === undefined) throw NEEDS_RUNNER;
       using lease = new WriteLease(store, `hd build ${request.name}`);
-      const image = await this.atAsync(line, () => resolveImage(text, { ...here, storeDir: home.storeDir, lease, tempDir: home.tempDir, partialDir: home.partialDir, registries: registryConfig(home), refresh: request.pull, emit, signal }));
+      const image = await this.atAsync(line, () => resolveImage(text, { ...here, home, lease, refresh: request.pull, emit, signal }));
       this.#keep(image.tree);
       return image;
     };
     const loading = load();
     loading.catch(() => {});
     return loading;
+  }
+
+  #absentImage(dry: DryBuild, text: string): Image {
+    const image: Image = { tree: emptyTree(this.options.store), source: text, resolved: '', config: EMPTY_CONFIG };
+    dry.missing.add(text);
+    this.#absent.add(image);
+    return image;
+  }
+
+  #builtOf(image: Image): Built {
+    const config = (image.document?.['config'] ?? {}) as DockerConfig;
+    const history = (Array.isArray(image.document?.['history']) ? image.document['history'] : []) as HistoryEntry[];
+    const author = image.document?.['author'];
+    const baseMissing = this.#absent.has(image);
+    return { files: baseMissing ? unknownFiles(image.tree) : known(image.tree), baseMissing, config, history, author: typeof author === 'string' ? author : undefined, args: NO_ARGS };
+  }
+
+  #writeRecord(needed: readonly DockerfileStage[]): void {
+    const { request, home } = this.options;
+    const reached = new Set(this.records.map(({ step }) => step.index));
+    const rest = needed.flatMap((stage) => stage.instructions.filter((instruction) => instruction.keyword === 'RUN').map((instruction) => this.#stepId(stage, instruction))).filter(({ index }) => !reached.has(index));
+    const unseen = rest.map((id) => ({ id, definition: { command: id.command, workdir: '', env: {}, user: '', platform: request.platform, network: request.network, cacheDirs: [] } }));
+    const steps = [...this.records, ...unreached(unseen, 0, this.previous)].sort((a, b) => a.step.index - b.step.index);
+    writeBuildRecord(recordFileOf(home, request), '/', steps, { name: request.name, contextDir: request.contextDir, images: request.tags.map((tag) => formatFamiliar(parseReference(tag))) });
   }
 
   #keep(tree: TreeDigest): void {
@@ -266,7 +315,7 @@ class Builder implements BuildState {
   }
 
   /** Those of ONBUILD come after all others: how many there are is known only with the base image. */
-  #stepId(stage: DockerfileStage, { instruction }: RunOperation): StepId {
+  #stepId(stage: DockerfileStage, instruction: Instruction): StepId {
     const key = `${stage.index} ${instruction.line}`;
     const index = this.#numbers.get(key) ?? ++this.#total;
     const isOne = this.#dockerfile.stages.length === 1;
@@ -308,11 +357,8 @@ class Builder implements BuildState {
 const NO_ARGS: ReadonlyMap<string, string> = new Map();
 const SCRATCH_CONFIG: DockerConfig = { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'], WorkingDir: '/' };
 
-function builtOf({ tree, document }: Image): Built {
-  const config = (document?.['config'] ?? {}) as DockerConfig;
-  const history = (Array.isArray(document?.['history']) ? document['history'] : []) as HistoryEntry[];
-  const author = document?.['author'];
-  return { tree, config, history, author: typeof author === 'string' ? author : undefined, args: NO_ARGS };
+function blank(tree: TreeDigest, config: DockerConfig): Built {
+  return { files: known(tree), baseMissing: false, config, history: [], author: undefined, args: NO_ARGS };
 }
 
 /** Of a context that is an image: what a FROM would say. */
@@ -321,21 +367,12 @@ function imageOfContext(value: string): string | undefined {
   return value.startsWith('oci-layout://') ? `oci:${value.slice('oci-layout://'.length)}` : undefined;
 }
 
-/** Where a mount takes its files from. @throws HdError COPY_FAILED */
-function entryAt(store: Store, tree: TreeDigest, path: string): TreeEntry {
-  const real = followLinks(lookUpIn(store, tree), toByteString(path));
-  const entry: TreeEntry | undefined = real === '' ? { kind: 'dir', name: toByteString(''), mode: 0o755, digest: tree } : lookupPath(store, tree, real);
-  if (entry === undefined) throw new HdError('COPY_FAILED', `${path} is not there to be mounted`);
-  return entry;
-}
-
 /** `user[:group]`, by the files of the image: a number alone stands for both. @throws HdError USER_NOT_FOUND, GROUP_NOT_FOUND */
 function ownerOf(store: Store, tree: TreeDigest, text: string): Owner {
   const both = /^\d+$/.test(text) ? `${text}:${text}` : text;
   const { uid, gid } = userOf(store, tree, both);
   return { uid, gid };
 }
-
 
 function withMode(options: CopyOptions, mode: string | undefined): CopyOptions {
   return mode === undefined ? options : { ...options, mode };

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { HdErrorJson } from '@hyperdocker/base';
-import { HdError } from '@hyperdocker/base';
+import { HdError, NODE_FLAGS } from '@hyperdocker/base';
 import { openStore } from '@hyperdocker/cas';
 import { nodeLinks, openActionCache } from '@hyperdocker/engine';
 import type { Emit, HdEvent } from '../events.ts';
@@ -72,7 +72,7 @@ async function startRunner({ home, env, beforeRun }: BuildImageOptions): Promise
   await beforeRun?.();
   const main = fileURLToPath(new URL('./dockerfile-main.ts', import.meta.url));
   // Whatever it mounts is seen by nobody else and gone with its processes.
-  const child = spawn('unshare', [...unshareOptions(), '--mount', '--propagation', 'slave', process.execPath, '--disable-warning=ExperimentalWarning', main], {
+  const child = spawn('unshare', [...unshareOptions(), '--mount', '--propagation', 'slave', process.execPath, ...NODE_FLAGS, main], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'], env: { ...env, HD_HOME: home.dir }, detached: true,
   });
   // Who builds with it is told; until then nobody is.

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, inUserNamespace, sha256Hex } from '@hyperdocker/base';
+import { HdError, inUserNamespace, sha256Hex, toByteString } from '@hyperdocker/base';
 import type { RefTarget, Store, TreeEntry } from '@hyperdocker/cas';
 import { applyDelta, lookupPath, setPath } from '@hyperdocker/cas';
 import type { ActionDefinition, ActionResult, SecretUse } from '@hyperdocker/engine';
@@ -10,10 +10,11 @@ import type { RunMount, RunOperation } from '@hyperdocker/frontend';
 import { shellQuote } from '@hyperdocker/frontend';
 import { fuseProblem, materialize } from '@hyperdocker/mount';
 import type { ContainerMount } from '@hyperdocker/sandbox';
-import { reasonText } from '../build-record.ts';
+import { counterpart, reasonText, recordStep, refineReason } from '../build-record.ts';
 import type { StepId } from '../events.ts';
 import type { PlanUser } from '../plan.ts';
 import { HOST_PLATFORM, userOf } from '../plan.ts';
+import type { LookedUpStep } from '../prepared-step.ts';
 import { readSecrets } from '../secrets.ts';
 import type { Attached, StepOutcome } from '../step-runner.ts';
 import { inTree, runStep } from '../step-runner.ts';
@@ -21,32 +22,45 @@ import type { BuildState } from './build-state.ts';
 import { NEEDS_RUNNER } from './build-state.ts';
 import { copyFiles, holdCache } from './cache-mounts.ts';
 import { makeDirectory } from './copy-tree.ts';
+import type { Files } from './foreseen-files.ts';
 import { followLinks, lookUpIn } from './tree-paths.ts';
 
 export interface CommandRun {
   operation: RunOperation;
   /** What its stage has come to. */
-  tree: TreeDigest;
+  files: Files;
+  /** Foreseen on the base of an image that is not here. */
+  baseMissing: boolean;
   platform: string;
-  /** Files of `--mount=type=bind`. */
-  borrowed: readonly { path: string; readonly: boolean; entry: TreeEntry }[];
+  borrowed: readonly Borrowed[];
   /** What a cache directory begins with. */
   fill: (from: string | undefined, source: string) => Promise<TreeDigest | undefined>;
   id: StepId;
 }
 
+/** What a `--mount=type=bind` mounts where. */
+export interface Borrowed { path: string; readonly: boolean; files: Files; source: string }
+
 /** A RUN that is ready to be looked up. */
-interface Prepared { definition: ActionDefinition; user: PlanUser; own: TreeDigest; input: TreeDigest }
+interface Prepared {
+  definition: ActionDefinition;
+  user: PlanUser;
+  own: TreeDigest;
+  input: TreeDigest;
+  /** What `own` would be on other files. */
+  ownOf: (tree: TreeDigest) => TreeDigest;
+}
 
 /** What the stage is after a RUN: run now, or put together from what an earlier one left. @throws HdError STEP_FAILED, NEEDS_RUNNER, PLATFORM_UNSUPPORTED, and those of users and secrets */
 export async function runCommand(builder: BuildState, run: CommandRun): Promise<TreeDigest> {
   const { actions, request, emit, store } = builder.options;
   const prepared = builder.at(run.id.line, () => prepare(builder, run));
-  const { definition, own, input } = prepared;
-  const key = definitionKey(definition);
-  const found = request.noCache ? ({ kind: 'miss', reason: { why: 'asked' } } as const) : actions.find(key, input);
+  const { own, input } = prepared;
+  const step = lookedUp(prepared, run.id);
+  const found = request.noCache ? ({ kind: 'miss', reason: { why: 'asked' } } as const) : actions.find(step.key, input);
   if (found.kind === 'hit') {
     builder.cached++;
+    builder.records.push(recordStep(builder.previous, step, 'cached'));
     emit({ type: 'step', status: 'cached', step: run.id, facts: found.facts, savedMs: found.result.durationMs });
     return applyDelta(store, own, found.result.delta);
   }
@@ -55,12 +69,20 @@ export async function runCommand(builder: BuildState, run: CommandRun): Promise<
   using pins = new DisposableStack();
   const keep = (target: RefTarget): void => void pins.use(store.pin(target, `RUN at line ${run.id.line}`));
   const inUse = [own, input].map((digest) => ({ kind: 'tree' as const, digest }));
-  const outcome = await builder.lease.apart(inUse, () => builder.turns.run(() => attempt(builder, run, prepared, reasonText(found.reason), keep)));
+  const reason = refineReason(found.reason, counterpart(builder.previous, step, step.key), step.definition);
+  const outcome = await builder.lease.apart(inUse, () => builder.turns.run(() => attempt(builder, run, prepared, reasonText(reason), keep)));
+  builder.records.push(recordStep(builder.previous, step, outcome.kind === 'done' ? 'ran' : 'failed', { reason, durationMs: outcome.ms }));
   const result = finish(builder, run.id, prepared, outcome);
   return applyDelta(store, own, result.delta);
 }
 
-function prepare(builder: BuildState, { operation, tree, platform, borrowed, id }: CommandRun): Prepared {
+/** What there is to look it up by. */
+export function lookedUp({ definition, input }: Prepared, id: StepId): LookedUpStep {
+  return { id, definition, key: definitionKey(definition), input };
+}
+
+/** @throws HdError NOT_ALLOWED, PLATFORM_UNSUPPORTED, COPY_FAILED, and those of users and secrets */
+export function prepare(builder: BuildState, { operation, files: { tree }, platform, borrowed, id }: CommandRun): Prepared {
   const { store, request } = builder.options;
   const { instruction, mounts, script } = operation;
   const isPrivileged = instruction.security === 'insecure';
@@ -69,7 +91,8 @@ function prepare(builder: BuildState, { operation, tree, platform, borrowed, id 
   requireRunnable(platform);
   const user = userOf(store, tree, operation.user);
   // Docker's runtime makes it, too.
-  const own = makeDirectory(store, tree, operation.workdir, undefined);
+  const ownOf = (files: TreeDigest): TreeDigest => makeDirectory(store, files, operation.workdir, undefined);
+  const own = ownOf(tree);
   const secrets = secretUses(builder, mounts);
   const ssh = mounts.filter((mount) => mount.type === 'ssh' && agentOf(builder, mount) !== undefined);
   const env = { HOME: user.home, ...operation.env, ...Object.fromEntries(ssh.map((mount) => ['SSH_AUTH_SOCK', mount.target ?? ''])) };
@@ -80,11 +103,25 @@ function prepare(builder: BuildState, { operation, tree, platform, borrowed, id 
     network: instruction.network === 'none' ? false : instruction.network === 'host' || request.network,
     ...(secrets.length === 0 ? {} : { secrets }), ...(declared.length === 0 ? {} : { mounts: declared }), ...(isPrivileged ? { privileged: true } : {}),
   };
-  let input = own;
-  for (const { path, entry } of borrowed) input = setPath(store, input, physical(store, input, path), { ...entry, name: '' as ByteString });
+  const input = withBorrowed(store, own, borrowed);
   const isTraced = builder.options.runner === undefined ? fuseProblem() === undefined : builder.options.runner.fuse !== undefined;
   builder.at(id.line, () => requireSecrets(builder, mounts));
-  return { definition: isTraced ? definition : { ...definition, untracedInput: input }, user, own, input };
+  return { definition: isTraced ? definition : { ...definition, untracedInput: input }, user, own, input, ownOf };
+}
+
+/** @throws HdError COPY_FAILED */
+export function withBorrowed(store: Store, own: TreeDigest, borrowed: readonly Borrowed[]): TreeDigest {
+  let input = own;
+  for (const { path, files, source } of borrowed) input = setPath(store, input, physical(store, input, path), { ...entryAt(store, files.tree, source), name: '' as ByteString });
+  return input;
+}
+
+/** Where a mount takes its files from. @throws HdError COPY_FAILED */
+export function entryAt(store: Store, tree: TreeDigest, path: string): TreeEntry {
+  const real = followLinks(lookUpIn(store, tree), toByteString(path));
+  const entry: TreeEntry | undefined = real === '' ? { kind: 'dir', name: toByteString(''), mode: 0o755, digest: tree } : lookupPath(store, tree, real);
+  if (entry === undefined) throw new HdError('COPY_FAILED', `${path} is not there to be mounted`);
+  return entry;
 }
 
 /** What `/bin/sh -c` would run; for people, and where variables hold secrets. */

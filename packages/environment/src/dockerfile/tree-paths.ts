@@ -1,5 +1,5 @@
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, toByteString, toText } from '@hyperdocker/base';
+import { HdError, joinBytes, toByteString, toText } from '@hyperdocker/base';
 import type { Store, TreeEntry } from '@hyperdocker/cas';
 import { lookupPath } from '@hyperdocker/cas';
 import { globMatcher, hasWildcard } from '@hyperdocker/frontend';
@@ -38,22 +38,25 @@ export function lookUpIn(store: Store, tree: TreeDigest): LookUp {
 }
 
 /** The names of a path, without empty ones and `.`. */
-export function split(path: string): ByteString[] {
-  return path.split('/').filter((name) => name !== '' && name !== '.') as ByteString[];
+export function split<Path extends string>(path: Path): Path[] {
+  return path.split('/').filter((name) => name !== '' && name !== '.') as Path[];
+}
+
+/** A path as a pattern that means it alone. */
+export function literal(path: string): string {
+  return path.replace(/[\\*?[]/g, '\\$&');
 }
 
 /** Paths that a source with wild cards means, in order. Without wild cards: the path itself, there or not. */
 export function matchingPaths(store: Store, tree: TreeDigest, pattern: string): ByteString[] {
-  const parts = pattern.split('/').filter((part) => part !== '' && part !== '.');
   let found: ByteString[] = ['' as ByteString];
-  for (const part of parts) {
-    const join = (parent: ByteString, name: ByteString): ByteString => (parent === '' ? name : `${parent}/${name}`) as ByteString;
+  for (const part of split(pattern)) {
     if (!hasWildcard(part)) {
-      found = found.map((parent) => join(parent, toByteString(part.replace(/\\(.)/g, '$1'))));
+      found = found.map((parent) => joinBytes(parent, toByteString(part.replace(/\\(.)/g, '$1'))));
       continue;
     }
     const isMatch = globMatcher(part);
-    found = found.flatMap((parent) => entriesOf(store, tree, parent).map(({ name }) => name).filter((name) => isMatch(toText(name))).map((name) => join(parent, name)));
+    found = found.flatMap((parent) => entriesOf(store, tree, parent).map(({ name }) => name).filter((name) => isMatch(toText(name))).map((name) => joinBytes(parent, name)));
   }
   return found.length === 1 || !hasWildcard(pattern) ? found : found.filter((path) => lookupPath(store, tree, followLinks(lookUpIn(store, tree), path)) !== undefined);
 }
