@@ -6,7 +6,7 @@ export * from './encode.ts';
 export * from './error.ts';
 export * from './files.ts';
 export * from './gang.ts';
-export { NODE_FLAGS } from './node-flags.ts';
+export { FRUGAL_MALLOC, NODE_FLAGS } from './node-flags.ts';
 export * from './process-id.ts';
 export * from './programs.ts';
 export * from './sys.ts';

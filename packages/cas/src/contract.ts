@@ -86,6 +86,9 @@ export interface Store extends Disposable {
   /** Makes all objects put so far durable and visible to other processes. */
   flush(): void;
 
+  /** Lets go of what is kept in memory only to be quicker the next time. */
+  clearCaches(): void;
+
   getRef(name: RefName): Ref | undefined;
   /** `expected`: undefined = whatever it is; null = must not exist; else must be that target. false = it was not so. */
   setRef(name: RefName, target: RefTarget, expected?: RefTarget | null): boolean;

@@ -191,6 +191,11 @@ class DiskStore implements Store {
     this.#endBatch();
   }
 
+  clearCaches(): void {
+    this.#trees.clear();
+    this.#blobs.clearCaches();
+  }
+
   getRef(name: RefName): Ref | undefined {
     return this.#refs.get(name);
   }
@@ -247,7 +252,7 @@ class DiskStore implements Store {
       },
       options,
     );
-    this.#clearCaches();
+    this.clearCaches();
     return result;
   }
 
@@ -294,12 +299,12 @@ class DiskStore implements Store {
         },
         copyRecords: (rows) => this.#objects.copyRecords(rows),
         forgetPack: (pack) => this.#packReader.forget(pack),
-        dropCaches: () => this.#clearCaches(),
+        dropCaches: () => this.clearCaches(),
         indexDamage,
       },
       options,
     );
-    this.#clearCaches();
+    this.clearCaches();
     return result;
   }
 
@@ -365,11 +370,6 @@ class DiskStore implements Store {
     removeIndex(this.#dir);
     ({ index: this.#index, objects: this.#objects, blobs: this.#blobs } = this.#openObjects());
     this.#recover({ filesArePrimary: false });
-  }
-
-  #clearCaches(): void {
-    this.#trees.clear();
-    this.#blobs.clearCaches();
   }
 
   #beginBatch(): void {

@@ -114,6 +114,8 @@ class MemoryStore implements Store {
 
   flush(): void {}
 
+  clearCaches(): void {}
+
   getRef(name: RefName): Ref | undefined {
     return this.#refs.get(name);
   }

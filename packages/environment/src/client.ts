@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, rmdirSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { HdError, NODE_FLAGS, findProgram, isErrno } from '@hyperdocker/base';
+import { FRUGAL_MALLOC, HdError, NODE_FLAGS, findProgram, isErrno } from '@hyperdocker/base';
 import type { ChangedPath, DetachedReply, ErrorReply, ExecReply, ExecRequest, PullReply, PullRequest, ResetReply, StatusReply } from './api.ts';
 import type { Emitted } from './events.ts';
 import type { Answer, Question } from './exchange.ts';
@@ -199,7 +199,7 @@ export class BootingSupervisor implements Disposable {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
       cwd: projectDir,
-      env: { NODE_COMPILE_CACHE: home.compiledDir, ...process.env, HD_HOME: home.dir },
+      env: { NODE_COMPILE_CACHE: home.compiledDir, ...FRUGAL_MALLOC, ...process.env, HD_HOME: home.dir },
     });
     closeSync(log);
     this.#child = child;

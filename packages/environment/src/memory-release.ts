@@ -18,9 +18,11 @@ export class MemoryRelease implements Disposable {
   #afterwardsBytes = WORTH_BYTES - MORE_BYTES;
   readonly #residentBytes: () => number;
   readonly #collect: () => void;
+  readonly #before: () => void;
 
-  /** @param options for tests */
-  constructor({ residentBytes = (): number => process.memoryUsage.rss(), collect = collectAll }: { residentBytes?: () => number; collect?: () => void } = {}) {
+  /** @param options.before lets go of what nobody will miss. The others are for tests */
+  constructor({ before = (): void => {}, residentBytes = (): number => process.memoryUsage.rss(), collect = collectAll }: { before?: () => void; residentBytes?: () => number; collect?: () => void } = {}) {
+    this.#before = before;
     this.#residentBytes = residentBytes;
     this.#collect = collect;
   }
@@ -37,6 +39,7 @@ export class MemoryRelease implements Disposable {
 
   #release(): void {
     if (this.#residentBytes() < this.#afterwardsBytes + MORE_BYTES) return;
+    this.#before();
     this.#collect();
     this.#afterwardsBytes = Math.max(WORTH_BYTES - MORE_BYTES, this.#residentBytes());
   }

@@ -73,7 +73,7 @@ export class Supervisor {
   #phase: Phase = 'building';
   #session: Session | undefined;
   #queue: Promise<void> = Promise.resolve();
-  readonly #memory = new MemoryRelease();
+  readonly #memory = new MemoryRelease({ before: () => this.#store.clearCaches() });
   #ending: Promise<void> | undefined;
 
   /** @throws HdError RUNTIME_NOT_FOUND, and those of opening the store */

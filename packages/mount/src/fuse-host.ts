@@ -3,7 +3,7 @@ import { accessSync, constants } from 'node:fs';
 import { release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { ByteString, TreeDigest } from '@hyperdocker/base';
-import { HdError, describeError } from '@hyperdocker/base';
+import { FRUGAL_MALLOC, HdError, describeError } from '@hyperdocker/base';
 import type { PathSet, Trace } from '@hyperdocker/engine';
 import { decodeAskers, decodePathSet } from '@hyperdocker/engine';
 import type { HostReply, HostRequest } from './fuse-host-main.ts';
@@ -30,9 +30,6 @@ export function kernelProblem(version: string): string | undefined {
 
 /** V8's, MiB. What is served does not pass through it. */
 const YOUNG_HEAP = '--max-semi-space-size=4';
-/** Of the C library: freed memory goes back to the system, of the whole process and not of each thread. Without it the host keeps 80 MB after an environment has read its image. musl knows none of it. */
-const ALLOCATION = { MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: String(128 << 10), MALLOC_MMAP_THRESHOLD_: String(128 << 10) };
-
 export interface FuseHostOptions {
   logFd?: number;
   /** Where it remembers which trees have no extended attributes. */
@@ -136,7 +133,7 @@ export class FuseHost {
 function startHost({ logFd, attributeFreeFile }: FuseHostOptions): HostLink {
   const log = logFd ?? 'ignore';
   const args = ['--disable-warning=ExperimentalWarning', YOUNG_HEAP, fileURLToPath(new URL('./fuse-host-main.ts', import.meta.url)), ...(attributeFreeFile === undefined ? [] : [attributeFreeFile])];
-  return childLink(spawn(process.execPath, args, { stdio: ['ignore', log, log, 'ipc'], detached: true, env: { ...ALLOCATION, ...process.env } }));
+  return childLink(spawn(process.execPath, args, { stdio: ['ignore', log, log, 'ipc'], detached: true, env: { ...FRUGAL_MALLOC, ...process.env } }));
 }
 
 function hostDied(): HdError {
