@@ -1,6 +1,8 @@
 /**
  * `npm run equal-images [-- IMAGE…]`: are the files of an image the same for `hd` and for a real Docker engine? One image with everything that layers can hold, a Debian, and the images named, each from a
  * registry: `hd image pull` and `hd image export --tar` beside `docker pull` and `docker export`, and beside what Docker's overlay of the layers shows, extended attributes and all. Exits with 1 where they differ.
+ *
+ * `npm run equal-images -- --corpus DIR [PATH…]`: the same of images that both build from the Dockerfiles below DIR, in which each directory is a project as somebody fetched it; prints the table of docs/dockerfiles.md.
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, createReadStream, linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
@@ -13,18 +15,22 @@ import { openMemoryStore, walkTree } from '@hyperdocker/cas';
 import type { Store, TreeEntry } from '@hyperdocker/cas';
 import { importTar } from '@hyperdocker/oci';
 import { run } from '@hyperdocker/demo';
+import { REAL_BASE, buildReal, realTable } from './real-dockerfiles.ts';
 import { startRegistry } from './registry.ts';
 import { Workshop } from './workshop.ts';
 
 /** What `docker create` puts into a container, and `docker export` therefore has. */
 const OF_CONTAINERS = new Set(['.dockerenv', 'dev', 'dev/console', 'dev/pts', 'dev/shm', 'etc', 'etc/hostname', 'etc/hosts', 'etc/mtab', 'etc/resolv.conf', 'proc', 'sys']);
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { work: { type: 'string' }, hd: { type: 'string' }, 'install-docker': { type: 'boolean' } } });
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { work: { type: 'string' }, hd: { type: 'string' }, corpus: { type: 'string' }, 'install-docker': { type: 'boolean' } } });
 const say = (text: string): void => console.error(text);
 await using workshop = new Workshop({ workDir: values.work, docker: values['install-docker'] === true ? 'install' : 'use', hdBin: values.hd ?? join(import.meta.dirname, '../../../hd'), reposDir: undefined, say });
-const docker = await workshop.docker();
+const docker = await workshop.docker(values.corpus === undefined ? undefined : REAL_BASE);
 if (docker === undefined) process.exitCode = 2;
-else {
+else if (values.corpus !== undefined) {
+  const results = await buildReal(workshop, docker, values.corpus, positionals, (done) => say(realTable([done]).split('\n')[2] ?? ''));
+  console.log(realTable(results));
+} else {
   const dir = mkdtempSync(join(tmpdir(), 'hd-equal-'));
   await using registry = await startRegistry(join(dir, 'registry'));
   try {

@@ -85,6 +85,11 @@ export class Docker implements AsyncDisposable {
     return this.#env;
   }
 
+  /** The `docker` command that has BuildKit. */
+  get client(): string {
+    return this.#client;
+  }
+
   /** Of an engine of our own. */
   get daemonPid(): number | undefined {
     return this.#own?.daemon.pid;
