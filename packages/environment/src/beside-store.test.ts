@@ -60,6 +60,15 @@ test('parts of downloads go after a week, or when they are asked for; those unde
   assert.deepEqual([young, busy].map(existsSync), [false, true]);
 });
 
+test('compiled code that is a month old goes', () => {
+  const here = home('compiled');
+  const [old, young] = [31, 1].map((days) => put(join(here.compiledDir, 'v26', String(days)), 1_000, days * DAY_MS)) as [string, string];
+  sweepBeside(here, { dryRun: true });
+  assert(existsSync(old));
+  sweepBeside(here, {});
+  assert.deepEqual([old, young].map(existsSync), [false, true]);
+});
+
 test('caches of builds go only when they are asked for, and while no build runs', () => {
   const here = home('caches');
   put(join(here.dir, 'caches', 'one', 'file'), 70_000);

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrno, processStartTime } from '@hyperdocker/base';
 import { storeBytes } from '@hyperdocker/cas';
@@ -20,6 +20,8 @@ export interface BesideStore {
   /** Parts of layers whose download was cut off or is under way. */
   partials: { count: number; sizeBytes: number };
 }
+
+const COMPILED_MS = 30 * 86_400_000;
 
 export function besideStore(home: Home): BesideStore {
   const caches = cacheDirectories(home);
@@ -57,6 +59,7 @@ export interface BesideFreed {
 export function sweepBeside(home: Home, { partials = false, caches = false, dryRun = false, nowMs = Date.now() }: { partials?: boolean; caches?: boolean; dryRun?: boolean; nowMs?: number }): BesideFreed {
   const downloads = new PartialDownloads(home.partialDir);
   const freedPartials = downloads.sweep(nowMs, { all: partials, dryRun });
+  if (!dryRun) forgetCompiled(home, nowMs);
   if (!caches) return { partials: freedPartials, caches: 0, cachesInUse: false };
   const directories = cacheDirectories(home);
   const cachesInUse = directories.length > 0 && runningBuilds(home).some(isAlive);
@@ -64,6 +67,13 @@ export function sweepBeside(home: Home, { partials = false, caches = false, dryR
   const freed = directories.reduce((sum, path) => sum + storeBytes(path), 0);
   if (!dryRun) removeTrees(directories);
   return { partials: freedPartials, caches: freed, cachesInUse };
+}
+
+/** A few megabytes for each version of this program, and not worth a word: what an older one has left goes, and what is in use is made again. */
+function forgetCompiled({ compiledDir }: Home, nowMs: number): void {
+  for (const file of filesIn(compiledDir).flatMap(filesIn)) {
+    if ((statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? nowMs) < nowMs - COMPILED_MS) rmSync(file, { force: true });
+  }
 }
 
 function isAlive(pid: number): boolean {
