@@ -62,7 +62,7 @@ export interface Store extends Disposable {
   getBlob(digest: BlobDigest): Buffer;
   /** Up to `length` bytes at `offset`, verified; shorter only at the end of the blob. */
   readBlob(digest: BlobDigest, offset: number, length: number): Buffer;
-  /** As `readBlob`, valid until the next read of any kind: for who passes the bytes on at once, without changing them, and is not going to ask for them again. */
+  /** As `readBlob`, valid until the next read of any kind, and verified when this process first reads there: for who passes the bytes on at once, without changing them, and is not going to ask for them again. */
   lendBlob(digest: BlobDigest, offset: number, length: number): Buffer;
   /** The blob in parts of up to some MiB, each verified before it is given out, in bounded memory. */
   streamBlob(digest: BlobDigest): Iterable<Buffer>;

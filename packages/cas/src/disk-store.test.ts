@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcessByStdio } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -403,6 +404,38 @@ function mountTmpfs(dir: string, options: string): boolean {
     return false;
   }
 }
+
+test('small parts of what does not compress are lent by themselves, and a damaged chunk is noticed at its first part', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'hd-lend-'));
+  try {
+    const bytes = randomBytes(5 << 20);
+    let digest: BlobDigest;
+    {
+      using store = openStore(dir);
+      digest = store.putBlob(bytes);
+      store.flush();
+    }
+    const places = Array.from({ length: 200 }, (_, i) => (i * 2_654_435_761) % (bytes.length - 4096));
+    {
+      using store = openStore(dir, { readOnly: true, cacheBytes: 1 });
+      for (const at of [...places, ...places]) assert(store.lendBlob(digest, at, 4096).equals(bytes.subarray(at, at + 4096)), String(at));
+      for (const length of [1 << 20, 300_000, 70_000]) for (let at = 0; at < bytes.length; at += length) assert(store.lendBlob(digest, at, length).equals(bytes.subarray(at, at + length)), `${length} at ${at}`);
+    }
+    const [pack] = readdirSync(join(dir, 'packs'));
+    assert(pack !== undefined);
+    const path = join(dir, 'packs', pack);
+    const stored = readFileSync(path);
+    const at = stored.indexOf(bytes.subarray(3_000_000, 3_000_032));
+    stored[at]! ^= 1;
+    writeFileSync(path, stored);
+    using store = openStore(dir, { readOnly: true });
+    assert(store.lendBlob(digest, 0, 4096).equals(bytes.subarray(0, 4096)));
+    assert.throws(() => store.lendBlob(digest, 3_000_000, 512), { code: 'OBJECT_CORRUPT' });
+    assert.throws(() => store.lendBlob(digest, 3_000_000, 512), { code: 'OBJECT_CORRUPT' });
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
 
 test('a full disk gives STORE_WRITE, loses nothing, and works on once there is room; then read-only media', (t) => {
   const dir = newDir();
