@@ -27,6 +27,7 @@ describe('attached, and exit codes', { skip: unable || noFuse || noBusybox }, ()
     }
     assert.equal((await project.hd('down')).code, 0);
     assert.deepEqual([(await first.exited).code, (await second.exited).code], [0, 0]);
+    assert.equal(second.output().match(/already running/g)?.length, 1, second.output());
   });
 
   test('exit codes: 2 wrong usage, 3 a stale lock, 4 not running, 5 a timeout', async () => {

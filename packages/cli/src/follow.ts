@@ -12,7 +12,7 @@ import { LogPrefix } from './log-prefix.ts';
 import { loadSpec } from './load-spec.ts';
 import type { ProjectPlace } from './project.ts';
 import type { Session } from './running.ts';
-import { sayAttached } from './running.ts';
+import { isDone, sayAttached } from './running.ts';
 import type { StartOptions } from './session.ts';
 import { attachOrLaunch } from './session.ts';
 
@@ -37,7 +37,8 @@ export async function follow(invocation: Invocation, place: ProjectPlace, option
   using _interrupts = new Interrupts((count) => follower.interrupt(count));
   terminal.closed.addEventListener('abort', () => follower.interrupt(1));
   const session = found.running ?? (await attachOrLaunch(place, { text, spec }, options, invocation, found.booting));
-  if (session.attached && sayAttached(invocation, options, session)) return EXIT.ok;
+  if (session.attached) sayAttached(invocation, options);
+  if (isDone(options, session)) return EXIT.ok;
   // Awaited here: the signals are ours until then.
   return await follower.follow(session);
 }

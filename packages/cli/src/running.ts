@@ -18,11 +18,14 @@ export interface Session {
   specSha256?: string | undefined;
 }
 
-/** True: there is no more to do for a command that does not stay. */
-export function sayAttached({ terminal, json }: Invocation, { buildOnly, until }: Pick<FollowOptions, 'buildOnly' | 'until'>, { since }: Session): boolean {
+/** There is no more to do for a command that does not stay. */
+export function isDone({ buildOnly, until }: Pick<FollowOptions, 'buildOnly' | 'until'>, { attached, since }: Session): boolean {
+  return attached && (buildOnly || (until === 'up' && since > 0));
+}
+
+export function sayAttached({ terminal, json }: Invocation, { buildOnly }: Pick<FollowOptions, 'buildOnly'>): void {
   if (buildOnly) terminal.out(json ? '' : 'already running: it builds by itself whenever a file changes\n');
   else terminal.err('already running: attached\n');
-  return buildOnly || (until === 'up' && since > 0);
 }
 
 /** One that is on its way out is waited for instead. */

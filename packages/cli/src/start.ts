@@ -6,7 +6,7 @@ import type { FollowOptions } from './follow.ts';
 import type { ProjectPlace } from './project.ts';
 import { locateProject } from './project.ts';
 import type { Session } from './running.ts';
-import { connectToLive, sayAttached } from './running.ts';
+import { connectToLive, isDone, sayAttached } from './running.ts';
 
 /**
  * Starts or attaches, and follows the events to the end. The common part of `up` and `build`. Somebody waits for it, mostly where there is nothing to do: so hd.toml is not
@@ -15,7 +15,10 @@ import { connectToLive, sayAttached } from './running.ts';
 export async function start(invocation: Invocation, options: FollowOptions): Promise<number> {
   const place = locateProject(invocation, invocation.args[0]);
   const running = await connectToLive(place);
-  if (running !== undefined && isMadeBy(running, place) && sayAttached(invocation, options, running)) return EXIT.ok;
+  if (running !== undefined && isDone(options, running) && isMadeBy(running, place)) {
+    sayAttached(invocation, options);
+    return EXIT.ok;
+  }
   using booting = running === undefined ? bootSupervisor(place, options) : undefined;
   const { follow } = await import('./follow.ts');
   return await follow(invocation, place, options, { ...(running === undefined ? {} : { running }), ...(booting === undefined ? {} : { booting }) });
