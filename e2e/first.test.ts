@@ -20,7 +20,10 @@ describe('the first moment of a save', { skip: unable || noFuse || noBusybox }, 
     rig = new BusyboxRig();
     project = await rig.environment('first', `[build]\nsteps = ["cat a.txt > /built"]\n[services.idle]\ncommand = "exec sleep 1000"\nwatch = ["a.txt"]\n${DEBOUNCE}`, { 'a.txt': 'one\n', 'b.txt': 'b\n' });
     await project.up();
-    const { pid } = await (await project.client()).status();
+    const client = await project.client();
+    // All files are looked at once more after a start, in the queue that this waits for: an edit before that would not wait for its batch.
+    await client.changes();
+    const { pid } = await client.status();
     inside = join(`/proc/${pid}/root`, envPaths(openHome(rig.world.env), findProject(project.dir)).liveDir, 'merged/workspace');
   });
   after(async () => await rig[Symbol.asyncDispose]());
