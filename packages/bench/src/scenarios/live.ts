@@ -179,7 +179,14 @@ async function noopUp(workshop: Workshop): Promise<Race> {
   await hd.up();
   return {
     sides: [
-      { name: 'hd, supervisor up', run: () => timed(() => hd.up()) },
+      {
+        name: 'hd, supervisor up',
+        run: async () => {
+          // The round before has just started it, and all files are looked at once more then.
+          await delay(500);
+          return timed(() => hd.up());
+        },
+      },
       {
         name: 'hd, supervisor down',
         run: async () => {
