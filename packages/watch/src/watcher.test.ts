@@ -242,7 +242,7 @@ test('what cannot be seen of one event is looked for by a rescan', () => {
   });
 });
 
-test('the beginning of a batch is told a moment after its first event, that of a burst is not', async () => {
+test('a batch is told a moment after its first event, and a few times when more comes; a burst is not', async () => {
   const firsts: string[][] = [];
   const first = Promise.withResolvers<void>();
   const onFirst = (paths: ReadonlySet<string>): void => {
@@ -258,7 +258,27 @@ test('the beginning of a batch is told a moment after its first event, that of a
     assert.deepEqual([...(await reported('a', 'b'))].sort(), ['a', 'a.new', 'b']);
     for (let i = 0; i < 40; i++) write(root, `many${i}`);
     await reported('many39');
-    assert.equal(firsts.length, 1);
+    assert.deepEqual(firsts.slice(1), [['a', 'a.new', 'b']]);
+  });
+});
+
+test('of one batch no more is told than a few times', async () => {
+  let firsts = 0;
+  let told = (): void => {};
+  const onFirst = (): void => {
+    firsts++;
+    told();
+  };
+  await withTree({ onFirst, debounceMs: 1_000, maxWaitMs: 1_000 }, (root) => write(root, 'a'), async ({ root, reported }) => {
+    for (let save = 0; save < 4; save++) {
+      const next = new Promise<void>((resolve) => void (told = resolve));
+      write(root, 'a');
+      await next;
+    }
+    write(root, 'a');
+    write(root, 'last');
+    await reported('a', 'last');
+    assert.equal(firsts, 4);
   });
 });
 

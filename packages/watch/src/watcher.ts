@@ -19,8 +19,8 @@ export interface WatchOptions {
    */
   readonly onBatch: (batch: Batch) => void | Promise<void>;
   /**
-   * The beginning of a batch, a moment after its first event, where that is a few paths: a save. All of them, and what may follow, come in the batch as well. Not called
-   * for the first moment of a burst.
+   * A batch so far, a moment after its first event, where that is a few paths: a save. And again, a few times, when more of them come, for a save that takes longer or is followed
+   * by another. All of them, and what may follow, come in the batch as well. Not called for a burst.
    */
   readonly onFirst?: (paths: ReadonlySet<string>) => void;
   /** `WATCH_LIMIT` (events stop, rescans go on more often) and `WATCH_FAILED`. */
@@ -59,6 +59,7 @@ const DEFAULT_DEBOUNCE_MS = 50;
 /** An editor that saves by a new file that takes the name is done by then. */
 const FIRST_MS = 4;
 const FIRST_MOST = 16;
+const MOST_FIRSTS = 4;
 const DEFAULT_MAX_WAIT_MS = 1_000;
 const DEFAULT_RESCAN_EVERY_MS = 30_000;
 /** Of the time until the next rescan, the last one took at most a part in so many. */
@@ -82,6 +83,8 @@ class DirectoryTree {
   #debounce: DebounceState = IDLE;
   #timer: NodeJS.Timeout | undefined;
   #firstTimer: NodeJS.Timeout | undefined;
+  /** Of the batch that is collected now. */
+  #firsts = 0;
   #rescanTimer: NodeJS.Timeout | undefined;
   #degraded = false;
   #closed = false;
@@ -199,9 +202,10 @@ class DirectoryTree {
 
   #send(event: DebounceEvent): void {
     const { debounceMs = DEFAULT_DEBOUNCE_MS, maxWaitMs = DEFAULT_MAX_WAIT_MS } = this.#options;
-    if (event.kind === 'path' && this.#debounce.kind === 'idle' && this.#options.onFirst !== undefined) this.#firstTimer = setTimeout(() => this.#first(), Math.min(FIRST_MS, debounceMs));
+    if (event.kind === 'path') this.#prepareFirst(Math.min(FIRST_MS, debounceMs));
     const step = debounce(this.#debounce, event, { debounceMs, maxWaitMs, maxEvents: MAX_EVENTS });
     this.#debounce = step.state;
+    if (step.batch !== undefined) this.#firsts = 0;
     // While a timer is under way it is left alone: a burst of events moves no timer, the timer asks again.
     if (event.kind === 'timer' || this.#timer === undefined) this.#arm(step.wakeAtMs);
     if (step.batch === 'rescan') void this.#rescan();
@@ -215,7 +219,14 @@ class DirectoryTree {
     if (!this.#closed) this.#scheduleRescan(performance.now() - startedMs);
   }
 
+  #prepareFirst(afterMs: number): void {
+    if (this.#options.onFirst === undefined || this.#firstTimer !== undefined || this.#firsts >= MOST_FIRSTS) return;
+    this.#firsts++;
+    this.#firstTimer = setTimeout(() => this.#first(), afterMs);
+  }
+
   #first(): void {
+    this.#firstTimer = undefined;
     if (this.#debounce.kind === 'collecting' && !this.#debounce.rescan && this.#debounce.paths.size <= FIRST_MOST) this.#options.onFirst?.(new Set(this.#debounce.paths));
   }
 
