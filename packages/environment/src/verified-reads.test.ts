@@ -81,7 +81,8 @@ const WAYS: Record<string, (store: Store, dir: string, name: string) => Buffer> 
     const projection = new Projection(store, tree);
     const dir = projection.lookup(1, 'dir' as ByteString)!;
     const file = projection.lookup(dir.ino, name as ByteString)!;
-    return inParts(entryOf(store, `dir/${name}`).size, (offset, length) => projection.read(file.ino, offset, length));
+    // What it reads is lent until the next read.
+    return inParts(entryOf(store, `dir/${name}`).size, (offset, length) => Buffer.from(projection.read(file.ino, offset, length)));
   },
   'materialize': (store, _, name) => readFileSync(join(materialize(store, tree, made(newDir())), 'dir', name)),
   'materialize, with threads': (store, dir, name) => readFileSync(join(materialize(store, tree, made(newDir()), dir), 'dir', name)),
