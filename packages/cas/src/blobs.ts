@@ -131,12 +131,10 @@ export class Blobs {
   read(digest: string, offset: number, length: number): Buffer {
     const cached = this.#pieces.get(digest);
     if (cached !== undefined) return Buffer.from(cached.subarray(offset, offset + length));
-    const recipe = this.#recipes.get(digest);
-    if (recipe !== undefined) return this.#readChunks(digest, recipe, offset, length);
-    const row = this.#find(digest);
-    if (row.location.place === 'loose' || this.#files.isVerified(digest)) return this.#readFile(row, offset, length);
-    if (row.kind === 'recipe') return this.#readChunks(digest, this.#loadRecipe(row), offset, length);
-    const bytes = this.#objects.read('blob', digest, row.location);
+    const source = this.#source(digest);
+    if (source.kind === 'file') return this.#readFile(source.row, offset, length);
+    if (source.kind === 'chunks') return this.#readChunks(digest, source.recipe, offset, length);
+    const bytes = this.#objects.read('blob', digest, source.row.location);
     if (offset === 0 && length >= bytes.length && bytes.length > MAX_CACHED_WHOLE_BYTES) return bytes;
     this.#pieces.set(digest, bytes, bytes.length + PIECE_OVERHEAD_BYTES);
     return Buffer.from(bytes.subarray(offset, offset + length));
@@ -146,12 +144,10 @@ export class Blobs {
   lend(digest: string, offset: number, length: number): Buffer {
     const cached = this.#pieces.get(digest);
     if (cached !== undefined) return cached.subarray(offset, offset + length);
-    const recipe = this.#recipes.get(digest);
-    if (recipe !== undefined) return this.#lendChunks(digest, recipe, offset, length);
-    const row = this.#find(digest);
-    if (row.location.place === 'loose' || this.#files.isVerified(digest)) return this.#readFile(row, offset, length);
-    if (row.kind === 'recipe') return this.#lendChunks(digest, this.#loadRecipe(row), offset, length);
-    const bytes = this.#objects.lend('blob', digest, row.location);
+    const source = this.#source(digest);
+    if (source.kind === 'file') return this.#readFile(source.row, offset, length);
+    if (source.kind === 'chunks') return this.#lendChunks(digest, source.recipe, offset, length);
+    const bytes = this.#objects.lend('blob', digest, source.row.location);
     return offset === 0 && length >= bytes.length ? bytes : this.#keepPiece(digest, bytes).subarray(offset, offset + length);
   }
 
@@ -210,6 +206,15 @@ export class Blobs {
     const row = this.#objects.locateBlob(digest);
     if (row === undefined) throw objectMissing('blob', digest);
     return row;
+  }
+
+  /** What it is read from. @throws HdError OBJECT_MISSING, OBJECT_CORRUPT */
+  #source(digest: string): { kind: 'chunks'; recipe: Recipe } | { kind: 'file' | 'record'; row: BlobRow } {
+    const known = this.#recipes.get(digest);
+    if (known !== undefined) return { kind: 'chunks', recipe: known };
+    const row = this.#find(digest);
+    if (row.location.place === 'loose' || this.#files.isVerified(digest)) return { kind: 'file', row };
+    return row.kind === 'recipe' ? { kind: 'chunks', recipe: this.#loadRecipe(row) } : { kind: 'record', row };
   }
 
   #sink(begin?: () => void): PieceSink {

@@ -23,7 +23,7 @@ export interface FollowOptions extends StartOptions {
 }
 
 /** Attaches to the supervisor that runs, or tells the one that is booting what to do, and follows the events to the end. */
-export async function follow(invocation: Invocation, place: ProjectPlace, options: FollowOptions, found: { running?: Session; booting?: BootingSupervisor }): Promise<number> {
+export async function follow(invocation: Invocation, place: ProjectPlace, options: FollowOptions, found: { running: Session | undefined; booting: BootingSupervisor | undefined }): Promise<number> {
   const { terminal, quiet, json } = invocation;
   const { text, spec } = loadSpec(place.project, terminal);
   const drawn = json || quiet ? undefined : terminal.live;

@@ -21,7 +21,7 @@ export async function start(invocation: Invocation, options: FollowOptions): Pro
   }
   using booting = running === undefined ? bootSupervisor(place, options) : undefined;
   const { follow } = await import('./follow.ts');
-  return await follow(invocation, place, options, { ...(running === undefined ? {} : { running }), ...(booting === undefined ? {} : { booting }) });
+  return await follow(invocation, place, options, { running, booting });
 }
 
 function isMadeBy({ specSha256 }: Session, { project }: ProjectPlace): boolean {
