@@ -11,6 +11,7 @@ import { Lru } from './lru.ts';
 import type { BlobRow } from './object-index.ts';
 import type { PackedObjects } from './packed-objects.ts';
 import type { PromotedFiles } from './promoted-files.ts';
+import { CODEC_RAW } from './pack-format.ts';
 import type { ChunkPlace, Recipe } from './recipe.ts';
 
 /** Blobs of this size and above can be had as files. */
@@ -285,9 +286,8 @@ export class Blobs {
    */
   #lendSlice(blob: string, chunk: ChunkPlace, from: number, to: number): Buffer | undefined {
     const location = this.#objects.locate('blob', chunk.digest);
-    if (location === undefined || this.#pieces.get(chunk.digest) !== undefined) return undefined;
-    const slice = this.#objects.lendSlice(chunk.digest, location, from, to);
-    if (slice === undefined || this.#verifiedChunks.has(chunk.digest)) return slice;
+    if (location?.place !== 'pack' || location.codec !== CODEC_RAW || this.#pieces.get(chunk.digest) !== undefined) return undefined;
+    if (this.#verifiedChunks.has(chunk.digest)) return this.#objects.lendSlice(chunk.digest, location, from, to);
     const whole = this.#lentChunk(blob, chunk);
     if (this.#verifiedChunks.size >= MAX_VERIFIED_CHUNKS) this.#verifiedChunks.clear();
     this.#verifiedChunks.add(chunk.digest);

@@ -4,7 +4,7 @@ import { LentMemory } from './lent-memory.ts';
 import { locationOf } from './object-index.ts';
 import type { BlobRow, IndexEdit, IndexRow, Location, ObjectIndex } from './object-index.ts';
 import type { OwnPacks } from './own-packs.ts';
-import { CODEC_RAW, RECORD_HEADER_BYTES, decodePayload, decodeRecordHeader, recordSpace, writeRecord } from './pack-format.ts';
+import { RECORD_HEADER_BYTES, decodePayload, decodeRecordHeader, recordSpace, writeRecord } from './pack-format.ts';
 import type { RecordHeader, RecordKind } from './pack-format.ts';
 import type { PackReader } from './pack-reader.ts';
 import type { ObjectKind } from './reach.ts';
@@ -107,9 +107,8 @@ export class PackedObjects {
     return this.#follow(kind, digest, location, (place) => this.#verified(kind, digest, place, true));
   }
 
-  /** Some bytes of a payload that is stored raw, not verified; in memory that the next `lend` uses again. Undefined: it is not there any more, or not raw. */
-  lendSlice(digest: string, location: Location, from: number, to: number): Buffer | undefined {
-    if (location.place !== 'pack' || location.codec !== CODEC_RAW) return undefined;
+  /** Some bytes of a payload that is stored raw, not verified; in memory that the next `lend` uses again. Undefined: it is not there any more. */
+  lendSlice(digest: string, location: PackPlace, from: number, to: number): Buffer | undefined {
     const bytes = this.#lent.take(to - from);
     try {
       return this.#readInto(bytes, 'blob', digest, location.pack, location.offset + RECORD_HEADER_BYTES + from) === bytes.length ? bytes : undefined;
