@@ -14,7 +14,9 @@ import { directImports } from './direct-imports.ts';
 
 const STALE_MS = 24 * 60 * 60 * 1000;
 /** What `hd` loads only when it is needed, besides its commands. */
-const LATER = ['cli/src/dry-run.ts', 'cli/src/follow.ts', 'cli/src/session.ts', 'environment/src/recover.ts'];
+const LATER = [
+  'cli/src/dry-run.ts', 'cli/src/follow.ts', 'cli/src/plan-image.ts', 'cli/src/send-built.ts', 'cli/src/session.ts', 'environment/src/dockerfile/quick-build.ts', 'environment/src/recover.ts',
+];
 
 const { values } = parseArgs({ options: { root: { type: 'string' }, entry: { type: 'string' }, out: { type: 'string', default: 'dist' } } });
 try {
@@ -112,7 +114,7 @@ function rewriteImports(root: string, entries: Map<string, string>, outdir: stri
 function companions(path: string): string {
   if (path === 'cli/src/cli.ts') return "import './commands/exec.ts';";
   if (path.startsWith('cli/src/commands/')) return "import '../cli.ts';";
-  return LATER.includes(path) ? "import '../../cli/src/cli.ts';" : '';
+  return LATER.includes(path) ? `import './${relative(dirname(path), 'cli/src/cli.ts')}';` : '';
 }
 
 /**

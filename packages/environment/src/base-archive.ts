@@ -6,7 +6,7 @@ import { ArchiveTarget, documentOf, exportImage, planLayers } from '@hyperdocker
 import type { Emit } from './events.ts';
 import type { Home } from './home.ts';
 import { resolveImage } from './images.ts';
-import { HOST_PLATFORM } from './plan.ts';
+import { HOST_PLATFORM } from './platform.ts';
 import { WriteLease } from './write-lease.ts';
 
 export interface BaseArchiveOptions {

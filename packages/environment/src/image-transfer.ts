@@ -15,7 +15,7 @@ import { LayerFile, openTarget } from './image-target.ts';
 import { knownEnvironments } from './known-environments.ts';
 import type { ListedImage } from './named-images.ts';
 import { findListed, idOf, listImages, namedKey, putImage, putNamedImage, readImage, removeImage } from './named-images.ts';
-import { HOST_PLATFORM } from './plan.ts';
+import { HOST_PLATFORM } from './platform.ts';
 import { treeBytes } from './store-report.ts';
 import { WriteLease } from './write-lease.ts';
 

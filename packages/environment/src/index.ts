@@ -44,4 +44,4 @@ export * from './why.ts';
 export { listVolumes, removeVolumes } from './volumes.ts';
 export type { Volume } from './volumes.ts';
 export * from './dockerfile/index.ts';
-export { HOST_PLATFORM } from './plan.ts';
+export { HOST_PLATFORM } from './platform.ts';

@@ -6,7 +6,7 @@ import type { Store } from '@hyperdocker/cas';
 import { emptyTree, openMemoryStore } from '@hyperdocker/cas';
 import { findImage } from './images.ts';
 import { findListed, getNamedImage, listImages, putNamedImage, removeImage } from './named-images.ts';
-import { HOST_PLATFORM } from './plan.ts';
+import { HOST_PLATFORM } from './platform.ts';
 
 const document = { os: 'linux', architecture: 'amd64', config: { Env: ['A=1'], Cmd: ['sh'], Healthcheck: { Test: ['NONE'] } } };
 

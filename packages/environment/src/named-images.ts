@@ -5,7 +5,7 @@ import { HdError, hasher, sha256Hex } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import type { Base, ChainLink, Image, ImageDocument } from '@hyperdocker/oci';
 import { documentOf, formatFamiliar, imageFromJson, imageToJson, parseBase, parseImageConfig, parseReference } from '@hyperdocker/oci';
-import { HOST_PLATFORM } from './plan.ts';
+import { HOST_PLATFORM } from './platform.ts';
 
 /**
  * Images that the store knows by a name. One of a name like `app:1` is what `environment.base = "app:1"` means: whether it was pulled, imported, exported or built

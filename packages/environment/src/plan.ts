@@ -34,8 +34,6 @@ export interface Plan {
   env: Record<string, string>;
 }
 
-/** Steps and services run on the processor that is there. */
-export const HOST_PLATFORM = `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`;
 const DEFAULT_WORKDIR = '/workspace';
 /** Tools leave notes of the time of day in places that other steps list, and look for newer versions of themselves. Not here. */
 const QUIET_TOOLS = { npm_config_logs_max: '0', npm_config_update_notifier: 'false', PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_ROOT_USER_ACTION: 'ignore' };

@@ -36,7 +36,8 @@ export function tempWorld(files: Readonly<Record<string, string>> = {}): World {
     dir,
     project,
     home,
-    env: { HD_HOME: home },
+    // No server stays behind a build: a test of those says so.
+    env: { HD_HOME: home, HD_LINGER_SECONDS: '0' },
     path: (...parts) => join(project, ...parts),
     write(more) {
       for (const [name, content] of Object.entries(more)) {

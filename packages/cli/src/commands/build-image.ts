@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import { HdError, isErrno } from '@hyperdocker/base';
 import type { DockerfileBuilt, DockerfileRequest, HdEvent, ImageDestination } from '@hyperdocker/environment';
-import { HOST_PLATFORM, buildImage, dryBuild, ensureSystemPackages, openHome, sendImage } from '@hyperdocker/environment';
+import { HOST_PLATFORM, buildImage, ensureSystemPackages, openHome } from '@hyperdocker/environment';
 import type { SecretSpec } from '@hyperdocker/spec';
 import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
@@ -13,8 +13,6 @@ import { EXIT } from '../exit-code.ts';
 import { formatCount, formatDuration } from '../format.ts';
 import { Interrupts } from '../interrupts.ts';
 import { openLiveRegion, ticking } from '../live-region.ts';
-import { tellPlan } from '../planned-steps.ts';
-import { sayLayer, sentLines, sentSummary } from '../sent-image.ts';
 
 /** `hd build -f Dockerfile -t NAME [CONTEXT]`. */
 export async function run(invocation: Invocation): Promise<number> {
@@ -23,8 +21,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const request = await requestOf(invocation, to);
   const home = openHome(env);
   if (flags.bool('dry-run')) {
-    tellPlan(invocation, await dryBuild(request, { home, env, signal: terminal.closed }));
-    return EXIT.ok;
+    return await (await import('../plan-image.ts')).planImage(invocation, request, home);
   }
   const drawn = json || quiet ? undefined : terminal.live;
   const renderer = new EventRenderer({ services: [], specText: request.text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet, buildOnly: true, ...(drawn === undefined ? {} : { live: drawn }) });
@@ -47,7 +44,7 @@ export async function run(invocation: Invocation): Promise<number> {
     });
   })();
   tellBuilt(invocation, built);
-  if (to !== undefined) await send(invocation, home, built, to);
+  if (to !== undefined) await (await import('../send-built.ts')).sendBuilt(invocation, home, built, to);
   return EXIT.ok;
 }
 
@@ -56,13 +53,6 @@ function tellBuilt({ json, quiet, terminal }: Invocation, { names, tree, ran, ca
   if (quiet) return terminal.out(`${tree}\n`);
   const steps = ran + cached === 0 ? '' : `\nSteps: ${formatCount(ran)} ran, ${formatCount(cached)} cached`;
   terminal.out(`Image '${names.join("', '")}' built in ${formatDuration(ms)}\nTree: ${tree}${steps}\n`);
-}
-
-async function send(invocation: Invocation, home: ReturnType<typeof openHome>, { names }: DockerfileBuilt, to: ImageDestination): Promise<void> {
-  const { json, terminal } = invocation;
-  const { exported } = await sendImage(home, names[0] ?? '', to, { signal: terminal.closed, onLayer: sayLayer(invocation) });
-  if (json) return terminal.out(`${JSON.stringify({ schema: 'hd.image.export/1', to, ...sentSummary(exported) })}\n`);
-  terminal.out(`${to.kind === 'push' ? `Pushed ${to.reference}` : `Wrote ${to.kind === 'oci' ? to.dir : to.file}`}: ${exported.digest}\n${sentLines(exported)}`);
 }
 
 async function requestOf({ flags, args, cwd, env }: Invocation, to: ImageDestination | undefined): Promise<DockerfileRequest> {

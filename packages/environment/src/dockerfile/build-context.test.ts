@@ -8,7 +8,8 @@ import { openStore, walkTree } from '@hyperdocker/cas';
 import { waitUntil } from '@hyperdocker/testkit';
 import type { Store } from '@hyperdocker/cas';
 import type { BuildContext } from './build-context.ts';
-import { contextIgnores, readContext, requireContext } from './build-context.ts';
+import { contextIgnores, readContext } from './build-context.ts';
+import { requireContext } from './request.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'hd-context-'));
 after(() => rmSync(root, { recursive: true }));

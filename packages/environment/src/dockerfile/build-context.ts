@@ -1,5 +1,5 @@
 import type { BigIntStats } from 'node:fs';
-import { lstatSync, readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobDigest, ByteString, TreeDigest } from '@hyperdocker/base';
 import { HdError, fromBuffer, hostPath, isErrno, joinBytes, lstatIfAny, toText } from '@hyperdocker/base';
@@ -146,15 +146,4 @@ class Scan {
   #unreadable(doing: 'list' | 'read', path: ByteString, cause: unknown): HdError {
     return new HdError('CONTEXT_UNREADABLE', `cannot ${doing} ${join(this.#options.dir, toText(path))}`, { cause, hint: 'leave it out with a line in .dockerignore, or fix its permissions' });
   }
-}
-
-/** Whether a build can take its files from there. @throws HdError CONTEXT_UNREADABLE */
-export function requireContext(dir: string): void {
-  let isDirectory = false;
-  try {
-    isDirectory = lstatSync(dir).isDirectory() || statSync(dir).isDirectory();
-  } catch (cause) {
-    throw new HdError('CONTEXT_UNREADABLE', `there is no directory ${dir}`, { cause, hint: 'name the directory that COPY takes files from, as the last argument' });
-  }
-  if (!isDirectory) throw new HdError('CONTEXT_UNREADABLE', `${dir} is no directory`, { hint: 'name the directory that COPY takes files from, as the last argument' });
 }

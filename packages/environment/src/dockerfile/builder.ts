@@ -11,7 +11,8 @@ import { readBuildRecord, unreached, writeBuildRecord } from '../build-record.ts
 import type { StepId } from '../events.ts';
 import { findImage, resolveImage } from '../images.ts';
 import { canonicalName } from '../named-images.ts';
-import { HOST_PLATFORM, userOf } from '../plan.ts';
+import { userOf } from '../plan.ts';
+import { HOST_PLATFORM } from '../platform.ts';
 import { sourceDateMs } from '../source-date.ts';
 import { WriteLease } from '../write-lease.ts';
 import { addSource, isRemote, fetchRemote } from './add-source.ts';

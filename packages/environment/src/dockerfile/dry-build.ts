@@ -4,11 +4,11 @@ import { fuseProblem } from '@hyperdocker/mount';
 import { readBuildRecord } from '../build-record.ts';
 import type { DryRun } from '../dry-run.ts';
 import type { Home } from '../home.ts';
-import { requireContext } from './build-context.ts';
 import { recordFileOf } from './build-files.ts';
 import { buildDockerfile } from './builder.ts';
 import type { DryBuild } from './foresee-command.ts';
 import type { DockerfileRequest } from './request.ts';
+import { requireContext } from './request.ts';
 
 /**
  * Which RUN of a Dockerfile would run now. Runs and fetches nothing, and gives no image a name.

@@ -1,6 +1,8 @@
+import { lstatSync, statSync } from 'node:fs';
+import type { TreeDigest } from '@hyperdocker/base';
+import { HdError } from '@hyperdocker/base';
 import type { ImageDocument } from '@hyperdocker/oci';
 import type { SecretSpec } from '@hyperdocker/spec';
-import type { TreeDigest } from '@hyperdocker/base';
 
 /** One `hd build -f`. Plain data: it goes to the process that builds. Paths are absolute. */
 export interface DockerfileRequest {
@@ -42,4 +44,15 @@ export interface DockerfileBuilt {
   ran: number;
   cached: number;
   ms: number;
+}
+
+/** Whether a build can take its files from there. @throws HdError CONTEXT_UNREADABLE */
+export function requireContext(dir: string): void {
+  let isDirectory = false;
+  try {
+    isDirectory = lstatSync(dir).isDirectory() || statSync(dir).isDirectory();
+  } catch (cause) {
+    throw new HdError('CONTEXT_UNREADABLE', `there is no directory ${dir}`, { cause, hint: 'name the directory that COPY takes files from, as the last argument' });
+  }
+  if (!isDirectory) throw new HdError('CONTEXT_UNREADABLE', `${dir} is no directory`, { hint: 'name the directory that COPY takes files from, as the last argument' });
 }

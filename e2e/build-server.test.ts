@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { HdResult } from '@hyperdocker/testkit';
+import { runHd, startHd, waitUntil } from '@hyperdocker/testkit';
+import { BusyboxRig, noBusybox } from './busybox.ts';
+import { processesOf } from './remains.ts';
+import { noFuse, unable } from './rig.ts';
+
+const TIMEOUT_MS = 60_000;
+/** Nobody else's. */
+const SLEEP = `300.${process.pid}`;
+
+describe('what has built a Dockerfile stays for the next build', { skip: unable || noFuse || noBusybox }, () => {
+  let rig: BusyboxRig;
+  let count = 0;
+  const env = (more: Record<string, string> = {}): Record<string, string> => ({ ...rig.world.env, HD_LINGER_SECONDS: '300', ...more });
+
+  before(async () => {
+    rig = new BusyboxRig();
+    assert.equal((await hd(rig.world.dir, {}, 'image', 'import', join(rig.world.dir, 'busybox'), 'busybox:1.36')).code, 0);
+  });
+  after(async () => {
+    for (const pid of servers()) process.kill(pid, 'SIGTERM');
+    await none();
+    await rig[Symbol.asyncDispose]();
+  });
+
+  function hd(cwd: string, more: Record<string, string>, ...args: string[]): Promise<HdResult> {
+    return runHd(args, { cwd, env: env(more), timeoutMs: TIMEOUT_MS });
+  }
+
+  function project(dockerfile: string, files: Record<string, string> = {}): string {
+    const dir = join(rig.world.dir, `served-${count++}`);
+    mkdirSync(dir);
+    for (const [name, text] of Object.entries({ Dockerfile: `FROM busybox:1.36\n${dockerfile}`, ...files })) writeFileSync(join(dir, name), text);
+    return dir;
+  }
+
+  /** @returns the digest of the image's files */
+  async function build(dir: string, more: Record<string, string> = {}, ...args: string[]): Promise<string> {
+    const { code, stdout, stderr } = await hd(dir, more, 'build', '-f', 'Dockerfile', '-t', 'served', '-q', ...args);
+    assert.equal(code, 0, stderr);
+    return stdout.trim();
+  }
+
+  function servers(): number[] {
+    return processesOf(rig.world.home).filter(({ args }) => / .*build-server-main/.test(args)).map(({ pid }) => pid);
+  }
+
+  /** The command of a build, in its container. */
+  function isAsleep(): boolean {
+    return readdirSync('/proc').some((name) => /^\d+$/.test(name) && commandOf(name) === `sleep ${SLEEP}`);
+  }
+
+  function commandOf(pid: string): string {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim();
+    } catch {
+      return '';
+    }
+  }
+
+  async function none(): Promise<void> {
+    await waitUntil('nothing serves builds', () => processesOf(rig.world.home).length === 0, { timeoutMs: TIMEOUT_MS });
+  }
+
+  async function ended(pid: number): Promise<void> {
+    await waitUntil(`${pid} has ended`, () => !servers().includes(pid), { timeoutMs: TIMEOUT_MS });
+  }
+
+  test('one process serves build after build, two at a time too, and the result is that of a process of its own', async () => {
+    const dir = project('COPY in .\nRUN cat in > out\n');
+    // COPY keeps times.
+    const write = (text: string): void => {
+      writeFileSync(join(dir, 'in'), text);
+      utimesSync(join(dir, 'in'), 1e9, 1e9);
+    };
+    write('1');
+    const first = await build(dir);
+    const [server, ...others] = servers();
+    assert(server !== undefined && others.length === 0);
+    write('2');
+    const second = await build(dir);
+    const slow = project('RUN echo slow > slow\n');
+    await Promise.all([build(slow, {}, '--no-cache'), build(slow, {}, '--no-cache'), build(dir)]);
+    assert.deepEqual(servers(), [server]);
+    assert.equal(await build(dir), second);
+    write('1');
+    assert.equal(await build(dir), first, 'a switch back');
+    assert.equal(await build(dir, { HD_LINGER_SECONDS: '0' }), first, 'another environment: no process');
+    assert.deepEqual(servers(), [server]);
+    // Between builds it holds nothing: no directory of a build, and what is collected may go.
+    assert.deepEqual(readdirSync(join(rig.world.home, 'builds/running')), []);
+    assert.match((await hd(rig.world.dir, {}, 'cas', 'gc', '--caches', '--dry-run')).stdout, /freed|would free/i);
+  });
+
+  test('an error is that of the build; secrets, arguments and the environment are of whoever asks', async () => {
+    const failing = project('RUN echo told && false\n');
+    const { code, stdout, stderr } = await hd(failing, {}, 'build', '-f', 'Dockerfile', '-t', 'served');
+    assert.equal(code, 1);
+    assert.match(`${stdout}${stderr}`, /told[^]*Dockerfile:2/);
+    const dir = project('RUN --mount=type=secret,id=token,required=true wc -c < /run/secrets/token > length\nCOPY --from=busybox:1.36 /bin/busybox /copy\n');
+    await build(dir, {}, '--secret', `id=token,src=${join(dir, 'Dockerfile')}`);
+    const lacking = await hd(dir, {}, 'build', '-f', 'Dockerfile', '-t', 'served', '--no-cache', '--secret', 'id=token,env=TOKEN_OF_NOBODY');
+    assert.equal(lacking.code, 1, lacking.stdout);
+    const before = servers();
+    assert.equal((await hd(dir, { TOKEN_OF_NOBODY: 'correct horse battery', TERM: 'vt100', SHLVL: '9' }, 'build', '-f', 'Dockerfile', '-t', 'served', '--no-cache', '--secret', 'id=token,env=TOKEN_OF_NOBODY')).code, 0);
+    assert.equal(servers().length, before.length + 1, 'another environment has another server');
+  });
+
+  test('Ctrl-C stops the build and not the server; so does the death of whoever asked', async () => {
+    const dir = project(`RUN echo begun && sleep ${SLEEP}\n`);
+    const before = servers();
+    for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+      const client = startHd(['build', '-f', 'Dockerfile', '-t', 'served', '--no-cache', '--json'], { cwd: dir, env: env() });
+      await waitUntil('the command runs', () => isAsleep(), { timeoutMs: TIMEOUT_MS });
+      client.signal(signal);
+      const { code } = await client.exited;
+      if (signal === 'SIGINT') assert.equal(code, 130);
+      await waitUntil('the command is gone', () => !isAsleep(), { timeoutMs: TIMEOUT_MS });
+    }
+    assert.deepEqual(servers(), before);
+    await waitUntil('nothing of the build is left', () => readdirSync(join(rig.world.home, 'builds/running')).length === 0);
+  });
+
+  test('killed in a build, or between two, it leaves a clear error at most, and the next build has another', async () => {
+    const dir = project(`RUN echo begun && sleep ${SLEEP}\n`);
+    for (const pid of servers()) process.kill(pid, 'SIGTERM');
+    await none();
+    const client = startHd(['build', '-f', 'Dockerfile', '-t', 'served', '--no-cache'], { cwd: dir, env: env() });
+    await waitUntil('the command runs', () => isAsleep(), { timeoutMs: TIMEOUT_MS });
+    const [first = 0] = servers();
+    process.kill(first, 'SIGKILL');
+    const { code, stderr } = await client.exited;
+    assert.equal(code, 1);
+    assert.match(stderr, /the process of the build ended unexpectedly/);
+    await none();
+    const quick = project('RUN echo quick > quick\n');
+    await build(quick);
+    const [second = 0] = servers();
+    assert.notEqual(second, first);
+    process.kill(second, 'SIGKILL');
+    await ended(second);
+    await build(quick, {}, '--no-cache');
+    assert.notDeepEqual(servers(), []);
+  });
+
+  test('a removed home or store is no trouble, and SIGTERM ends everything of it', async () => {
+    const dir = project('RUN echo again > again\n');
+    await build(dir);
+    rmSync(join(rig.world.home, 'cas'), { recursive: true });
+    rmSync(join(rig.world.home, 'actions.sqlite'));
+    const lacking = await hd(dir, {}, 'build', '-f', 'Dockerfile', '-t', 'served');
+    assert.equal(lacking.code, 1, 'the base image is gone with the store');
+    assert.equal((await hd(rig.world.dir, {}, 'image', 'import', join(rig.world.dir, 'busybox'), 'busybox:1.36')).code, 0);
+    await build(dir);
+    for (const pid of servers()) process.kill(pid, 'SIGTERM');
+    await none();
+    assert.deepEqual(readdirSync(join(rig.world.home, 'builds/servers')), []);
+    assert.equal(readFileSync(join(rig.world.home, 'builds/server.log'), 'utf8'), '');
+  });
+});
