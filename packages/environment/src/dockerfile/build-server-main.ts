@@ -40,7 +40,7 @@ class BuildServer {
   readonly #server = createServer({ allowHalfOpen: true }, (socket) => this.#serve(socket));
   readonly #builds = new Set<AbortController>();
   readonly #memory = new MemoryRelease();
-  #open: { store: Store; actions: ActionCache; storeId: number | undefined } | undefined;
+  #open: { store: Store; actions: ActionCache; ids: string } | undefined;
   #listening: { path: string; id: number | undefined } | undefined;
   #idle: NodeJS.Timeout | undefined;
   /** No build is begun any more. */
@@ -138,10 +138,11 @@ class BuildServer {
   /** Who removes a store and makes another does not wait for this process to end. */
   #storeNow(): { store: Store; actions: ActionCache } {
     const { storeDir, actionsFile } = this.#home;
-    if (this.#open?.storeId !== idOf(storeDir)) this.#close();
+    const ids = (): string => `${idOf(storeDir)} ${idOf(actionsFile)}`;
+    if (this.#open?.ids !== ids()) this.#close();
     if (this.#open === undefined) {
       const store = openStore(storeDir, { nodeLinks });
-      this.#open = { store, actions: openActionCache(actionsFile, store), storeId: idOf(storeDir) };
+      this.#open = { store, actions: openActionCache(actionsFile, store), ids: ids() };
     }
     return this.#open;
   }
