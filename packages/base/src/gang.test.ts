@@ -42,6 +42,22 @@ test('what a worker did before it failed does not count, and is done again', () 
   assert(shared.done.every((times, number) => times === 1 || (times === 0 && again.includes(number))), 'nothing is done twice before');
 });
 
+test('what can be done ahead is done once, with what is there, while workers do the last jobs; what turns out to be void is told again', () => {
+  for (const failsAfter of [Infinity, 0]) {
+    const shared: Shared = { done: new Int32Array(new SharedArrayBuffer(JOBS * 4)), closed: new Int32Array(new SharedArrayBuffer(4)), failsAfter };
+    const gang = new Gang<{ number: number }, string>(CHILD, shared);
+    for (let number = 0; number < JOBS; number++) gang.give({ number });
+    gang.hire();
+    Atomics.wait(shared.done, 0, 0);
+    const seen: string[][] = [];
+    const results = gang.finish(({ number }, isAgain) => `${number} by the caller${isAgain ? ', again' : ''}`, { ahead: { ms: 1e6, work: (soFar) => void seen.push([...soFar].map(([number, result]) => `${number} ${result}`)) } });
+    assert.equal(seen.length, 1);
+    assert(seen[0]?.every((told) => /^(\d+) \1 by /.test(told)));
+    assert.deepEqual(results.map((result) => Number.parseInt(result, 10)), [...Array(JOBS).keys()]);
+    if (failsAfter === 0) assert.equal(results[0], '0 by the caller, again');
+  }
+});
+
 test('workers that cannot start are not waited for', () => {
   const { results, again } = share({ module: new URL('./no-such-file.ts', import.meta.url), failsAfter: Infinity, waitsFor: [] });
   assert.equal(results.length, JOBS);

@@ -6,13 +6,13 @@ import type { MessagePort } from 'node:worker_threads';
  * takes longer than many lists do): those who come take what is left. All of it without an event loop, so that synchronous code can use it.
  *
  * ```
- * hire, give … ─▶ finish: no more are given, the caller takes part ─▶ workers bring to safety what they did, and leave ─▶ what none of them told of is done again
+ * hire, give … ─▶ finish: no more are given, the caller takes part ─▶ workers bring to safety what they did, and leave ─▶ what one did not bring there is done again
  * ```
  */
 export interface GangTicket {
   /** `PRESENT`, `NEXT`, `GIVEN`. */
   readonly control: SharedArrayBuffer;
-  /** Jobs come in; `[number of the job, result]` go out. */
+  /** Jobs come in; `[number of the job, result]` go out, and at last `SAFE`. */
   readonly port: MessagePort;
 }
 
@@ -24,12 +24,26 @@ const GIVEN = 2;
 /** What a thread has in hand at once is little: without a limit, several of them pile up garbage by the 50 MB. */
 const YOUNG_MB = 16;
 
+/** A worker has brought to safety what it did. */
+const SAFE = 'safe';
+
+/** What the caller does with results while workers do the last jobs. */
+export interface Ahead<Result> {
+  /** About how long it takes: so much work is left to the workers. */
+  ms: number;
+  /** @param soFar by the numbers of the jobs. Those of a worker may still turn out to be void: then `finish` returns others */
+  work(soFar: ReadonlyMap<number, Result>): void;
+}
+
 export class Gang<Job, Result> {
   readonly #module: URL;
   readonly #data: object;
   readonly #control = new Int32Array(new SharedArrayBuffer(3 * 4));
   readonly #jobs: Job[] = [];
   readonly #ports: MessagePort[] = [];
+  /** What each worker has told. */
+  readonly #told: Map<number, Result>[] = [];
+  readonly #safe = new Set<number>();
 
   /** @param module gets `{ gang: GangTicket, ...data }` as its `workerData`, and calls `takePart`. */
   constructor(module: URL, data: object) {
@@ -52,6 +66,7 @@ export class Gang<Job, Result> {
     port1.unref();
     for (const job of this.#jobs) port1.postMessage(job);
     this.#ports.push(port1);
+    this.#told.push(new Map());
   }
 
   give(job: Job): void {
@@ -63,30 +78,60 @@ export class Gang<Job, Result> {
   /**
    * Takes part with `perform` until all is done, and waits for the workers that came. Those still starting do not come any more.
    * @param perform `again`: a worker had begun it, perhaps
-   * @param meanwhile what the caller does while workers come to their end
+   * @param options.ahead called once, before the caller waits
+   * @param options.meanwhile what the caller does while workers come to their end
    * @returns the results, in the order of the jobs
    */
-  finish(perform: (job: Job, again: boolean) => Result, meanwhile: () => void = () => {}): Result[] {
+  finish(perform: (job: Job, again: boolean) => Result, { ahead, meanwhile = () => {} }: { ahead?: Ahead<Result>; meanwhile?: () => void } = {}): Result[] {
     this.#tell(~this.#jobs.length);
-    const results = new Map<number, Result>();
-    const performOne = (number: number, again: boolean): void => void results.set(number, perform(this.#jobs[number] as Job, again));
+    const own = new Map<number, Result>();
+    const performOne = (number: number, again: boolean): void => void own.set(number, perform(this.#jobs[number] as Job, again));
+    const startedMs = performance.now();
+    let waiting = ahead;
+    const goAhead = (): void => {
+      waiting?.work(this.#soFar(own));
+      waiting = undefined;
+    };
     try {
-      for (let number = claim(this.#control); number !== undefined; number = claim(this.#control)) performOne(number, false);
+      for (;;) {
+        if (waiting !== undefined && this.#canLeave(waiting.ms, (performance.now() - startedMs) / own.size)) goAhead();
+        const number = claim(this.#control);
+        if (number === undefined) break;
+        performOne(number, false);
+      }
+      goAhead();
       meanwhile();
       for (let present = Atomics.load(this.#control, PRESENT); present > 0; present = Atomics.load(this.#control, PRESENT)) Atomics.wait(this.#control, PRESENT, present);
-      for (const port of this.#ports) {
-        for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
-          const [number, result] = got.message as [number, Result];
-          results.set(number, result);
-        }
-      }
+      this.#listen();
     } finally {
       this[Symbol.dispose]();
     }
+    for (const [worker, told] of this.#told.entries()) if (this.#safe.has(worker)) for (const [number, result] of told) own.set(number, result);
     return this.#jobs.map((_, number) => {
-      if (!results.has(number)) performOne(number, true);
-      return results.get(number) as Result;
+      if (!own.has(number)) performOne(number, true);
+      return own.get(number) as Result;
     });
+  }
+
+  /** Do the workers have enough to do for so long? */
+  #canLeave(ms: number, msAJob: number): boolean {
+    const present = Atomics.load(this.#control, PRESENT);
+    return present > 0 && (this.#jobs.length - Atomics.load(this.#control, NEXT)) * msAJob <= ms * present;
+  }
+
+  #soFar(own: ReadonlyMap<number, Result>): ReadonlyMap<number, Result> {
+    this.#listen();
+    return new Map([own, ...this.#told].flatMap((results) => [...results]));
+  }
+
+  #listen(): void {
+    for (const [worker, port] of this.#ports.entries()) {
+      for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
+        const message = got.message as typeof SAFE | [number, Result];
+        if (message === SAFE) this.#safe.add(worker);
+        else this.#told[worker]?.set(...message);
+      }
+    }
   }
 
   /** Without the rest. */
@@ -110,7 +155,6 @@ export class Gang<Job, Result> {
 export function takePart<Job, Result>({ control: shared, port }: GangTicket, begin: () => Disposable & { perform(job: Job): Result }): void {
   const control = new Int32Array(shared);
   const jobs: Job[] = [];
-  const results: [number, Result][] = [];
   Atomics.add(control, PRESENT, 1);
   try {
     let number = claim(control);
@@ -123,10 +167,10 @@ export function takePart<Job, Result>({ control: shared, port }: GangTicket, beg
           if (got === undefined) return; // it is disposed of
           jobs.push(got.message as Job);
         }
-        results.push([number, part.perform(jobs[number] as Job)]);
+        port.postMessage([number, part.perform(jobs[number] as Job)] satisfies [number, Result]);
       }
     }
-    for (const result of results) port.postMessage(result);
+    port.postMessage(SAFE);
   } finally {
     Atomics.sub(control, PRESENT, 1);
     Atomics.notify(control, PRESENT);

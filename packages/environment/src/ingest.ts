@@ -7,7 +7,7 @@ import { FIXED_MTIME_NS } from '@hyperdocker/mount';
 import type { Filter } from '@hyperdocker/watch';
 import type { DirTrees, Glimpse, Known, KnownFile, KnownLink, KnownStat, LeftOut } from './known-files.ts';
 import { KnownDir, UNREAD, outdate, setEntry } from './known-files.ts';
-import type { FilePut } from './put-files.ts';
+import type { FilePut, Puts } from './put-files.ts';
 import { FilesToPut, putOnceMore } from './put-files.ts';
 import { StatCache } from './stat-cache.ts';
 
@@ -28,6 +28,9 @@ export interface Ingested {
  * same. As git does: what was young when it was hashed is hashed again.
  */
 const RACY_NS = 20_000_000n;
+
+/** What trees of new files take, of one thread. */
+const TREE_MS_A_FILE = 0.007;
 
 /** Of which each has become an object. */
 const MANY_FILES = 5_000;
@@ -102,8 +105,9 @@ export class Ingest {
     using pass = new Pass(this.#options, this.#redecide);
     this.#incomplete = true;
     look(pass);
-    pass.read();
-    const { source, projected, files, bytes } = new TreeMaker(this.#options).finish(this.#root);
+    const trees = new TreeMaker(this.#options);
+    pass.read(() => void trees.makeReady(this.#root));
+    const { source, projected, files, bytes } = trees.finish(this.#root);
     // The cache never speaks of what a power cut could still take out of the store.
     this.#options.store.flush();
     const stored = { root: this.#root, view: this.#view, source, projected };
@@ -196,18 +200,39 @@ class Pass {
     }
   }
 
-  /** Reads what was found to be new. @throws HdError PROJECT_UNREADABLE */
-  read(): void {
+  /**
+   * Reads what was found to be new.
+   * @param ahead what can be done with what is read already, while threads read the last @throws HdError PROJECT_UNREADABLE
+   */
+  read(ahead: () => void): void {
     const startedNs = BigInt(Date.now()) * 1_000_000n;
-    const puts = this.#puts.finish();
-    for (const [index, { place, seen, before }] of this.#toRead.entries()) {
-      const put = puts[index] ?? this.#put(place);
-      const file = put === undefined ? undefined : describeFile(seen, put, before, startedNs);
-      if (file !== undefined) this.hashed++;
-      if (file !== undefined && before !== undefined && sameEntry(before, file)) this.changed.add(place.dir);
-      else this.#outdate(place.dir);
-      this.#set(place, file);
+    const taken: Puts = [];
+    const take = (index: number, put: FilePut | undefined): void => {
+      taken[index] = put;
+      this.#take(this.#toRead[index]!, put, startedNs);
+    };
+    // Of files that were there before, trees with what they were would be made.
+    const canGoAhead = this.#toRead.every(({ before }) => before === undefined);
+    const puts = this.#puts.finish({
+      ms: canGoAhead ? this.#toRead.length * TREE_MS_A_FILE : 0,
+      work: (soFar) => {
+        if (!canGoAhead) return;
+        soFar.forEach((put, index) => void (put !== undefined && take(index, put)));
+        ahead();
+      },
+    });
+    for (const [index, { place }] of this.#toRead.entries()) {
+      const [put, before] = [puts[index] ?? this.#put(place), taken[index]];
+      if (put !== undefined) this.hashed++;
+      if (before === undefined || put?.digest !== before.digest || put.size !== before.size) take(index, put);
     }
+  }
+
+  #take({ place, seen, before }: ToRead, put: FilePut | undefined, startedNs: bigint): void {
+    const file = put === undefined ? undefined : describeFile(seen, put, before, startedNs);
+    if (file !== undefined && before !== undefined && sameEntry(before, file)) this.changed.add(place.dir);
+    else this.#outdate(place.dir);
+    this.#set(place, file);
   }
 
   #isStill(known: Glimpse | undefined, host: string | Buffer): boolean {
@@ -308,6 +333,16 @@ class TreeMaker {
   constructor(options: IngestOptions) {
     this.#options = options;
     this.#fixedMeta = { ...options.owner, mtimeNs: FIXED_MTIME_NS, xattrs: [], linkGroup: 0, links: 1 };
+  }
+
+  /** Those of directories all of whose files are known by now. */
+  makeReady(dir: KnownDir): DirTrees | undefined {
+    if (dir.trees !== undefined) return dir.trees;
+    let isReady = true;
+    for (const node of dir.nodes) {
+      if (node.kind === 'unread' || (node.kind === 'dir' && this.makeReady(node) === undefined)) isReady = false;
+    }
+    return isReady ? this.finish(dir) : undefined;
   }
 
   finish(dir: KnownDir): DirTrees {

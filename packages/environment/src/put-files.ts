@@ -7,7 +7,10 @@ import type { Store } from '@hyperdocker/cas';
 export interface FileToPut { host: string | Buffer; size: number }
 export interface FilePut { digest: BlobDigest; size: number }
 export type Hosts = (string | Uint8Array)[];
+/** In the order in which they were added; with gaps. */
+export type Puts = (FilePut | undefined)[];
 
+const NOTHING_AHEAD = { ms: 0, work: (): void => {} };
 /** Below both, threads would start for work that is done before they are there. */
 const MIN_BYTES = 8 << 20;
 const MIN_FILES = 500;
@@ -60,18 +63,30 @@ export class FilesToPut {
   /**
    * What the threads put is durable on return, the rest at the latest with the next `flush`. In the order of `add`; undefined for those that could not be stored: another try by the caller
    * tells why.
+   * @param ahead where there are threads: what the caller does, in about `ms`, with what is put already, while they put the last. Should one of them fail, some of it is put again, and may have changed
    */
-  finish(): (FilePut | undefined)[] {
+  finish(ahead: { ms: number; work: (puts: Puts) => void } = NOTHING_AHEAD): Puts {
     this.#giveSmall();
     for (const unit of this.#unitsOfOthers()) this.#give(unit);
-    const puts = this.#gang?.finish((hosts) => putAll(this.#store, hosts), () => this.#store.flush()) ?? this.#units.map((unit) => putAll(this.#store, this.#hosts(unit)));
-    const inOrder: (FilePut | undefined)[] = [];
-    for (const [nth, unit] of this.#units.entries()) for (const [at, index] of unit.entries()) inOrder[index] = puts[nth]?.[at];
-    return inOrder;
+    const perform = (hosts: Hosts): (FilePut | undefined)[] => putAll(this.#store, hosts);
+    if (this.#gang === undefined) return this.#inOrder(new Map(this.#units.map((unit, nth) => [nth, perform(this.#hosts(unit))])));
+    const work = (soFar: ReadonlyMap<number, (FilePut | undefined)[]>): void => {
+      ahead.work(this.#inOrder(soFar));
+      // Each thread has as much to bring to the disk: the caller's is there when the others come to theirs.
+      this.#store.flush();
+    };
+    const puts = this.#gang.finish(perform, { ahead: { ms: ahead.ms, work }, meanwhile: () => this.#store.flush() });
+    return this.#inOrder(new Map(puts.entries()));
   }
 
   [Symbol.dispose](): void {
     this.#gang?.[Symbol.dispose]();
+  }
+
+  #inOrder(ofUnits: ReadonlyMap<number, (FilePut | undefined)[]>): Puts {
+    const inOrder: Puts = [];
+    for (const [nth, puts] of ofUnits) for (const [at, index] of (this.#units[nth] ?? []).entries()) inOrder[index] = puts[at];
+    return inOrder;
   }
 
   #giveSmall(): void {
