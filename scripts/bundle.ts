@@ -15,7 +15,7 @@ import { directImports } from './direct-imports.ts';
 const STALE_MS = 24 * 60 * 60 * 1000;
 /** What `hd` loads only when it is needed, besides its commands. */
 const LATER = [
-  'cli/src/dry-run.ts', 'cli/src/follow.ts', 'cli/src/plan-image.ts', 'cli/src/send-built.ts', 'cli/src/session.ts', 'environment/src/dockerfile/quick-build.ts', 'environment/src/recover.ts',
+  'cli/src/dry-run.ts', 'cli/src/follow.ts', 'cli/src/load-spec.ts', 'cli/src/plan-image.ts', 'cli/src/send-built.ts', 'cli/src/session.ts', 'environment/src/dockerfile/quick-build.ts', 'environment/src/recover.ts',
 ];
 
 const { values } = parseArgs({ options: { root: { type: 'string' }, entry: { type: 'string' }, out: { type: 'string', default: 'dist' } } });
