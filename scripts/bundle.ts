@@ -109,10 +109,10 @@ function rewriteImports(root: string, entries: Map<string, string>, outdir: stri
 
 /**
  * A file to load is a millisecond, and modules that are shared by some commands and not by others come in files of their own. So each command is said to need all of the
- * command line, which is there already when it runs: that makes one file of it. `exec` is part of it, because people wait for nothing but the start of it.
+ * command line, which is there already when it runs: that makes one file of it. `exec` and `build` are part of it, because people wait for nothing but the start of them.
  */
 function companions(path: string): string {
-  if (path === 'cli/src/cli.ts') return "import './commands/exec.ts';";
+  if (path === 'cli/src/cli.ts') return "import './commands/exec.ts'; import './commands/build.ts';";
   if (path.startsWith('cli/src/commands/')) return "import '../cli.ts';";
   return LATER.includes(path) ? `import './${relative(dirname(path), 'cli/src/cli.ts')}';` : '';
 }
