@@ -66,6 +66,7 @@ class BuildServer {
   async listen(path: string): Promise<void> {
     const own = `${path}.${process.pid}`;
     await listenPrivately(this.#server, own);
+    if (this.#isLeaving) return void rmSync(own, { force: true });
     renameSync(own, path);
     this.#listening = { path, id: idOf(path) };
     this.#idle = setTimeout(() => this.leave(), Math.max(this.#lingerMs, FIRST_MS));
@@ -254,13 +255,16 @@ async function main(): Promise<void> {
   await removeDeadBuilds(home, runtimePath);
   const server = new BuildServer(home, process.env, runtimePath);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => server.stop());
+  // Whoever has started it wants it no more, or is gone.
+  process.once('disconnect', () => server.leave());
   await server.listen(process.argv[2] ?? '');
 }
 
 const home = openHome();
 try {
   await main();
-  process.send?.({ listening: true } satisfies ServerStarted);
+  process.removeAllListeners('disconnect');
+  if (process.connected) process.send?.({ listening: true } satisfies ServerStarted);
 } catch (error) {
   process.send?.({ error: told(error) } satisfies ServerStarted, undefined, {}, () => process.exit(1));
 }

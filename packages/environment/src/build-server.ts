@@ -88,6 +88,18 @@ export async function connectToServer(socket: string): Promise<BuildConnection |
 
 /** Starts a server. Resolves when it listens. @throws HdError BUILD_GONE, and what it says itself */
 export async function launchServer(home: Home, env: NodeJS.ProcessEnv, socket: string): Promise<void> {
+  await bootServer(home, env, socket).listening;
+}
+
+export interface BootingServer {
+  /** @throws HdError BUILD_GONE, and what it says itself */
+  listening: Promise<void>;
+  /** It is not wanted any more. */
+  dismiss(): void;
+}
+
+/** Starts a server ahead: that takes about as long as to find out what to ask of it. */
+export function bootServer(home: Home, env: NodeJS.ProcessEnv, socket: string): BootingServer {
   const log = openSync(serverLog(home), 'w', 0o600);
   // Whatever it mounts is seen by nobody else and gone with its processes.
   const child = spawn('unshare', [...unshareOptions(), '--mount', '--propagation', 'slave', process.execPath, ...NODE_FLAGS, MAIN, socket], {
@@ -95,18 +107,26 @@ export async function launchServer(home: Home, env: NodeJS.ProcessEnv, socket: s
   });
   closeSync(log);
   const problem = (why: string, cause?: unknown): HdError => new HdError('BUILD_GONE', `the build could not be started: ${why}`, { cause, hint: `see ${serverLog(home)} and \`hd doctor\`` });
-  await new Promise<void>((resolve, reject) => {
-    child.once('message', (message) => {
-      const started = message as ServerStarted;
-      if ('error' in started) reject(HdError.fromJSON(started.error));
-      else resolve();
-    });
-    child.once('error', (cause) => reject(problem(cause.message, cause)));
-    child.once('exit', (code, killed) => reject(problem(`its process ended (${killed ?? code})`)));
+  const started = Promise.withResolvers<void>();
+  child.once('message', (message) => {
+    const told = message as ServerStarted;
+    if ('error' in told) started.reject(HdError.fromJSON(told.error));
+    else started.resolve();
+    child.removeAllListeners();
+    if (child.connected) child.disconnect();
+    child.unref();
   });
-  child.removeAllListeners();
-  child.disconnect();
-  child.unref();
+  child.once('error', (cause) => started.reject(problem(cause.message, cause)));
+  child.once('exit', (code, killed) => started.reject(problem(`its process ended (${killed ?? code})`)));
+  // Whoever awaits it sees what is wrong with it.
+  started.promise.catch(() => {});
+  return {
+    listening: started.promise,
+    dismiss: () => {
+      if (child.connected) child.disconnect();
+      child.unref();
+    },
+  };
 }
 
 /** What a server tells whoever has started it. */

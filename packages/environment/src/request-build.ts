@@ -1,14 +1,14 @@
 import { HdError, assert } from '@hyperdocker/base';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { BuildClientOptions, BuildConnection, EnvironmentOrder } from './build-server.ts';
-import { connectToServer, launchServer, serverSocket } from './build-server.ts';
+import { bootServer, connectToServer, launchServer, serverSocket } from './build-server.ts';
 import type { Home } from './home.ts';
 
 export interface RequestBuildOptions extends BuildClientOptions {
   home: Home;
   /** Of a build in a server that runs: programs that it takes may be missing all the same. */
   beforeRun: () => Promise<void>;
-  /** Called before a server is started. @returns what the order's hd.toml says: the client is the first that needs it then */
+  /** Called while a server is started, to make sure that it has what it takes. @returns what the order's hd.toml says: the client is the first that needs it then */
   beforeLaunch: () => Promise<EnvSpec>;
   onDiagnosed: () => Promise<void>;
 }
@@ -27,8 +27,16 @@ export async function requestBuild(order: EnvironmentOrder, options: RequestBuil
     const root = await buildAt(left, order, options);
     if (root !== undefined) return root;
   }
-  const spec = await beforeLaunch();
-  await launchServer(home, order.env, socket);
+  const booting = bootServer(home, order.env, socket);
+  let spec: EnvSpec;
+  try {
+    spec = await beforeLaunch();
+  } catch (error) {
+    booting.dismiss();
+    throw error;
+  }
+  // What the first lacked may have been installed meanwhile.
+  await booting.listening.catch(() => launchServer(home, order.env, socket));
   const launched = await connectToServer(socket);
   const root = launched === undefined ? undefined : await buildAt(launched, { ...order, spec }, options);
   if (root === undefined) throw new HdError('BUILD_GONE', 'the process of the build ended before it had begun', { hint: 'start it again' });
