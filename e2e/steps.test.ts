@@ -5,9 +5,9 @@ import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
-import { envPaths, findProject, openHome } from '@hyperdocker/environment';
 import { waitUntil } from '@hyperdocker/testkit';
 import { BusyboxRig, noBusybox, nothingLeft } from './busybox.ts';
+import { processesOf } from './remains.ts';
 import type { ProjectRig } from './rig.ts';
 import { BuildReport, noFuse, unable } from './rig.ts';
 
@@ -228,13 +228,11 @@ describe('no way around the trace', { skip }, () => {
 
   test('a tracer that dies takes the step with it: nothing is kept, and the next build is right', async () => {
     const project = await rig.environment('tracer', '[build]\nsteps = ["cat in > out; echo begun; while [ -e hold ]; do sleep 0.05; done; cat late || echo lost > out"]\n', { in: 'one', hold: '', late: 'late' });
-    const paths = envPaths(openHome(rig.world.env), findProject(project.dir));
     await using hd = project.start('build');
     await hd.waitFor(/\| begun/);
-    const { pid } = JSON.parse(readFileSync(paths.stateFile, 'utf8')) as { pid: number };
-    const children = execFileSync('ps', ['-o', 'pid=,args=', '--ppid', String(pid)], { encoding: 'utf8' }).split('\n');
-    const host = Number.parseInt(children.find((line) => line.includes('fuse-host')) ?? '', 10);
-    process.kill(host, 'SIGKILL');
+    const [host, ...others] = processesOf(rig.world.home).filter(({ args }) => args.includes('fuse-host'));
+    assert(host !== undefined && others.length === 0);
+    process.kill(host.pid, 'SIGKILL');
     const { code, stderr } = await hd.exited;
     assert.equal(code, 1);
     assert.match(stderr, /ended unexpectedly|not recorded to the end/);

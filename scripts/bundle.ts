@@ -15,7 +15,7 @@ import { directImports } from './direct-imports.ts';
 const STALE_MS = 24 * 60 * 60 * 1000;
 /** What `hd` loads only when it is needed, besides its commands. */
 const LATER = [
-  'cli/src/dry-run.ts', 'cli/src/follow.ts', 'cli/src/plan-image.ts', 'cli/src/send-built.ts', 'cli/src/session.ts', 'environment/src/dockerfile/quick-build.ts', 'environment/src/recover.ts',
+  'cli/src/dry-run.ts', 'cli/src/follow.ts', 'cli/src/load-spec.ts', 'cli/src/plan-image.ts', 'cli/src/send-built.ts', 'cli/src/session.ts', 'environment/src/dockerfile/quick-build.ts', 'environment/src/recover.ts',
 ];
 
 const { values } = parseArgs({ options: { root: { type: 'string' }, entry: { type: 'string' }, out: { type: 'string', default: 'dist' } } });
@@ -109,10 +109,10 @@ function rewriteImports(root: string, entries: Map<string, string>, outdir: stri
 
 /**
  * A file to load is a millisecond, and modules that are shared by some commands and not by others come in files of their own. So each command is said to need all of the
- * command line, which is there already when it runs: that makes one file of it. `exec` is part of it, because people wait for nothing but the start of it.
+ * command line, which is there already when it runs: that makes one file of it. `exec` and `build` are part of it, because people wait for nothing but the start of them.
  */
 function companions(path: string): string {
-  if (path === 'cli/src/cli.ts') return "import './commands/exec.ts';";
+  if (path === 'cli/src/cli.ts') return "import './commands/exec.ts'; import './commands/build.ts';";
   if (path.startsWith('cli/src/commands/')) return "import '../cli.ts';";
   return LATER.includes(path) ? `import './${relative(dirname(path), 'cli/src/cli.ts')}';` : '';
 }

@@ -29,7 +29,7 @@ export async function follow(invocation: Invocation, place: ProjectPlace, option
   const drawn = json || quiet ? undefined : terminal.live;
   const renderer = new EventRenderer({
     services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet,
-    buildOnly: options.buildOnly, ownOutputs: ownOutputs(place.project.dir), ...(drawn === undefined ? {} : { live: drawn }),
+    ownOutputs: ownOutputs(place.project.dir), ...(drawn === undefined ? {} : { live: drawn }),
   });
   using region = drawn === undefined ? undefined : openLiveRegion(drawn, (columns) => renderer.region(performance.now(), columns));
   using _ticks = region === undefined ? undefined : ticking(region);
@@ -37,7 +37,7 @@ export async function follow(invocation: Invocation, place: ProjectPlace, option
   using _interrupts = new Interrupts((count) => follower.interrupt(count));
   terminal.closed.addEventListener('abort', () => follower.interrupt(1));
   const session = found.running ?? (await attachOrLaunch(place, { text, spec }, options, invocation, found.booting));
-  if (session.attached) sayAttached(invocation, options);
+  if (session.attached) sayAttached(invocation);
   if (isDone(options, session)) return EXIT.ok;
   // Awaited here: the signals are ours until then.
   return await follower.follow(session);
@@ -110,7 +110,7 @@ class Follower {
         } else if (event.type === 'failed') {
           this.#failure = HdError.fromJSON(event.error);
           this.#stop(false);
-        } else if (event.type === 'stopped' && (this.#failure !== undefined || this.#options.buildOnly)) {
+        } else if (event.type === 'stopped' && this.#failure !== undefined) {
           break;
         }
       }

@@ -19,13 +19,12 @@ export interface Session {
 }
 
 /** There is no more to do for a command that does not stay. */
-export function isDone({ buildOnly, until }: Pick<FollowOptions, 'buildOnly' | 'until'>, { attached, since }: Session): boolean {
-  return attached && (buildOnly || (until === 'up' && since > 0));
+export function isDone({ until }: Pick<FollowOptions, 'until'>, { attached, since }: Session): boolean {
+  return attached && until === 'up' && since > 0;
 }
 
-export function sayAttached({ terminal, json }: Invocation, { buildOnly }: Pick<FollowOptions, 'buildOnly'>): void {
-  if (buildOnly) terminal.out(json ? '' : 'already running: it builds by itself whenever a file changes\n');
-  else terminal.err('already running: attached\n');
+export function sayAttached({ terminal }: Invocation): void {
+  terminal.err('already running: attached\n');
 }
 
 /** One that is on its way out is waited for instead. */

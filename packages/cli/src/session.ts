@@ -12,7 +12,7 @@ import { connectToLive } from './running.ts';
 const JOIN_ATTEMPTS = 100;
 const JOIN_INTERVAL_MS = 50;
 
-export type StartOptions = Pick<LaunchOptions, 'refreshImage' | 'watch' | 'buildOnly' | 'noCache' | 'profiles'>;
+export type StartOptions = Pick<LaunchOptions, 'refreshImage' | 'watch' | 'noCache' | 'profiles'>;
 
 /** The supervisor of a project: the one that runs, or a new one. @param booting one that was started ahead */
 export async function attachOrLaunch(place: ProjectPlace, file: SpecText, options: StartOptions, invocation: Invocation, booting?: BootingSupervisor): Promise<Session> {
@@ -41,7 +41,7 @@ export async function goOn(place: ProjectPlace, invocation: Invocation): Promise
   const { terminal } = invocation;
   const { text, spec } = loadSpec(place.project, terminal);
   const renderer = new EventRenderer({ services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.errPaint, errPaint: terminal.errPaint, quiet: true });
-  const session = await attachOrLaunch(place, { text, spec }, { refreshImage: false, watch: left.watch, profiles: left.profiles, buildOnly: false, noCache: false }, invocation);
+  const session = await attachOrLaunch(place, { text, spec }, { refreshImage: false, watch: left.watch, profiles: left.profiles, noCache: false }, invocation);
   for await (const event of session.client.events(0)) {
     // Standard output is the command's own.
     if (event.type !== 'log') for (const line of renderer.render(event)) terminal.err(`${line.text}\n`);

@@ -310,7 +310,7 @@ async function prepareBase({ home, project, hd, env, onProgress }: DemoOptions, 
   mkdirSync(join(dir, 'homes'));
   writeFileSync(join(empty, 'hd.toml'), `[environment]\nname = "base"\nbase = ${JSON.stringify(`docker-archive:${archive}`)}\n`);
   const [program = '', ...args] = hd;
-  await run(program, [...args, 'build'], { cwd: empty, env: { ...env, HD_HOME: join(dir, 'homes', TEMPLATE) } });
+  await run(program, [...args, 'build'], { cwd: empty, env: { ...env, HD_HOME: join(dir, 'homes', TEMPLATE), HD_LINGER_SECONDS: '0' } });
   return archive;
 }
 

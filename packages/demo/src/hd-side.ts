@@ -126,7 +126,8 @@ export class HdSide {
 
   #hd(...args: string[]): Promise<string> {
     const [program = '', ...first] = this.#options.hd;
-    return run(program, [...first, ...args], { cwd: this.#options.projectDir, env: { ...this.#options.env, HD_HOME: this.homeDir } });
+    // Nothing stays behind the demo.
+    return run(program, [...first, ...args], { cwd: this.#options.projectDir, env: { ...this.#options.env, HD_HOME: this.homeDir, HD_LINGER_SECONDS: '0' } });
   }
 }
 

@@ -168,8 +168,6 @@ export interface LaunchOptions {
   watch: boolean;
   /** Of those services that run only where one of theirs is asked for. */
   profiles: string[];
-  /** Build and stop: no services. */
-  buildOnly: boolean;
   /** Run every step of the first build, also those whose results are known. */
   noCache: boolean;
   /** The project's hd.toml. */
@@ -177,7 +175,7 @@ export interface LaunchOptions {
 }
 
 /** What a supervisor is told when it starts. */
-export interface SupervisorStart extends Pick<LaunchOptions, 'refreshImage' | 'watch' | 'buildOnly' | 'noCache' | 'profiles' | 'file'> { projectDir: string }
+export interface SupervisorStart extends Pick<LaunchOptions, 'refreshImage' | 'watch' | 'noCache' | 'profiles' | 'file'> { projectDir: string }
 
 /**
  * A process that is to be a supervisor, and waits to be told of what. It starts while somebody looks at hd.toml: both take about as long. It is in a mount namespace of its
@@ -248,8 +246,8 @@ function forgetEmpty({ dir, supervisorLog }: EnvPaths): void {
 }
 
 /** Undefined where what it takes is not installed. */
-export function bootSupervisor({ home, project, paths }: Pick<LaunchOptions, 'home' | 'project' | 'paths'>, { buildOnly }: Pick<LaunchOptions, 'buildOnly'>): BootingSupervisor | undefined {
-  const served = buildOnly ? undefined : servedRoot(paths);
+export function bootSupervisor({ home, project, paths }: Pick<LaunchOptions, 'home' | 'project' | 'paths'>): BootingSupervisor | undefined {
+  const served = servedRoot(paths);
   const [namespace, logFlags] = served === undefined
     ? [['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave'], O_TRUNC] as const
     // The host that was left goes on writing to its log, and each puts its lines at the end.
@@ -262,12 +260,12 @@ export function bootSupervisor({ home, project, paths }: Pick<LaunchOptions, 'ho
  * @param booting one that was started ahead
  * @throws HdError SUPERVISOR_START
  */
-export async function launch(options: LaunchOptions, booting = bootSupervisor(options, options)): Promise<SupervisorClient> {
+export async function launch(options: LaunchOptions, booting = bootSupervisor(options)): Promise<SupervisorClient> {
   if (booting === undefined) throw new HdError('SUPERVISOR_START', 'there is no `unshare` or `nsenter` on PATH', { hint: 'install util-linux' });
-  const { project, paths, refreshImage, watch, buildOnly, noCache, profiles, file } = options;
-  const wasServed = !buildOnly && servedRoot(paths) !== undefined;
+  const { project, paths, refreshImage, watch, noCache, profiles, file } = options;
+  const wasServed = servedRoot(paths) !== undefined;
   try {
-    await booting.start({ projectDir: project.dir, refreshImage, watch, buildOnly, noCache, profiles, file });
+    await booting.start({ projectDir: project.dir, refreshImage, watch, noCache, profiles, file });
   } catch (error) {
     if (!wasServed || servedRoot(paths) !== undefined) throw error;
     // Its time was up just now.

@@ -9,28 +9,39 @@ import type { Build, BuildOptions } from './build.ts';
 import { build } from './build.ts';
 import type { StepRecord } from './build-record.ts';
 import { readBuildRecord, unreached, writeBuildRecord } from './build-record.ts';
+import { builtEvent } from './change-events.ts';
 import type { Emit } from './events.ts';
-import type { FileServer } from './file-server.ts';
 import type { EnvPaths, Home, Project } from './home.ts';
 import { envRef } from './home.ts';
 import { imageRefOf, resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
 import { Ingest } from './ingest.ts';
 import { noteUse } from './known-environments.ts';
+import { limitWarnings } from './limit-warnings.ts';
 import type { Passthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
 import { makePlan } from './plan.ts';
 import { HOST_PLATFORM } from './platform.ts';
+import { projectFilter } from './project-filter.ts';
 import { readSecrets } from './secrets.ts';
-import type { StepContext } from './step-runner.ts';
+import type { Session } from './session.ts';
+import type { SpecText } from './spec-text.ts';
+import type { Projector, StepContext } from './step-runner.ts';
 import { TreePin } from './tree-pin.ts';
-import type { WriteLease } from './write-lease.ts';
+import { WriteLease } from './write-lease.ts';
+
+/** What serves files to steps. */
+export interface ServedFiles {
+  projector(store: Store): Projector;
+  /** Ends what runs on files that nobody serves any more: as it is when a build begins. */
+  readonly signal: AbortSignal;
+}
 
 export interface EnvironmentBuildsOptions {
   store: Store;
   actions: ActionCache;
   runtime: OciRuntime;
-  files: FileServer;
+  files: ServedFiles;
   home: Home;
   project: Project;
   paths: EnvPaths;
@@ -43,13 +54,36 @@ export interface EnvironmentBuildsOptions {
 }
 
 /** From an environment's specification and files to its root: plan, ingest, build, commit. */
-export class EnvironmentBuilds {
+export class EnvironmentBuilds implements Disposable {
   readonly #options: EnvironmentBuildsOptions;
   readonly #imagePin: TreePin;
 
   constructor(options: EnvironmentBuildsOptions) {
     this.#options = options;
     this.#imagePin = new TreePin(options.store, `the image of ${options.paths.id}`);
+  }
+
+  /** Lets go of the image. */
+  [Symbol.dispose](): void {
+    this.#imagePin[Symbol.dispose]();
+  }
+
+  /** Everything up to a root that is the environment's, and tells of it. What runs is not touched. @throws those of its parts */
+  async make({ text, spec }: SpecText, { noCache }: Required<Pick<BuildOptions, 'noCache'>>): Promise<Session> {
+    const { store, home, project, hostEnv, paths, emit } = this.#options;
+    const started = performance.now();
+    using lease = new WriteLease(store, `the build of ${paths.id}`);
+    const plan = await this.plan(spec, lease);
+    for (const warning of limitWarnings(spec)) emit(warning);
+    const filter = projectFilter({ home, project, env: hostEnv }, spec);
+    const ingest = this.intake(filter, plan);
+    const ingested = this.ingest(ingest, 'rescan');
+    const built = await this.build(plan, ingested, lease, { noCache });
+    const previous = this.committedSource();
+    const root = this.commit(plan, ingested, built);
+    const session = { spec, text, madeBy: text, plan, filter, ingest, ingested, build: built, root };
+    emit(builtEvent(store, session, { previous, ms: performance.now() - started }));
+    return session;
   }
 
   /** Its base image is there, and stays. @throws those of resolveImage and makePlan */

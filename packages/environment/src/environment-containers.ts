@@ -1,11 +1,10 @@
 import type { ByteString } from '@hyperdocker/base';
-import { inUserNamespace } from '@hyperdocker/base';
 import type { Store } from '@hyperdocker/cas';
 import type { ContainerSpec, OciRuntime } from '@hyperdocker/sandbox';
-import { cgroupMode, limitsWithoutEffect, mountTargets } from '@hyperdocker/sandbox';
-import type { EnvSpec, ServiceSpec } from '@hyperdocker/spec';
+import { mountTargets } from '@hyperdocker/sandbox';
+import type { ServiceSpec } from '@hyperdocker/spec';
 import type { DetachedReply, ExecReply, ExecRequest } from './api.ts';
-import type { Emit, HdEvent } from './events.ts';
+import type { Emit } from './events.ts';
 import type { ExecSurroundings } from './execs.ts';
 import { Execs } from './execs.ts';
 import type { EnvPaths, Project } from './home.ts';
@@ -110,16 +109,6 @@ export class EnvironmentContainers {
 export function mountPoints({ network, spec }: Pick<Session, 'network' | 'spec'>): Set<ByteString> {
   const volumes = allMounts(spec.services).map(({ target }) => ({ source: '', destination: target, readonly: false }));
   return new Set(mountTargets({ mounts: [...(network?.container.mounts ?? []), ...volumes] }).map(({ path }) => inTree(path)));
-}
-
-/** Nobody shall believe in a limit that nothing enforces. */
-export function limitWarnings({ build: { limits: ofSteps }, services }: EnvSpec): HdEvent[] {
-  const without = [ofSteps, ...services.map(({ limits }) => limits)].flatMap((limits) => limitsWithoutEffect(limits, cgroupMode()));
-  const privileged = services.filter((service) => service.privileged).map(({ name }) => name);
-  return [
-    ...(without.length === 0 ? [] : [{ type: 'warning' as const, code: 'LIMITS_WITHOUT_EFFECT', message: `${[...new Set(without)].join(', ')} in hd.toml: this machine gives hd no control groups to enforce them (see \`hd doctor\`)` }]),
-    ...(privileged.length === 0 || !inUserNamespace() ? [] : [{ type: 'warning' as const, code: 'NOT_PRIVILEGED', message: `${privileged.join(', ')}: only root can run privileged services; without it they are like the others` }]),
-  ];
 }
 
 function baseContainer({ live, network, plan }: Inhabited): Pick<ContainerSpec, 'rootfs' | 'hostname' | 'mounts' | 'network'> {

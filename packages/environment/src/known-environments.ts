@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import type { RefName, Store } from '@hyperdocker/cas';
 import { readBuildRecord } from './build-record.ts';
+import { isBeingBuilt } from './claim.ts';
 import type { EnvPaths, Home } from './home.ts';
 import { pathsOf } from './home.ts';
 import { readJson, writeJson } from './json-file.ts';
@@ -56,8 +57,8 @@ export function knownEnvironments(home: Home, store: Store): KnownEnvironment[] 
     const note = readNote(paths.note);
     const state = readState(paths.stateFile);
     const project = note?.project ?? state?.project;
-    // One that could be adopted is in use.
-    const isRunning = (state !== undefined && isAlive(state)) || servedRoot(paths) !== undefined;
+    // So is one that could be adopted, or that is being built.
+    const isRunning = (state !== undefined && isAlive(state)) || servedRoot(paths) !== undefined || isBeingBuilt(paths);
     return {
       id, project, image: note?.image, refs: refs.map(({ name }) => name),
       definitions: readBuildRecord(paths.buildRecord)?.steps.map(({ key }) => key) ?? [],

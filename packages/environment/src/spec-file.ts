@@ -9,7 +9,10 @@ export type SpecFile = SpecText & { ok: true; warnings: Diagnostic[] } | { ok: f
 
 /** @throws HdError NO_PROJECT, PROJECT_UNREADABLE */
 export function readSpecFile(project: Project): SpecFile {
-  const text = readSpecText(project);
+  return parseSpecText(readSpecText(project));
+}
+
+export function parseSpecText(text: string): SpecFile {
   return { text, ...parseSpec(text) };
 }
 

@@ -50,9 +50,6 @@ async function main(start: SupervisorStart): Promise<void> {
   process.send?.({ ok: true });
   try {
     await supervisor.up();
-    if (!start.buildOnly) return;
-    await down(false);
-    setTimeout(() => end(0), LINGER_MS);
   } catch (error) {
     process.stderr.write(`${describeError(error)}\n`);
     await down(true);

@@ -8,10 +8,11 @@ import { OciRuntime, findRuntime } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Batch } from '@hyperdocker/watch';
 import type { ChangedPath, DetachedReply, ExecReply, ExecRequest, Phase, PullReply, PullRequest, PulledFile, ResetReply, StatusReply } from './api.ts';
-import { builtEvent } from './change-events.ts';
+import { OTHER_BUILD, claimBuild } from './claim.ts';
 import type { LaunchOptions } from './client.ts';
+import { removeDeadBuilds } from './dead-builds.ts';
 import { EnvironmentBuilds } from './environment-builds.ts';
-import { EnvironmentContainers, limitWarnings, mountPoints } from './environment-containers.ts';
+import { EnvironmentContainers, mountPoints } from './environment-containers.ts';
 import type { EnvironmentNetwork } from './environment-network.ts';
 import { openNetwork } from './environment-network.ts';
 import { EnvironmentRoot } from './environment-root.ts';
@@ -84,7 +85,7 @@ export class Supervisor {
     const warn = (error: unknown, consequence?: string): void => this.#warn(error, consequence);
     for (const dir of [paths.stepsDir, paths.logsDir, paths.runtimeRoot, paths.bundlesDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
     // First of all: its process starts beside everything else.
-    this.#files = new FileServer({ home, paths, left: options.buildOnly ? undefined : leftToUs(paths), emit, warn, onLost: (error, often) => this.#filesLost(error, often) });
+    this.#files = new FileServer({ home, paths, left: leftToUs(paths), emit, warn, onLost: (error, often) => this.#filesLost(error, often) });
     const runtimePath = findRuntime({ configured: hostEnv['HD_RUNTIME'] });
     this.#store = openStore(home.storeDir, { nodeLinks });
     this.#actions = openActionCache(home.actionsFile, this.#store);
@@ -115,11 +116,13 @@ export class Supervisor {
       let network: Promise<EnvironmentNetwork> | undefined;
       try {
         await this.#files.adopt();
-        const { file } = this.#options;
+        const { home, file } = this.#options;
+        await this.#claimBuild();
+        await removeDeadBuilds(home, this.runtimePath);
         // It takes a while to come up, and the build does not need it.
-        if (!this.#options.buildOnly) network = this.#openNetwork(file.spec);
+        network = this.#openNetwork(file.spec);
         this.#session = await this.#makeSession(file);
-        if (network !== undefined) await this.#prepare(this.#session, network);
+        await this.#prepare(this.#session, network);
       } catch (error) {
         if (this.#session?.network === undefined) await network?.then((opened) => opened[Symbol.asyncDispose](), () => {});
         this.fail(error);
@@ -129,10 +132,9 @@ export class Supervisor {
     });
     // Outside the queue: while a service keeps crashing, edits must still come through.
     const starting = this.#session?.services?.start(this.#abort.signal);
-    if (this.#options.watch && !this.#options.buildOnly) this.#watch.start(this.#live().spec, { after: starting });
+    if (this.#options.watch) this.#watch.start(this.#live().spec, { after: starting });
     this.#syncBack('rescan');
-    const kept = this.#keepLimit();
-    if (this.#options.buildOnly) await kept;
+    void this.#keepLimit();
     try {
       const failed = (await starting) ?? [];
       if (!this.#abort.signal.aborted) this.#emit({ type: 'up', ms: performance.now() - started, failed });
@@ -140,6 +142,14 @@ export class Supervisor {
       this.fail(error);
       throw error;
     }
+  }
+
+  /** Nobody else builds it, until this process ends. */
+  async #claimBuild(): Promise<void> {
+    await claimBuild(this.#options.paths, {
+      signal: this.#abort.signal, besideSupervisor: 'wait',
+      onWait: () => this.#emit({ type: 'warning', code: 'BUILD_WAITS', message: OTHER_BUILD }),
+    });
   }
 
   status(): StatusReply {
@@ -274,25 +284,12 @@ export class Supervisor {
     this.#actions[Symbol.dispose]();
     this.#store[Symbol.dispose]();
     for (const dir of [this.#options.paths.stepsDir, this.#options.paths.networkDir]) rmSync(dir, { recursive: true, force: true });
-    if (!this.#options.buildOnly && !this.#files.isLeft) rmSync(this.#options.paths.bundlesDir, { recursive: true, force: true });
+    if (!this.#files.isLeft) rmSync(this.#options.paths.bundlesDir, { recursive: true, force: true });
     this.#emit({ type: 'stopped' });
   }
 
-  /** Everything up to a built tree. What runs is not touched. */
-  async #makeSession({ text, spec }: SpecText): Promise<Session> {
-    const started = performance.now();
-    using lease = new WriteLease(this.#store, `hd up ${this.#options.paths.id}`);
-    const plan = await this.#builds.plan(spec, lease);
-    for (const warning of limitWarnings(spec)) this.#emit(warning);
-    const filter = this.#watch.filter(spec);
-    const ingest = this.#builds.intake(filter, plan);
-    const ingested = this.#builds.ingest(ingest, 'rescan');
-    const built = await this.#builds.build(plan, ingested, lease, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
-    const previous = this.#builds.committedSource();
-    const root = this.#builds.commit(plan, ingested, built);
-    const session = { spec, text, madeBy: text, plan, filter, ingest, ingested, build: built, root };
-    this.#emit(builtEvent(this.#store, session, { previous, ms: performance.now() - started }));
-    return session;
+  #makeSession(file: SpecText): Promise<Session> {
+    return this.#builds.make(file, { noCache: this.#options.noCache && this.#session === undefined && this.#phase === 'building' });
   }
 
   /** Mounts the root and makes the services, not yet started. */

@@ -44,12 +44,16 @@ export interface FuseHostOptions {
 export class FuseHost {
   readonly #link: HostLink;
   #closing = false;
+  /** It was asked for something, and may have to end well. */
+  #isUsed: boolean;
   readonly #reports = new Map<string, (paths: PathSet) => void>();
   readonly #waiting = new Map<string, { resolve: (reply: HostReply) => void; reject: (error: Error) => void }>();
 
-  /** @param link of one that runs; without it, one is started */
-  constructor(options: FuseHostOptions = {}, link = startHost(options)) {
+  /** @param running one that runs; without it, one is started */
+  constructor(options: FuseHostOptions = {}, running?: HostLink) {
+    const link = running ?? startHost(options);
     this.#link = link;
+    this.#isUsed = running !== undefined;
     link.onReply((reply) => (reply.kind === 'broken' ? options.onBroken?.(reply.id, HdError.fromJSON(reply.error)) : this.#settle(reply)));
     link.onGone(() => {
       for (const { reject } of this.#waiting.values()) reject(hostDied());
@@ -104,13 +108,16 @@ export class FuseHost {
     this.#closing = true;
     const gone = new Promise<void>((resolve) => this.#link.onGone(resolve));
     this.#link.ref(true);
-    if (this.#link.isOpen) this.#link.send({ kind: 'exit' });
+    if (this.#link.isOpen && this.#isUsed) this.#link.send({ kind: 'exit' });
+    // It may not even have started yet.
+    else if (this.#link.isOpen) process.kill(this.#link.pid, 'SIGKILL');
     await gone;
   }
 
   #ask(request: Extract<HostRequest, { id: string }>): Promise<HostReply> {
     return new Promise((resolve, reject) => {
       if (!this.#link.isOpen) return reject(hostDied());
+      this.#isUsed = true;
       this.#link.ref(true);
       this.#waiting.set(request.id, { resolve, reject });
       this.#link.send(request);

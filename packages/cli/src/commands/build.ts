@@ -1,12 +1,12 @@
 import { usageError } from '../args.ts';
+import { buildProject } from '../build-project.ts';
 import type { Invocation } from '../command.ts';
-import { start } from '../start.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { flags } = invocation;
   if (isOfDockerfile(invocation)) return await (await import('./build-image.ts')).run(invocation);
   const noCache = flags.bool('no-cache');
-  if (!flags.bool('dry-run')) return await start(invocation, { refreshImage: flags.bool('pull'), watch: false, profiles: [], buildOnly: true, noCache, until: 'stopped' });
+  if (!flags.bool('dry-run')) return await buildProject(invocation, { refreshImage: flags.bool('pull'), noCache });
   const { tellDryRun } = await import('../dry-run.ts');
   return tellDryRun(invocation, { noCache });
 }

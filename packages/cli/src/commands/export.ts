@@ -2,17 +2,17 @@ import { resolve } from 'node:path';
 import type { ExportTo } from '@hyperdocker/environment';
 import { exportEnvironment } from '@hyperdocker/environment';
 import { usageError } from '../args.ts';
+import { buildProject } from '../build-project.ts';
 import type { Invocation } from '../command.ts';
 import { EXIT } from '../exit-code.ts';
 import { locateProject } from '../project.ts';
 import { sayLayer, sentLines, sentSummary } from '../sent-image.ts';
-import { start } from '../start.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { flags, args, env, json, terminal } = invocation;
   const to = targetOf(invocation);
   if (!flags.bool('no-build')) {
-    const code = await start(invocation, { refreshImage: false, watch: false, profiles: [], buildOnly: true, noCache: false, until: 'stopped' });
+    const code = await buildProject(invocation, { refreshImage: false, noCache: false });
     if (code !== EXIT.ok) return code;
   }
   const service = flags.text('service');

@@ -8,7 +8,6 @@ export async function run(invocation: Invocation): Promise<number> {
     refreshImage: flags.bool('pull'),
     watch: !flags.bool('no-watch'),
     profiles: [...flags.list('profile'), ...(invocation.env['HD_PROFILES'] ?? '').split(',').filter((name) => name !== '')],
-    buildOnly: false,
     noCache: flags.bool('no-cache'),
     until: flags.bool('detach') || flags.bool('wait') || timeoutSeconds !== undefined ? 'up' : 'stopped',
     ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),

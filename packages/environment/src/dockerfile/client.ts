@@ -1,12 +1,14 @@
-import { HdError } from '@hyperdocker/base';
+import { HdError, assert } from '@hyperdocker/base';
+import type { BuildClientOptions, BuildConnection } from '../build-server.ts';
+import { connectToServer, launchServer, serverSocket } from '../build-server.ts';
 import type { Home } from '../home.ts';
-import type { BuildClientOptions } from './build-server.ts';
-import { connectToServer, launchServer, serverSocket } from './build-server.ts';
 import type { DockerfileBuilt, DockerfileRequest } from './request.ts';
 import { requireContext } from './request.ts';
 
 export interface BuildImageOptions extends BuildClientOptions {
   home: Home;
+  /** Of whoever asks for the build. */
+  env: NodeJS.ProcessEnv;
   /** Called before a process is started that runs commands, and before one that runs is to make a Debian. */
   beforeRun?: () => Promise<void>;
 }
@@ -22,7 +24,7 @@ export async function buildImage(request: DockerfileRequest, options: BuildImage
   const left = await connectToServer(socket);
   if (left !== undefined) {
     if (request.text.includes('apt://')) await beforeRun?.();
-    const built = await left.build(request, options);
+    const built = await buildAt(left, request, options);
     if (built !== undefined) return built;
   }
   const launch = async (): Promise<void> => {
@@ -36,7 +38,15 @@ export async function buildImage(request: DockerfileRequest, options: BuildImage
   const quick = request.noCache ? undefined : await buildFromCache(request, options);
   if (quick !== undefined) return quick;
   await (ahead ?? launch());
-  const built = await (await connectToServer(socket))?.build(request, options);
+  const launched = await connectToServer(socket);
+  const built = launched === undefined ? undefined : await buildAt(launched, request, options);
   if (built === undefined) throw new HdError('BUILD_GONE', 'the process of the build ended before it had begun', { hint: 'start it again' });
   return built;
+}
+
+async function buildAt(server: BuildConnection, request: DockerfileRequest, options: BuildImageOptions): Promise<DockerfileBuilt | undefined> {
+  const built = await server.build({ kind: 'dockerfile', request, env: options.env }, options);
+  if (built === undefined) return undefined;
+  assert(built.kind === 'dockerfile', 'what was built is what was asked for');
+  return built.image;
 }

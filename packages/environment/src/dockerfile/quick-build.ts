@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { openStore } from '@hyperdocker/cas';
 import { nodeLinks, openActionCache } from '@hyperdocker/engine';
+import type { BuildClientOptions } from '../build-server.ts';
 import type { HdEvent } from '../events.ts';
 import type { Home } from '../home.ts';
 import { getNamedImage } from '../named-images.ts';
-import type { BuildClientOptions } from './build-server.ts';
 import { NEEDS_RUNNER } from './build-state.ts';
 import { buildDockerfile } from './builder.ts';
 import { nameImage } from './name-image.ts';
@@ -18,7 +18,7 @@ export function isHere({ tags, platform }: DockerfileRequest, home: Home): boole
 }
 
 /** Builds in this process what no command has to run for. Undefined: something has to run. */
-export async function buildFromCache(request: DockerfileRequest, { home, env, emit, signal }: BuildClientOptions & { home: Home }): Promise<DockerfileBuilt | undefined> {
+export async function buildFromCache(request: DockerfileRequest, { home, env, emit, signal }: BuildClientOptions & { home: Home; env: NodeJS.ProcessEnv }): Promise<DockerfileBuilt | undefined> {
   const events: HdEvent[] = [];
   using store = openStore(home.storeDir, { nodeLinks });
   using actions = openActionCache(home.actionsFile, store);

@@ -7,29 +7,49 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { HdErrorJson } from '@hyperdocker/base';
 import { FRUGAL_MALLOC, HdError, NODE_FLAGS, isErrno, sha256Hex } from '@hyperdocker/base';
-import type { Emit, HdEvent } from '../events.ts';
-import type { Home } from '../home.ts';
-import { unshareOptions } from '../user-namespace.ts';
-import { buildsDir } from './build-files.ts';
-import type { DockerfileBuilt, DockerfileRequest } from './request.ts';
+import type { EnvSpec } from '@hyperdocker/spec';
+import { buildsDir } from './dockerfile/build-files.ts';
+import type { DockerfileBuilt, DockerfileRequest } from './dockerfile/request.ts';
+import type { Emit, HdEvent } from './events.ts';
+import type { Home } from './home.ts';
+import { unshareOptions } from './user-namespace.ts';
 
 /**
- * The process that builds Dockerfiles in which commands have to run, seen from its clients. It stays for a while after a build, since the next one then takes half of the time: what serves files
- * is started, the store is open, and V8 has compiled what it takes.
+ * The process that builds environments that do not run, and Dockerfiles in which commands have to run, seen from its clients. It stays for a while after a build, since the next one then takes
+ * half of the time: what serves files is started, the store is open, and V8 has compiled what it takes.
  *
  *   launch ─▶ listens ─┬─ a line of JSON ─▶ builds, several at once ─┬─ idle for HD_LINGER_SECONDS seconds ─▶ ends
  *                      └◀────────────────────────────────────────────┘
  *
  * A connection is a build: one `BuildOrder` as a line of JSON, then lines of `BuildMessage`. Who ends its side of the connection, or is gone, wants the build to stop.
  */
-export interface BuildOrder { request: DockerfileRequest; env: NodeJS.ProcessEnv }
-export type BuildMessage = { begun: true } | { event: HdEvent } | { built: DockerfileBuilt } | { error: HdErrorJson };
+export type BuildOrder = DockerfileOrder | EnvironmentOrder;
+export type BuildMessage = { begun: true } | { event: HdEvent } | { diagnosed: true } | { built: Built } | { error: HdErrorJson };
+
+export interface DockerfileOrder { kind: 'dockerfile'; request: DockerfileRequest; env: NodeJS.ProcessEnv }
+
+/** The environment of a project: what `hd up` would build. */
+export interface EnvironmentOrder {
+  kind: 'environment';
+  projectDir: string;
+  /** Of the project's hd.toml. */
+  text: string;
+  /** What it says, where the client knows. Else a message tells of diagnostics, be they errors or warnings: the client shows them. */
+  spec?: EnvSpec;
+  /** Ask for a newer base image. */
+  refreshImage: boolean;
+  /** Run every step. */
+  noCache: boolean;
+  env: NodeJS.ProcessEnv;
+}
+
+export type Built = { kind: 'dockerfile'; image: DockerfileBuilt } | { kind: 'environment'; root: string };
 
 export interface BuildClientOptions {
-  /** Of whoever asks for the build. */
-  env: NodeJS.ProcessEnv;
   emit: Emit;
   signal: AbortSignal;
+  /** There is something to say about the order's hd.toml. What it throws ends the build. */
+  onDiagnosed?: () => Promise<void>;
 }
 
 const MAIN = fileURLToPath(new URL('./build-server-main.ts', import.meta.url));
@@ -66,8 +86,20 @@ export async function connectToServer(socket: string): Promise<BuildConnection |
   return new BuildConnection(connection);
 }
 
-/** Starts a server. Resolves when it listens. @throws HdError BUILD_GONE */
+/** Starts a server. Resolves when it listens. @throws HdError BUILD_GONE, and what it says itself */
 export async function launchServer(home: Home, env: NodeJS.ProcessEnv, socket: string): Promise<void> {
+  await bootServer(home, env, socket).listening;
+}
+
+export interface BootingServer {
+  /** @throws HdError BUILD_GONE, and what it says itself */
+  listening: Promise<void>;
+  /** It is not wanted any more. */
+  dismiss(): void;
+}
+
+/** Starts a server ahead: that takes about as long as to find out what to ask of it. */
+export function bootServer(home: Home, env: NodeJS.ProcessEnv, socket: string): BootingServer {
   const log = openSync(serverLog(home), 'w', 0o600);
   // Whatever it mounts is seen by nobody else and gone with its processes.
   const child = spawn('unshare', [...unshareOptions(), '--mount', '--propagation', 'slave', process.execPath, ...NODE_FLAGS, MAIN, socket], {
@@ -75,17 +107,33 @@ export async function launchServer(home: Home, env: NodeJS.ProcessEnv, socket: s
   });
   closeSync(log);
   const problem = (why: string, cause?: unknown): HdError => new HdError('BUILD_GONE', `the build could not be started: ${why}`, { cause, hint: `see ${serverLog(home)} and \`hd doctor\`` });
-  await new Promise<void>((resolve, reject) => {
-    child.once('message', () => resolve());
-    child.once('error', (cause) => reject(problem(cause.message, cause)));
-    child.once('exit', (code, killed) => reject(problem(`its process ended (${killed ?? code})`)));
+  const started = Promise.withResolvers<void>();
+  child.once('message', (message) => {
+    const told = message as ServerStarted;
+    if ('error' in told) started.reject(HdError.fromJSON(told.error));
+    else started.resolve();
+    child.removeAllListeners();
+    if (child.connected) child.disconnect();
+    child.unref();
   });
-  child.removeAllListeners();
-  child.disconnect();
-  child.unref();
+  child.once('error', (cause) => started.reject(problem(cause.message, cause)));
+  child.once('exit', (code, killed) => started.reject(problem(`its process ended (${killed ?? code})`)));
+  // Whoever awaits it sees what is wrong with it.
+  started.promise.catch(() => {});
+  return {
+    listening: started.promise,
+    dismiss: () => {
+      if (child.connected) child.disconnect();
+      child.unref();
+    },
+  };
 }
 
-function serverLog(home: Home): string {
+/** What a server tells whoever has started it. */
+export type ServerStarted = { listening: true } | { error: HdErrorJson };
+
+/** What a bug of it has left. */
+export function serverLog(home: Home): string {
   return join(buildsDir(home), 'server.log');
 }
 
@@ -105,13 +153,13 @@ export class BuildConnection {
    * @returns undefined: the server has ended, before it had begun
    * @throws HdError what the build throws; BUILD_GONE
    */
-  async build(request: DockerfileRequest, { env, emit, signal }: BuildClientOptions): Promise<DockerfileBuilt | undefined> {
+  async build(order: BuildOrder, { emit, signal, onDiagnosed }: BuildClientOptions): Promise<Built | undefined> {
     const socket = this.#socket;
     // What this meets, the end of the lines tells.
     socket.on('error', () => {});
     const stop = (): void => void socket.end();
     signal.addEventListener('abort', stop, { once: true });
-    socket.write(`${JSON.stringify({ request, env } satisfies BuildOrder)}\n`);
+    socket.write(`${JSON.stringify(order)}\n`);
     if (signal.aborted) stop();
     let hasBegun = false;
     try {
@@ -119,9 +167,13 @@ export class BuildConnection {
         const message = JSON.parse(line) as BuildMessage;
         hasBegun = true;
         if ('event' in message) emit(message.event);
+        else if ('diagnosed' in message) await onDiagnosed?.();
         else if ('error' in message) throw HdError.fromJSON(message.error);
         else if ('built' in message) return message.built;
       }
+    } catch (error) {
+      // That of a server that was killed with something unread.
+      if (!isErrno(error, 'ECONNRESET', 'EPIPE')) throw error;
     } finally {
       signal.removeEventListener('abort', stop);
       socket.destroy();

@@ -1,0 +1,51 @@
+import { HdError, assert } from '@hyperdocker/base';
+import type { EnvSpec } from '@hyperdocker/spec';
+import type { BuildClientOptions, BuildConnection, EnvironmentOrder } from './build-server.ts';
+import { bootServer, connectToServer, launchServer, serverSocket } from './build-server.ts';
+import type { Home } from './home.ts';
+
+export interface RequestBuildOptions extends BuildClientOptions {
+  home: Home;
+  /** Of a build in a server that runs: programs that it takes may be missing all the same. */
+  beforeRun: () => Promise<void>;
+  /** Called while a server is started, to make sure that it has what it takes. @returns what the order's hd.toml says: the client is the first that needs it then */
+  beforeLaunch: () => Promise<EnvSpec>;
+  onDiagnosed: () => Promise<void>;
+}
+
+/**
+ * Builds the environment of a project, in the server that the last build has left, else in a new one.
+ * @returns the digest of its root
+ * @throws HdError ALREADY_RUNNING where it has a supervisor, BUILD_GONE, INTERRUPTED, and those of the build
+ */
+export async function requestBuild(order: EnvironmentOrder, options: RequestBuildOptions): Promise<string> {
+  const { home, beforeRun, beforeLaunch } = options;
+  const socket = serverSocket(home, order.env);
+  const left = await connectToServer(socket);
+  if (left !== undefined) {
+    await beforeRun();
+    const root = await buildAt(left, order, options);
+    if (root !== undefined) return root;
+  }
+  const booting = bootServer(home, order.env, socket);
+  let spec: EnvSpec;
+  try {
+    spec = await beforeLaunch();
+  } catch (error) {
+    booting.dismiss();
+    throw error;
+  }
+  // What the first lacked may have been installed meanwhile.
+  await booting.listening.catch(() => launchServer(home, order.env, socket));
+  const launched = await connectToServer(socket);
+  const root = launched === undefined ? undefined : await buildAt(launched, { ...order, spec }, options);
+  if (root === undefined) throw new HdError('BUILD_GONE', 'the process of the build ended before it had begun', { hint: 'start it again' });
+  return root;
+}
+
+async function buildAt(server: BuildConnection, order: EnvironmentOrder, options: BuildClientOptions): Promise<string | undefined> {
+  const built = await server.build(order, options);
+  if (built === undefined) return undefined;
+  assert(built.kind === 'environment', 'what was built is what was asked for');
+  return built.root;
+}
