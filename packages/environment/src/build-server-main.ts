@@ -1,5 +1,6 @@
 /** The process that builds Dockerfiles, and environments that do not run: started by `build-server.ts`, which draws its life, in a mount namespace of its own. */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import type { Socket } from 'node:net';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -98,6 +99,8 @@ class BuildServer {
 
   async #letGo(): Promise<void> {
     this.#closeStore();
+    // At its end Node would write it to a home that may be copied or removed by then.
+    flushCompileCache();
     this.#runtime.close();
     await this.#fuse?.close();
   }
