@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { isErrno } from '@hyperdocker/base';
 import type { PullReply } from '@hyperdocker/environment';
 import { waitUntil } from '@hyperdocker/testkit';
 import { BusyboxRig, noBusybox } from './busybox.ts';
@@ -23,9 +24,18 @@ async function pull(project: ProjectRig, ...args: string[]): Promise<PullReply &
   return { code, ...(JSON.parse(stdout) as PullReply) };
 }
 
-/** The kernel's watches of a process. */
+/** The kernel's watches of a process. Descriptors that are closed while they are listed watch nothing. */
 function watchesOf(pid: number): string[] {
-  return readdirSync(`/proc/${pid}/fdinfo`).flatMap((fd) => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8').split('\n').filter((line) => line.startsWith('inotify ')));
+  return readdirSync(`/proc/${pid}/fdinfo`).flatMap((fd) => infoOf(`/proc/${pid}/fdinfo/${fd}`).split('\n').filter((line) => line.startsWith('inotify ')));
+}
+
+function infoOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return '';
+    throw error;
+  }
 }
 
 describe('files that come out', { skip: unable || noFuse || noBusybox }, () => {
