@@ -111,6 +111,9 @@ describe('what has built stays for the next build', { skip: unable || noFuse || 
     const before = servers();
     assert.equal((await hd(dir, { TOKEN_OF_NOBODY: 'correct horse battery', TERM: 'vt100', SHLVL: '9' }, 'build', '-f', 'Dockerfile', '-t', 'served', '--no-cache', '--secret', 'id=token,env=TOKEN_OF_NOBODY')).code, 0);
     assert.equal(servers().length, before.length + 1, 'another environment has another server');
+    const unclear = await hd(dir, { HD_LINGER_SECONDS: 'long' }, 'build', '-f', 'Dockerfile', '-t', 'served', '--no-cache');
+    assert.equal(unclear.code, 1);
+    assert.match(unclear.stderr, /HD_LINGER_SECONDS=long is no number of seconds from 0 to 86400/);
   });
 
   test('Ctrl-C stops the build and not the server; so does the death of whoever asked', async () => {

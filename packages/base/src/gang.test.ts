@@ -50,7 +50,7 @@ test('what can be done ahead is done once, with what is there, while workers do 
     gang.hire();
     Atomics.wait(shared.done, 0, 0);
     const seen: string[][] = [];
-    const results = gang.finish(({ number }, isAgain) => `${number} by the caller${isAgain ? ', again' : ''}`, { ahead: { ms: 1e6, work: (soFar) => void seen.push([...soFar].map(([number, result]) => `${number} ${result}`)) } });
+    const results = gang.finish(({ number }, isAgain) => `${number} by the caller${isAgain ? ', again' : ''}`, { ms: 1e6, work: (soFar) => void seen.push([...soFar].map(([number, result]) => `${number} ${result}`)) });
     assert.equal(seen.length, 1);
     assert(seen[0]?.every((told) => /^(\d+) \1 by /.test(told)));
     assert.deepEqual(results.map((result) => Number.parseInt(result, 10)), [...Array(JOBS).keys()]);

@@ -78,11 +78,10 @@ export class Gang<Job, Result> {
   /**
    * Takes part with `perform` until all is done, and waits for the workers that came. Those still starting do not come any more.
    * @param perform `again`: a worker had begun it, perhaps
-   * @param options.ahead called once, before the caller waits
-   * @param options.meanwhile what the caller does while workers come to their end
+   * @param ahead called once, before the caller waits
    * @returns the results, in the order of the jobs
    */
-  finish(perform: (job: Job, again: boolean) => Result, { ahead, meanwhile = () => {} }: { ahead?: Ahead<Result>; meanwhile?: () => void } = {}): Result[] {
+  finish(perform: (job: Job, again: boolean) => Result, ahead?: Ahead<Result>): Result[] {
     this.#tell(~this.#jobs.length);
     const own = new Map<number, Result>();
     const performOne = (number: number, again: boolean): void => void own.set(number, perform(this.#jobs[number] as Job, again));
@@ -100,7 +99,6 @@ export class Gang<Job, Result> {
         performOne(number, false);
       }
       goAhead();
-      meanwhile();
       for (let present = Atomics.load(this.#control, PRESENT); present > 0; present = Atomics.load(this.#control, PRESENT)) Atomics.wait(this.#control, PRESENT, present);
       this.#listen();
     } finally {

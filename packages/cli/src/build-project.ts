@@ -4,11 +4,9 @@ import type { Emitted, EnvironmentOrder, HdEvent } from '@hyperdocker/environmen
 import { ensureSystemPackages, readSpecText, requestBuild } from '@hyperdocker/environment';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { Invocation } from './command.ts';
-import { EventRenderer } from './event-renderer.ts';
+import { EventDisplay } from './event-display.ts';
 import { EXIT } from './exit-code.ts';
 import { Interrupts } from './interrupts.ts';
-import type { LiveOutput } from './live-region.ts';
-import { openLiveRegion, ticking } from './live-region.ts';
 import type { ProjectPlace } from './project.ts';
 import { locateProject } from './project.ts';
 import { connectToLive } from './running.ts';
@@ -24,10 +22,10 @@ const INTERVAL_MS = 50;
  */
 export async function buildProject(invocation: Invocation, wishes: Wishes): Promise<number> {
   const place = locateProject(invocation, invocation.args[0]);
-  const build = new ProjectBuild(invocation, place);
   for (let attempt = 1; ; attempt++) {
     if (await isRunning(invocation, place)) return EXIT.ok;
     try {
+      using build = new ProjectBuild(invocation, place);
       return await build.run(wishes);
     } catch (error) {
       if (!(error instanceof HdError && error.code === 'ALREADY_RUNNING') || attempt === ATTEMPTS) throw error;
@@ -47,33 +45,26 @@ async function isRunning({ terminal, json }: Invocation, place: ProjectPlace): P
 }
 
 /** One build, shown as it goes. */
-class ProjectBuild {
+class ProjectBuild implements Disposable {
   readonly #invocation: Invocation;
   readonly #place: ProjectPlace;
   readonly #text: string;
-  readonly #drawn: LiveOutput | undefined;
-  readonly #renderer: EventRenderer;
+  readonly #display: EventDisplay;
   readonly #stop = new AbortController();
   readonly #killed = Promise.withResolvers<never>();
   #spec: EnvSpec | undefined;
-  #print = (write: () => void): void => write();
   #seq = 0;
 
   constructor(invocation: Invocation, place: ProjectPlace) {
-    const { terminal: { outPaint, errPaint, live }, quiet, json } = invocation;
     this.#invocation = invocation;
     this.#place = place;
     this.#text = readSpecText(place.project);
-    this.#drawn = json || quiet ? undefined : live;
-    this.#renderer = new EventRenderer({ services: [], specText: this.#text, outPaint, errPaint, quiet, buildOnly: true, ...(this.#drawn === undefined ? {} : { live: this.#drawn }) });
+    this.#display = new EventDisplay(invocation, { services: [], specText: this.#text, buildOnly: true });
   }
 
   async run(wishes: Wishes): Promise<number> {
     const { env, terminal } = this.#invocation;
     const { home, project } = this.#place;
-    using region = this.#drawn === undefined ? undefined : openLiveRegion(this.#drawn, (columns) => this.#renderer.region(performance.now(), columns));
-    using _ticks = region === undefined ? undefined : ticking(region);
-    if (region !== undefined) this.#print = (write) => region.print(write);
     using _interrupts = new Interrupts((count) => this.#interrupt(count));
     terminal.closed.addEventListener('abort', () => this.#interrupt(1));
     const started = performance.now();
@@ -93,7 +84,7 @@ class ProjectBuild {
 
   /** The first asks for a stop; any further one does not wait for it. */
   #interrupt(count: number): void {
-    this.#print(() => this.#invocation.terminal.err(count === 1 ? 'Stopping… (press Ctrl-C again to kill)\n' : 'Killing…\n'));
+    this.#display.print(() => this.#invocation.terminal.err(count === 1 ? 'Stopping… (press Ctrl-C again to kill)\n' : 'Killing…\n'));
     this.#stop.abort(stopped());
     if (count > 1) this.#killed.reject(stopped());
   }
@@ -134,12 +125,12 @@ class ProjectBuild {
   }
 
   #show(event: HdEvent): void {
-    const { terminal, json } = this.#invocation;
-    if (json) return terminal.out(`${JSON.stringify({ ...event, seq: ++this.#seq, atMs: Date.now() } satisfies Emitted)}\n`);
-    const lines = this.#renderer.render(event);
-    this.#print(() => {
-      for (const { stream, text } of lines) terminal[stream === 'stdout' ? 'out' : 'err'](`${text}\n`);
-    });
+    const emitted: Emitted = { ...event, seq: ++this.#seq, atMs: Date.now() };
+    this.#display.show(emitted);
+  }
+
+  [Symbol.dispose](): void {
+    this.#display[Symbol.dispose]();
   }
 }
 

@@ -3,11 +3,9 @@ import { isAbsolute, relative } from 'node:path';
 import { HdError, describeError } from '@hyperdocker/base';
 import type { BootingSupervisor, Emitted, SupervisorClient } from '@hyperdocker/environment';
 import type { Invocation } from './command.ts';
-import { EventRenderer } from './event-renderer.ts';
+import { EventDisplay } from './event-display.ts';
 import { EXIT } from './exit-code.ts';
 import { Interrupts } from './interrupts.ts';
-import type { LiveRegion } from './live-region.ts';
-import { openLiveRegion, ticking } from './live-region.ts';
 import { LogPrefix } from './log-prefix.ts';
 import { loadSpec } from './load-spec.ts';
 import type { ProjectPlace } from './project.ts';
@@ -24,16 +22,10 @@ export interface FollowOptions extends StartOptions {
 
 /** Attaches to the supervisor that runs, or tells the one that is booting what to do, and follows the events to the end. */
 export async function follow(invocation: Invocation, place: ProjectPlace, options: FollowOptions, found: { running: Session | undefined; booting: BootingSupervisor | undefined }): Promise<number> {
-  const { terminal, quiet, json } = invocation;
+  const { terminal } = invocation;
   const { text, spec } = loadSpec(place.project, terminal);
-  const drawn = json || quiet ? undefined : terminal.live;
-  const renderer = new EventRenderer({
-    services: spec.services.map(({ name }) => name), specText: text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet,
-    ownOutputs: ownOutputs(place.project.dir), ...(drawn === undefined ? {} : { live: drawn }),
-  });
-  using region = drawn === undefined ? undefined : openLiveRegion(drawn, (columns) => renderer.region(performance.now(), columns));
-  using _ticks = region === undefined ? undefined : ticking(region);
-  const follower = new Follower(invocation, options, renderer, region);
+  using display = new EventDisplay(invocation, { services: spec.services.map(({ name }) => name), specText: text, ownOutputs: ownOutputs(place.project.dir) });
+  const follower = new Follower(invocation, options, display);
   using _interrupts = new Interrupts((count) => follower.interrupt(count));
   terminal.closed.addEventListener('abort', () => follower.interrupt(1));
   const session = found.running ?? (await attachOrLaunch(place, { text, spec }, options, invocation, found.booting));
@@ -61,8 +53,7 @@ const FAILED_SERVICE_LINES = 20;
 class Follower {
   readonly #invocation: Invocation;
   readonly #options: FollowOptions;
-  readonly #renderer: EventRenderer;
-  readonly #region: LiveRegion | undefined;
+  readonly #display: EventDisplay;
   #client: SupervisorClient | undefined;
   #interrupted = 0;
   #isUp = false;
@@ -73,11 +64,10 @@ class Follower {
   /** The latest lines of each service, for those that fail where logs are not shown. */
   readonly #tails = new Map<string, string[]>();
 
-  constructor(invocation: Invocation, options: FollowOptions, renderer: EventRenderer, region: LiveRegion | undefined) {
+  constructor(invocation: Invocation, options: FollowOptions, display: EventDisplay) {
     this.#invocation = invocation;
     this.#options = options;
-    this.#renderer = renderer;
-    this.#region = region;
+    this.#display = display;
   }
 
   /** The first asks for a stop, any further one for an immediate one. Before there is anything to stop it is remembered. */
@@ -86,7 +76,7 @@ class Follower {
     this.#interrupted = Math.max(this.#interrupted, count);
     if (this.#client === undefined) return;
     const hint = this.#attached ? ' To leave it running, use `hd up -d` and `hd logs -f`.' : '';
-    this.#print(() => terminal.err(count === 1 ? `Stopping… (press Ctrl-C again to kill)${hint}\n` : 'Killing…\n'));
+    this.#display.print(() => terminal.err(count === 1 ? `Stopping… (press Ctrl-C again to kill)${hint}\n` : 'Killing…\n'));
     this.#stop(count > 1);
   }
 
@@ -94,7 +84,7 @@ class Follower {
     this.#client = client;
     this.#attached = attached;
     this.#isUp = since > 0;
-    if (this.#isUp) this.#renderer.skipBuild();
+    if (this.#isUp) this.#display.skipBuild();
     if (this.#interrupted > 0) this.interrupt(this.#interrupted);
     const timeout = new AbortController();
     const { timeoutSeconds, until } = this.#options;
@@ -142,18 +132,8 @@ class Follower {
   }
 
   #show(event: Emitted): void {
-    const { terminal, json } = this.#invocation;
-    if (json) return terminal.out(`${JSON.stringify(event)}\n`);
-    if (this.#options.until === 'up' && event.type === 'log') return this.#remember(event.service, event.text);
-    const lines = this.#renderer.render(event);
-    this.#print(() => {
-      for (const { stream, text } of lines) terminal[stream === 'stdout' ? 'out' : 'err'](`${text}\n`);
-    });
-  }
-
-  #print(write: () => void): void {
-    if (this.#region === undefined) write();
-    else this.#region.print(write);
+    if (!this.#invocation.json && this.#options.until === 'up' && event.type === 'log') return this.#remember(event.service, event.text);
+    this.#display.show(event);
   }
 
   #remember(service: string, text: string): void {

@@ -84,6 +84,8 @@ const TEMPLATE = 'template';
  */
 export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   const { spec } = specOrThrow(options.project);
+  // Nothing of hd's stays behind the demo.
+  const env = { ...options.env, HD_LINGER_SECONDS: '0' };
   const service = servingService(spec);
   const dir = realpathSync(mkdtempSync(join(tmpdir(), 'hd-demo-')));
   const found = options.docker === 'leave-out' ? { ok: false as const, why: 'it was asked to be left out' } : await Docker.attach(options.env);
@@ -91,10 +93,10 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   const homesDir = join(dir, 'homes');
   const projectDir = join(dir, 'hd', options.project.dir.split('/').at(-1) ?? 'project');
   await using _guard = new CleanupGuard({ dir, homesDir, projectDir, hd: options.hd, ...(found.ok ? { docker: { label, env: found.docker.environment } } : {}) });
-  const archive = await prepareBase(options, spec, dir, loadedName(label));
+  const archive = await prepareBase({ ...options, env }, spec, dir, loadedName(label));
   const filter = createFilter({ include: spec.files.include, exclude: spec.files.exclude });
   copyProject(options.project.dir, projectDir, spec, filter, archive);
-  const hd = new HdSide({ hd: options.hd, projectDir, homesDir, env: options.env, service: service.name, port: service.port }, TEMPLATE);
+  const hd = new HdSide({ hd: options.hd, projectDir, homesDir, env, service: service.name, port: service.port }, TEMPLATE);
   options.onProgress('hd: the first build');
   await hd.inFreshHome(TEMPLATE, 'first');
   await hd.up('');
@@ -310,7 +312,7 @@ async function prepareBase({ home, project, hd, env, onProgress }: DemoOptions, 
   mkdirSync(join(dir, 'homes'));
   writeFileSync(join(empty, 'hd.toml'), `[environment]\nname = "base"\nbase = ${JSON.stringify(`docker-archive:${archive}`)}\n`);
   const [program = '', ...args] = hd;
-  await run(program, [...args, 'build'], { cwd: empty, env: { ...env, HD_HOME: join(dir, 'homes', TEMPLATE), HD_LINGER_SECONDS: '0' } });
+  await run(program, [...args, 'build'], { cwd: empty, env: { ...env, HD_HOME: join(dir, 'homes', TEMPLATE) } });
   return archive;
 }
 

@@ -126,8 +126,7 @@ export class HdSide {
 
   #hd(...args: string[]): Promise<string> {
     const [program = '', ...first] = this.#options.hd;
-    // Nothing stays behind the demo.
-    return run(program, [...first, ...args], { cwd: this.#options.projectDir, env: { ...this.#options.env, HD_HOME: this.homeDir, HD_LINGER_SECONDS: '0' } });
+    return run(program, [...first, ...args], { cwd: this.#options.projectDir, env: { ...this.#options.env, HD_HOME: this.homeDir } });
   }
 }
 

@@ -26,13 +26,17 @@ import type { HdEvent } from './events.ts';
 import type { Home } from './home.ts';
 import { openHome } from './home.ts';
 import { MemoryRelease } from './memory-release.ts';
+import { withoutFuse } from './machine-warnings.ts';
 import { hostPassthrough } from './passthrough.ts';
+import { secondsSetting } from './seconds-setting.ts';
 import type { SpecText } from './spec-text.ts';
 
 /** Without HD_LINGER_SECONDS. */
 const LINGER_SECONDS = 180;
 /** Whoever has started it comes within this time. */
 const FIRST_MS = 10_000;
+/** After this time it listens, or never will. */
+const STARTING_MS = 60_000;
 /** Who asked and does not listen is not waited for any longer. */
 const HEARD_MS = 5_000;
 
@@ -56,7 +60,7 @@ class BuildServer {
 
   constructor(home: Home, env: NodeJS.ProcessEnv, runtimePath: string) {
     this.#home = home;
-    this.#lingerMs = 1_000 * lingerSeconds(env['HD_LINGER_SECONDS']);
+    this.#lingerMs = secondsSetting(env, 'HD_LINGER_SECONDS', LINGER_SECONDS);
     this.#paths = buildPaths(home, process.pid);
     // Its process takes as long to start as everything up to the first command.
     this.#fuse = this.#problem === undefined ? new FuseHost({ logFd: 2, attributeFreeFile: home.attributeFreeFile, onDeath: () => this.#filesLost() }) : undefined;
@@ -218,10 +222,6 @@ async function specOf({ text, spec }: EnvironmentOrder, onDiagnosed: () => void)
   return file;
 }
 
-function withoutFuse(problem: string, what: string): HdEvent {
-  return { type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: ${what} runs again whenever anything in its tree has changed` };
-}
-
 function told(error: unknown): HdErrorJson {
   if (error instanceof HdError) return error.toJSON();
   process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
@@ -237,19 +237,16 @@ function idOf(path: string): number | undefined {
   return existsSync(path) ? statSync(path).ino : undefined;
 }
 
-/** Sockets of servers that were killed. */
+/** Sockets of servers that were killed. One that starts may not have come so far that it listens. */
 async function removeDead(home: Home): Promise<void> {
   const dir = serversDir(home);
-  for (const name of readdirSync(dir)) {
-    const connection = await connectToServer(join(dir, name));
-    if (connection === undefined) rmSync(join(dir, name), { force: true });
+  for (const path of readdirSync(dir).map((name) => join(dir, name))) {
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats === undefined || Date.now() - stats.mtimeMs < STARTING_MS) continue;
+    const connection = await connectToServer(path);
+    if (connection === undefined) rmSync(path, { force: true });
     else connection.close();
   }
-}
-
-function lingerSeconds(text: string | undefined): number {
-  const seconds = Number.parseInt(text ?? '', 10);
-  return seconds >= 0 ? seconds : LINGER_SECONDS;
 }
 
 async function main(): Promise<void> {

@@ -12,7 +12,7 @@ import { buildsDir } from './dockerfile/build-files.ts';
 import type { DockerfileBuilt, DockerfileRequest } from './dockerfile/request.ts';
 import type { Emit, HdEvent } from './events.ts';
 import type { Home } from './home.ts';
-import { unshareOptions } from './user-namespace.ts';
+import { newMounts } from './user-namespace.ts';
 
 /**
  * The process that builds environments that do not run, and Dockerfiles in which commands have to run, seen from its clients. It stays for a while after a build, since the next one then takes
@@ -44,6 +44,7 @@ export interface EnvironmentOrder {
 }
 
 export type Built = { kind: 'dockerfile'; image: DockerfileBuilt } | { kind: 'environment'; root: string };
+type BuiltFrom<Order extends BuildOrder> = Extract<Built, { kind: Order['kind'] }>;
 
 export interface BuildClientOptions {
   emit: Emit;
@@ -86,9 +87,11 @@ export async function connectToServer(socket: string): Promise<BuildConnection |
   return new BuildConnection(connection);
 }
 
-/** Starts a server. Resolves when it listens. @throws HdError BUILD_GONE, and what it says itself */
-export async function launchServer(home: Home, env: NodeJS.ProcessEnv, socket: string): Promise<void> {
-  await bootServer(home, env, socket).listening;
+/** Builds in a server that has just been started. @throws HdError BUILD_GONE, and what the build throws */
+export async function buildAtLaunched<Order extends BuildOrder>(socket: string, order: Order, options: BuildClientOptions): Promise<BuiltFrom<Order>> {
+  const built = await (await connectToServer(socket))?.build(order, options);
+  if (built === undefined) throw new HdError('BUILD_GONE', 'the process of the build ended before it had begun', { hint: 'start it again' });
+  return built;
 }
 
 export interface BootingServer {
@@ -101,8 +104,8 @@ export interface BootingServer {
 /** Starts a server ahead: that takes about as long as to find out what to ask of it. */
 export function bootServer(home: Home, env: NodeJS.ProcessEnv, socket: string): BootingServer {
   const log = openSync(serverLog(home), 'w', 0o600);
-  // Whatever it mounts is seen by nobody else and gone with its processes.
-  const child = spawn('unshare', [...unshareOptions(), '--mount', '--propagation', 'slave', process.execPath, ...NODE_FLAGS, MAIN, socket], {
+  const [program, ...args] = newMounts();
+  const child = spawn(program, [...args, process.execPath, ...NODE_FLAGS, MAIN, socket], {
     stdio: ['ignore', log, log, 'ipc'], cwd: '/', env: { NODE_COMPILE_CACHE: home.compiledDir, ...FRUGAL_MALLOC, ...env, HD_HOME: home.dir }, detached: true,
   });
   closeSync(log);
@@ -153,7 +156,7 @@ export class BuildConnection {
    * @returns undefined: the server has ended, before it had begun
    * @throws HdError what the build throws; BUILD_GONE
    */
-  async build(order: BuildOrder, { emit, signal, onDiagnosed }: BuildClientOptions): Promise<Built | undefined> {
+  async build<Order extends BuildOrder>(order: Order, { emit, signal, onDiagnosed }: BuildClientOptions): Promise<BuiltFrom<Order> | undefined> {
     const socket = this.#socket;
     // What this meets, the end of the lines tells.
     socket.on('error', () => {});
@@ -169,7 +172,7 @@ export class BuildConnection {
         if ('event' in message) emit(message.event);
         else if ('diagnosed' in message) await onDiagnosed?.();
         else if ('error' in message) throw HdError.fromJSON(message.error);
-        else if ('built' in message) return message.built;
+        else if ('built' in message) return message.built as BuiltFrom<Order>;
       }
     } catch (error) {
       // That of a server that was killed with something unread.

@@ -11,7 +11,7 @@ import type { EnvPaths, Home, Project } from './home.ts';
 import { servedRoot } from './live-record.ts';
 import type { SpecText } from './spec-text.ts';
 import { isAlive, readState } from './state-file.ts';
-import { enterMounts, isOrdinaryUser, unshareOptions } from './user-namespace.ts';
+import { enterMounts, isOrdinaryUser, newMounts } from './user-namespace.ts';
 
 const { O_WRONLY, O_CREAT, O_APPEND, O_TRUNC } = constants;
 
@@ -249,7 +249,7 @@ function forgetEmpty({ dir, supervisorLog }: EnvPaths): void {
 export function bootSupervisor({ home, project, paths }: Pick<LaunchOptions, 'home' | 'project' | 'paths'>): BootingSupervisor | undefined {
   const served = servedRoot(paths);
   const [namespace, logFlags] = served === undefined
-    ? [['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave'], O_TRUNC] as const
+    ? [newMounts(), O_TRUNC] as const
     // The host that was left goes on writing to its log, and each puts its lines at the end.
     : [enterMounts(served.host.pid, { ordinary: isOrdinaryUser() }), 0] as const;
   return findProgram(namespace[0] ?? '', process.env['PATH']) === undefined ? undefined : new BootingSupervisor(project.dir, paths, home, namespace, logFlags);

@@ -17,7 +17,7 @@ import { imageRefOf, resolveImage } from './images.ts';
 import type { Ingested } from './ingest.ts';
 import { Ingest } from './ingest.ts';
 import { noteUse } from './known-environments.ts';
-import { limitWarnings } from './limit-warnings.ts';
+import { limitWarnings } from './machine-warnings.ts';
 import type { Passthrough } from './passthrough.ts';
 import type { Plan } from './plan.ts';
 import { makePlan } from './plan.ts';

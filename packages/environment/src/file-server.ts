@@ -6,6 +6,7 @@ import type { Emit, Warn } from './events.ts';
 import type { EnvPaths, Home } from './home.ts';
 import { LIVE_MOUNT } from './live-root.ts';
 import type { LiveRecord } from './live-record.ts';
+import { withoutFuse } from './machine-warnings.ts';
 import type { Projector } from './step-runner.ts';
 
 export interface FileServerOptions {
@@ -107,7 +108,7 @@ export class FileServer {
   #start(): void {
     const problem = fuseProblem();
     if (problem !== undefined) {
-      this.#options.emit({ type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: a step runs again whenever anything in its tree has changed` });
+      this.#options.emit(withoutFuse(problem, 'a step'));
       return;
     }
     this.#host = new FuseHost(this.#hostOptions());

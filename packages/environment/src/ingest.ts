@@ -213,10 +213,9 @@ class Pass {
     };
     // Of files that were there before, trees with what they were would be made.
     const canGoAhead = this.#toRead.every(({ before }) => before === undefined);
-    const puts = this.#puts.finish({
-      ms: canGoAhead ? this.#toRead.length * TREE_MS_A_FILE : 0,
+    const puts = this.#puts.finish(!canGoAhead ? undefined : {
+      ms: this.#toRead.length * TREE_MS_A_FILE,
       work: (soFar) => {
-        if (!canGoAhead) return;
         soFar.forEach((put, index) => void (put !== undefined && take(index, put)));
         ahead();
       },

@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Store } from '@hyperdocker/cas';
 import type { TreeDigest } from '@hyperdocker/base';
-import { HdError, NODE_FLAGS, processStartTime } from '@hyperdocker/base';
+import { NODE_FLAGS, processStartTime } from '@hyperdocker/base';
 import type { FuseHost, Keep } from '@hyperdocker/mount';
 import type { EnvPaths, Home } from './home.ts';
 import { envRef } from './home.ts';
@@ -10,16 +10,10 @@ import type { AppliedTree } from './live-root.ts';
 import { LIVE_MOUNT } from './live-root.ts';
 import type { LiveRecord } from './live-record.ts';
 import { removeLiveRecord, servedRoot, writeLiveRecord } from './live-record.ts';
+import { secondsSetting } from './seconds-setting.ts';
 
 /** How long files wait for somebody to go on with them. */
 const DEFAULT_LEFT_SECONDS = 300;
-
-/** From the environment: HD_LEFT_SECONDS. @throws HdError SETTING_INVALID */
-export function leftMs(env: NodeJS.ProcessEnv): number {
-  const seconds = Number(env['HD_LEFT_SECONDS'] ?? DEFAULT_LEFT_SECONDS);
-  if (!(seconds >= 0 && seconds <= 86_400)) throw new HdError('SETTING_INVALID', `HD_LEFT_SECONDS=${env['HD_LEFT_SECONDS']} is no number of seconds from 0 to 86400`);
-  return seconds * 1000;
-}
 
 /** The mounted root of an environment whose supervisor was killed, when this process was started in its mount namespace. */
 export function leftToUs(paths: EnvPaths): LiveRecord | undefined {
@@ -45,7 +39,7 @@ export class RootKeeper {
     this.#store = store;
     this.#paths = paths;
     const after = [process.execPath, ...NODE_FLAGS, fileURLToPath(new URL('./recover-main.ts', import.meta.url)), home.dir, paths.id];
-    this.#keep = { mounts: [LIVE_MOUNT], socket: paths.hostSocket, waitMs: leftMs(env), after };
+    this.#keep = { mounts: [LIVE_MOUNT], socket: paths.hostSocket, waitMs: secondsSetting(env, 'HD_LEFT_SECONDS', DEFAULT_LEFT_SECONDS), after };
   }
 
   async keep(fuse: FuseHost, record: Omit<LiveRecord, 'version' | 'host'>): Promise<void> {

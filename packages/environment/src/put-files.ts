@@ -75,7 +75,7 @@ export class FilesToPut {
       // Each thread has as much to bring to the disk: the caller's is there when the others come to theirs.
       this.#store.flush();
     };
-    const puts = this.#gang.finish(perform, { ahead: { ms: ahead.ms, work }, meanwhile: () => this.#store.flush() });
+    const puts = this.#gang.finish(perform, { ms: ahead.ms, work });
     return this.#inOrder(new Map(puts.entries()));
   }
 

@@ -1,7 +1,6 @@
-import { HdError, assert } from '@hyperdocker/base';
 import type { EnvSpec } from '@hyperdocker/spec';
-import type { BuildClientOptions, BuildConnection, EnvironmentOrder } from './build-server.ts';
-import { bootServer, connectToServer, launchServer, serverSocket } from './build-server.ts';
+import type { BuildClientOptions, EnvironmentOrder } from './build-server.ts';
+import { bootServer, buildAtLaunched, connectToServer, serverSocket } from './build-server.ts';
 import type { Home } from './home.ts';
 
 export interface RequestBuildOptions extends BuildClientOptions {
@@ -24,8 +23,8 @@ export async function requestBuild(order: EnvironmentOrder, options: RequestBuil
   const left = await connectToServer(socket);
   if (left !== undefined) {
     await beforeRun();
-    const root = await buildAt(left, order, options);
-    if (root !== undefined) return root;
+    const built = await left.build(order, options);
+    if (built !== undefined) return built.root;
   }
   const booting = bootServer(home, order.env, socket);
   let spec: EnvSpec;
@@ -36,16 +35,6 @@ export async function requestBuild(order: EnvironmentOrder, options: RequestBuil
     throw error;
   }
   // What the first lacked may have been installed meanwhile.
-  await booting.listening.catch(() => launchServer(home, order.env, socket));
-  const launched = await connectToServer(socket);
-  const root = launched === undefined ? undefined : await buildAt(launched, { ...order, spec }, options);
-  if (root === undefined) throw new HdError('BUILD_GONE', 'the process of the build ended before it had begun', { hint: 'start it again' });
-  return root;
-}
-
-async function buildAt(server: BuildConnection, order: EnvironmentOrder, options: BuildClientOptions): Promise<string | undefined> {
-  const built = await server.build(order, options);
-  if (built === undefined) return undefined;
-  assert(built.kind === 'environment', 'what was built is what was asked for');
-  return built.root;
+  await booting.listening.catch(() => bootServer(home, order.env, socket).listening);
+  return (await buildAtLaunched(socket, { ...order, spec }, options)).root;
 }

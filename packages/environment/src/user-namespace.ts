@@ -18,6 +18,11 @@ export function unshareOptions(): readonly string[] {
   return isOrdinaryUser() ? MAP : [];
 }
 
+/** Runs the command that follows in a mount namespace of its own, where an ordinary user is root: whatever it mounts is seen by nobody else and gone with its processes. */
+export function newMounts(): [command: string, ...args: string[]] {
+  return ['unshare', ...unshareOptions(), '--mount', '--propagation', 'slave'];
+}
+
 /** Enters the mount namespace of a process, with the rights that it has there. `nsenter` takes more options, or `--` and a command. */
 export function enterMounts(pid: number, { ordinary }: { ordinary: boolean }): [command: string, ...args: string[]] {
   return ['nsenter', '--target', String(pid), ...(ordinary ? ['--user'] : []), '--mount'];

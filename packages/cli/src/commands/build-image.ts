@@ -3,43 +3,32 @@ import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { text as readAll } from 'node:stream/consumers';
 import { HdError, isErrno } from '@hyperdocker/base';
-import type { DockerfileBuilt, DockerfileRequest, HdEvent, ImageDestination } from '@hyperdocker/environment';
+import type { DockerfileBuilt, DockerfileRequest, ImageDestination } from '@hyperdocker/environment';
 import { HOST_PLATFORM, buildImage, ensureSystemPackages, openHome } from '@hyperdocker/environment';
 import type { SecretSpec } from '@hyperdocker/spec';
 import { usageError } from '../args.ts';
 import type { Invocation } from '../command.ts';
-import { EventRenderer } from '../event-renderer.ts';
+import { EventDisplay } from '../event-display.ts';
 import { EXIT } from '../exit-code.ts';
 import { formatCount, formatDuration } from '../format.ts';
 import { Interrupts } from '../interrupts.ts';
-import { openLiveRegion, ticking } from '../live-region.ts';
 
 /** `hd build -f Dockerfile -t NAME [CONTEXT]`. */
 export async function run(invocation: Invocation): Promise<number> {
-  const { env, flags, json, quiet, terminal } = invocation;
+  const { env, flags, terminal } = invocation;
   const to = destinationOf(invocation);
   const request = await requestOf(invocation, to);
   const home = openHome(env);
   if (flags.bool('dry-run')) {
     return await (await import('../plan-image.ts')).planImage(invocation, request, home);
   }
-  const drawn = json || quiet ? undefined : terminal.live;
-  const renderer = new EventRenderer({ services: [], specText: request.text, outPaint: terminal.outPaint, errPaint: terminal.errPaint, quiet, buildOnly: true, ...(drawn === undefined ? {} : { live: drawn }) });
   const stop = new AbortController();
   terminal.closed.addEventListener('abort', () => stop.abort(terminal.closed.reason));
   const built = await (async () => {
-    using region = drawn === undefined ? undefined : openLiveRegion(drawn, (columns) => renderer.region(performance.now(), columns));
-    using _ticks = region === undefined ? undefined : ticking(region);
+    using display = new EventDisplay(invocation, { services: [], specText: request.text, buildOnly: true });
     using _interrupts = new Interrupts(() => stop.abort(new HdError('INTERRUPTED', 'the build was stopped')));
-    const show = (event: HdEvent): void => {
-      if (json) return terminal.out(`${JSON.stringify(event)}\n`);
-      const lines = renderer.render(event);
-      const write = (): void => lines.forEach(({ stream, text }) => terminal[stream === 'stdout' ? 'out' : 'err'](`${text}\n`));
-      if (region === undefined) write();
-      else region.print(write);
-    };
     return await buildImage(request, {
-      home, env, emit: show, signal: stop.signal,
+      home, env, emit: (event) => display.show(event), signal: stop.signal,
       beforeRun: () => ensureSystemPackages({ needs: { runtime: true, mmdebstrap: request.text.includes('apt://') }, allowInstall: env['HD_NO_INSTALL'] !== '1', onMessage: (message) => terminal.err(`${message}\n`) }),
     });
   })();

@@ -1,6 +1,5 @@
-import { HdError, assert } from '@hyperdocker/base';
-import type { BuildClientOptions, BuildConnection } from '../build-server.ts';
-import { connectToServer, launchServer, serverSocket } from '../build-server.ts';
+import type { BuildClientOptions, DockerfileOrder } from '../build-server.ts';
+import { bootServer, buildAtLaunched, connectToServer, serverSocket } from '../build-server.ts';
 import type { Home } from '../home.ts';
 import type { DockerfileBuilt, DockerfileRequest } from './request.ts';
 import { requireContext } from './request.ts';
@@ -20,16 +19,17 @@ export interface BuildImageOptions extends BuildClientOptions {
 export async function buildImage(request: DockerfileRequest, options: BuildImageOptions): Promise<DockerfileBuilt> {
   const { home, env, beforeRun } = options;
   requireContext(request.contextDir);
+  const order: DockerfileOrder = { kind: 'dockerfile', request, env };
   const socket = serverSocket(home, env);
   const left = await connectToServer(socket);
   if (left !== undefined) {
     if (request.text.includes('apt://')) await beforeRun?.();
-    const built = await buildAt(left, request, options);
-    if (built !== undefined) return built;
+    const built = await left.build(order, options);
+    if (built !== undefined) return built.image;
   }
   const launch = async (): Promise<void> => {
     await beforeRun?.();
-    await launchServer(home, env, socket);
+    await bootServer(home, env, socket).listening;
   };
   const { buildFromCache, isHere } = await import('./quick-build.ts');
   // Of an image that is not here yet something is going to run: the server starts meanwhile.
@@ -38,15 +38,5 @@ export async function buildImage(request: DockerfileRequest, options: BuildImage
   const quick = request.noCache ? undefined : await buildFromCache(request, options);
   if (quick !== undefined) return quick;
   await (ahead ?? launch());
-  const launched = await connectToServer(socket);
-  const built = launched === undefined ? undefined : await buildAt(launched, request, options);
-  if (built === undefined) throw new HdError('BUILD_GONE', 'the process of the build ended before it had begun', { hint: 'start it again' });
-  return built;
-}
-
-async function buildAt(server: BuildConnection, request: DockerfileRequest, options: BuildImageOptions): Promise<DockerfileBuilt | undefined> {
-  const built = await server.build({ kind: 'dockerfile', request, env: options.env }, options);
-  if (built === undefined) return undefined;
-  assert(built.kind === 'dockerfile', 'what was built is what was asked for');
-  return built.image;
+  return (await buildAtLaunched(socket, order, options)).image;
 }

@@ -3,6 +3,11 @@ import { cgroupMode, limitsWithoutEffect } from '@hyperdocker/sandbox';
 import type { EnvSpec } from '@hyperdocker/spec';
 import type { HdEvent } from './events.ts';
 
+/** @param what runs again */
+export function withoutFuse(problem: string, what: string): HdEvent {
+  return { type: 'warning', code: 'NO_FUSE', message: `no FUSE: ${problem}. Files are written out to disk, and tracing is off: ${what} runs again whenever anything in its tree has changed` };
+}
+
 /** Nobody shall believe in a limit that nothing enforces. */
 export function limitWarnings({ build: { limits: ofSteps }, services }: EnvSpec): HdEvent[] {
   const without = [ofSteps, ...services.map(({ limits }) => limits)].flatMap((limits) => limitsWithoutEffect(limits, cgroupMode()));
