@@ -31,7 +31,7 @@ async function bundle(root: string, out: string, entry: string | undefined): Pro
   const outdir = join(root, out);
   const entries = entryPoints(root);
   mkdirSync(outdir, { recursive: true });
-  const isCommand = (source: string): boolean => source.startsWith(join(root, 'packages/cli'));
+  const isCommand = (source: string): boolean => source === join(root, 'packages/cli/src/main.ts');
   // Apart from each other: what both use would come in files of its own.
   const others = [...entries].filter(([source]) => !isCommand(source));
   const parts = entry === undefined ? [[...entries].filter(([source]) => isCommand(source)), others] : [[[join(root, entry), basename(entry, '.ts')] as const, ...others]];

@@ -3,6 +3,7 @@ import { HdError, findProgram } from '@hyperdocker/base';
 import type { Emitted, EnvironmentOrder, HdEvent } from '@hyperdocker/environment';
 import { ensureSystemPackages, readSpecText, requestBuild } from '@hyperdocker/environment';
 import type { EnvSpec } from '@hyperdocker/spec';
+import { BUILD_SERVER_PROGRAM } from './build-server-program.ts';
 import type { Invocation } from './command.ts';
 import { EventDisplay } from './event-display.ts';
 import { EXIT } from './exit-code.ts';
@@ -68,8 +69,8 @@ class ProjectBuild implements Disposable {
     using _interrupts = new Interrupts((count) => this.#interrupt(count));
     terminal.closed.addEventListener('abort', () => this.#interrupt(1));
     const started = performance.now();
-    const building = requestBuild({ kind: 'environment', projectDir: project.dir, text: this.#text, ...wishes, env }, {
-      home, emit: (event) => this.#show(event), signal: this.#stop.signal,
+    const building = requestBuild({ projectDir: project.dir, text: this.#text, ...wishes }, {
+      home, env, program: BUILD_SERVER_PROGRAM, emit: (event) => this.#show(event), signal: this.#stop.signal,
       beforeRun: () => this.#beforeRun(), beforeLaunch: () => this.#beforeLaunch(), onDiagnosed: async () => void (await this.#loadSpec()),
     });
     try {

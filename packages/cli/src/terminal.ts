@@ -50,22 +50,26 @@ export function wantsColor(mode: ColorMode, isTty: boolean, env: NodeJS.ProcessE
 export function processTerminal(mode: ColorMode, env: NodeJS.ProcessEnv): Terminal {
   const closed = new AbortController();
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => closed.abort());
-  const write = (stream: WriteStream, text: string): void => {
-    if (!closed.signal.aborted) stream.write(text);
-  };
-  return {
-    out: (text) => write(process.stdout, text),
-    err: (text) => write(process.stderr, text),
-    outPaint: makePaint(wantsColor(mode, process.stdout.isTTY, env)),
-    errPaint: makePaint(wantsColor(mode, process.stderr.isTTY, env)),
-    live: drawsOver(env) ? { write: (text) => write(process.stdout, text), columns: () => process.stdout.columns, rows: () => process.stdout.rows } : undefined,
-    isInteractive: isatty(0) && isatty(1),
-    closed: closed.signal,
-  };
+  return terminalOn({ out: process.stdout, err: process.stderr }, { mode, env, isInteractive: isatty(0) && isatty(1), closed: closed.signal });
 }
 
-function drawsOver(env: NodeJS.ProcessEnv): boolean {
-  return process.stdout.isTTY && process.stderr.isTTY && (env['TERM'] ?? 'dumb') !== 'dumb' && (env['CI'] ?? '') === '';
+type End = Pick<WriteStream, 'isTTY' | 'columns' | 'rows'> & { write(text: string): unknown };
+
+/** @param ends of a process; columns and rows count where they are a terminal's */
+export function terminalOn({ out, err }: { out: End; err: End }, { mode, env, isInteractive, closed }: { mode: ColorMode; env: NodeJS.ProcessEnv; isInteractive: boolean; closed: AbortSignal }): Terminal {
+  const write = (end: End, text: string): void => {
+    if (!closed.aborted) end.write(text);
+  };
+  const drawsOver = out.isTTY && err.isTTY && (env['TERM'] ?? 'dumb') !== 'dumb' && (env['CI'] ?? '') === '';
+  return {
+    out: (text) => write(out, text),
+    err: (text) => write(err, text),
+    outPaint: makePaint(wantsColor(mode, out.isTTY, env)),
+    errPaint: makePaint(wantsColor(mode, err.isTTY, env)),
+    live: drawsOver ? { write: (text) => write(out, text), columns: () => out.columns, rows: () => out.rows } : undefined,
+    isInteractive,
+    closed,
+  };
 }
 
 /** What a program printed, safe to show: no escape codes or control characters but tabs. Colours may stay where colour is wanted. */

@@ -4,7 +4,6 @@ import type { Socket } from 'node:net';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import type { HdErrorJson } from '@hyperdocker/base';
 import { FRUGAL_MALLOC, HdError, NODE_FLAGS, isErrno, sha256Hex } from '@hyperdocker/base';
 import type { EnvSpec } from '@hyperdocker/spec';
@@ -46,6 +45,14 @@ export interface EnvironmentOrder {
 export type Built = { kind: 'dockerfile'; image: DockerfileBuilt } | { kind: 'environment'; root: string };
 type BuiltFrom<Order extends BuildOrder> = Extract<Built, { kind: Order['kind'] }>;
 
+/** A server: who asks of it, and what it is. */
+export interface ServerSpot {
+  home: Home;
+  env: NodeJS.ProcessEnv;
+  /** The file of its program. */
+  program: string;
+}
+
 export interface BuildClientOptions {
   emit: Emit;
   signal: AbortSignal;
@@ -53,16 +60,20 @@ export interface BuildClientOptions {
   onDiagnosed?: () => Promise<void>;
 }
 
-const MAIN = fileURLToPath(new URL('./build-server-main.ts', import.meta.url));
 /** Differ from one terminal to the next, and nothing that a build is made of looks at them. */
 const OF_A_TERMINAL = /^(PWD|OLDPWD|SHLVL|_|TERM(_.*)?|COLORTERM|COLUMNS|LINES|WINDOWID|TMUX(_PANE)?|STY|SSH_(TTY|CLIENT|CONNECTION|AUTH_SOCK)|NO_COLOR|CLICOLOR(_FORCE)?|FORCE_COLOR)$/;
 
 /**
  * Where a server listens. Programs that it starts, and proxies that it goes through, are those of its own environment variables: another environment, and another version of this program, have another server.
  */
-export function serverSocket(home: Home, env: NodeJS.ProcessEnv): string {
+export function serverSocket({ home, env, program }: ServerSpot): string {
   const lasting = Object.entries(env).filter(([name]) => !OF_A_TERMINAL.test(name)).sort(([a], [b]) => (a < b ? -1 : 1));
-  return join(serversDir(home), sha256Hex(JSON.stringify([MAIN, statSync(MAIN).mtimeMs, lasting])).slice(0, 10));
+  return join(serversDir(home), sha256Hex(JSON.stringify([program, statSync(program).mtimeMs, lasting])).slice(0, 10));
+}
+
+/** Where the server that has started last takes calls (calls.ts). */
+export function serversDoor(home: Home): string {
+  return join(serversDir(home), 'door');
 }
 
 export function serversDir(home: Home): string {
@@ -102,10 +113,10 @@ export interface BootingServer {
 }
 
 /** Starts a server ahead: that takes about as long as to find out what to ask of it. */
-export function bootServer(home: Home, env: NodeJS.ProcessEnv, socket: string): BootingServer {
+export function bootServer({ home, env, program: main }: ServerSpot, socket: string): BootingServer {
   const log = openSync(serverLog(home), 'w', 0o600);
   const [program, ...args] = newMounts();
-  const child = spawn(program, [...args, process.execPath, ...NODE_FLAGS, MAIN, socket], {
+  const child = spawn(program, [...args, process.execPath, ...NODE_FLAGS, main, socket], {
     stdio: ['ignore', log, log, 'ipc'], cwd: '/', env: { NODE_COMPILE_CACHE: home.compiledDir, ...FRUGAL_MALLOC, ...env, HD_HOME: home.dir }, detached: true,
   });
   closeSync(log);

@@ -7,6 +7,7 @@ import type { DockerfileBuilt, DockerfileRequest, ImageDestination } from '@hype
 import { HOST_PLATFORM, buildImage, ensureSystemPackages, openHome } from '@hyperdocker/environment';
 import type { SecretSpec } from '@hyperdocker/spec';
 import { usageError } from '../args.ts';
+import { BUILD_SERVER_PROGRAM } from '../build-server-program.ts';
 import type { Invocation } from '../command.ts';
 import { EventDisplay } from '../event-display.ts';
 import { EXIT } from '../exit-code.ts';
@@ -28,7 +29,7 @@ export async function run(invocation: Invocation): Promise<number> {
     using display = new EventDisplay(invocation, { services: [], specText: request.text, buildOnly: true });
     using _interrupts = new Interrupts(() => stop.abort(new HdError('INTERRUPTED', 'the build was stopped')));
     return await buildImage(request, {
-      home, env, emit: (event) => display.show(event), signal: stop.signal,
+      home, env, program: BUILD_SERVER_PROGRAM, emit: (event) => display.show(event), signal: stop.signal,
       beforeRun: () => ensureSystemPackages({ needs: { runtime: true, mmdebstrap: request.text.includes('apt://') }, allowInstall: env['HD_NO_INSTALL'] !== '1', onMessage: (message) => terminal.err(`${message}\n`) }),
     });
   })();
@@ -37,14 +38,14 @@ export async function run(invocation: Invocation): Promise<number> {
   return EXIT.ok;
 }
 
-function tellBuilt({ json, quiet, terminal }: Invocation, { names, tree, ran, cached, ms }: DockerfileBuilt): void {
+export function tellBuilt({ json, quiet, terminal }: Invocation, { names, tree, ran, cached, ms }: DockerfileBuilt): void {
   if (json) return terminal.out(`${JSON.stringify({ type: 'image-built', schema: 'hd.image.build/1', names, tree, ran, cached, ms })}\n`);
   if (quiet) return terminal.out(`${tree}\n`);
   const steps = ran + cached === 0 ? '' : `\nSteps: ${formatCount(ran)} ran, ${formatCount(cached)} cached`;
   terminal.out(`Image '${names.join("', '")}' built in ${formatDuration(ms)}\nTree: ${tree}${steps}\n`);
 }
 
-async function requestOf({ flags, args, cwd, env }: Invocation, to: ImageDestination | undefined): Promise<DockerfileRequest> {
+export async function requestOf({ flags, args, cwd, env }: Invocation, to: ImageDestination | undefined): Promise<DockerfileRequest> {
   const contextDir = resolve(cwd, args[0] ?? '.');
   const file = flags.text('file') ?? join(contextDir, 'Dockerfile');
   const path = file === '-' ? undefined : resolve(cwd, file);
@@ -124,7 +125,7 @@ function agentOf(text: string, cwd: string, env: NodeJS.ProcessEnv): [string, st
 }
 
 /** @throws HdError USAGE */
-function destinationOf({ flags, cwd }: Invocation): ImageDestination | undefined {
+export function destinationOf({ flags, cwd }: Invocation): ImageDestination | undefined {
   const output = flags.text('output');
   const [dir, file, reference] = [flags.text('oci'), flags.text('archive'), flags.text('push')];
   if ([output, dir, file, reference].filter((value) => value !== undefined).length > 1) throw usageError('one of --output, --oci, --archive and --push at a time');

@@ -14,7 +14,7 @@ export async function run(invocation: Invocation): Promise<number> {
 const DOCKERFILE_FLAGS = { text: ['file', 'target', 'platform', 'network', 'output', 'oci', 'archive', 'push'], list: ['tag', 'build-arg', 'build-context', 'secret', 'ssh', 'label', 'allow'] } as const;
 
 /** @throws HdError USAGE for options of a Dockerfile without one being asked for */
-function isOfDockerfile({ flags }: Invocation): boolean {
+export function isOfDockerfile({ flags }: Invocation): boolean {
   const isAsked = flags.text('file') !== undefined || flags.list('tag').length > 0;
   const given = [...DOCKERFILE_FLAGS.text.filter((name) => flags.text(name) !== undefined), ...DOCKERFILE_FLAGS.list.filter((name) => flags.list(name).length > 0)];
   if (!isAsked && given.length > 0) throw usageError(`--${given[0]} is of builds from a Dockerfile`, 'name the Dockerfile with -f, or the image with -t');

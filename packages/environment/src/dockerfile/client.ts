@@ -1,13 +1,9 @@
-import type { BuildClientOptions, DockerfileOrder } from '../build-server.ts';
+import type { BuildClientOptions, DockerfileOrder, ServerSpot } from '../build-server.ts';
 import { bootServer, buildAtLaunched, connectToServer, serverSocket } from '../build-server.ts';
-import type { Home } from '../home.ts';
 import type { DockerfileBuilt, DockerfileRequest } from './request.ts';
 import { requireContext } from './request.ts';
 
-export interface BuildImageOptions extends BuildClientOptions {
-  home: Home;
-  /** Of whoever asks for the build. */
-  env: NodeJS.ProcessEnv;
+export interface BuildImageOptions extends BuildClientOptions, ServerSpot {
   /** Called before a process is started that runs commands, and before one that runs is to make a Debian. */
   beforeRun?: () => Promise<void>;
 }
@@ -20,7 +16,7 @@ export async function buildImage(request: DockerfileRequest, options: BuildImage
   const { home, env, beforeRun } = options;
   requireContext(request.contextDir);
   const order: DockerfileOrder = { kind: 'dockerfile', request, env };
-  const socket = serverSocket(home, env);
+  const socket = serverSocket(options);
   const left = await connectToServer(socket);
   if (left !== undefined) {
     if (request.text.includes('apt://')) await beforeRun?.();
@@ -29,7 +25,7 @@ export async function buildImage(request: DockerfileRequest, options: BuildImage
   }
   const launch = async (): Promise<void> => {
     await beforeRun?.();
-    await bootServer(home, env, socket).listening;
+    await bootServer(options, socket).listening;
   };
   const { buildFromCache, isHere } = await import('./quick-build.ts');
   // Of an image that is not here yet something is going to run: the server starts meanwhile.

@@ -1,5 +1,7 @@
 import { existsSync } from 'node:fs';
+import type { Store } from '@hyperdocker/cas';
 import { openStore } from '@hyperdocker/cas';
+import type { ActionCache } from '@hyperdocker/engine';
 import { nodeLinks, openActionCache } from '@hyperdocker/engine';
 import type { BuildClientOptions } from '../build-server.ts';
 import type { HdEvent } from '../events.ts';
@@ -17,13 +19,21 @@ export function isHere({ tags, platform }: DockerfileRequest, home: Home): boole
   return tags.every((tag) => getNamedImage(store, tag, platform) !== undefined);
 }
 
-/** Builds in this process what no command has to run for. Undefined: something has to run. */
-export async function buildFromCache(request: DockerfileRequest, { home, env, emit, signal }: BuildClientOptions & { home: Home; env: NodeJS.ProcessEnv }): Promise<DockerfileBuilt | undefined> {
-  const events: HdEvent[] = [];
+type QuickOptions = BuildClientOptions & { home: Home; env: NodeJS.ProcessEnv };
+
+/** As `buildAtHand`, with the store and the action cache of `home`. */
+export async function buildFromCache(request: DockerfileRequest, options: QuickOptions): Promise<DockerfileBuilt | undefined> {
+  const { home } = options;
   using store = openStore(home.storeDir, { nodeLinks });
   using actions = openActionCache(home.actionsFile, store);
+  return await buildAtHand(request, { ...options, store, actions });
+}
+
+/** Builds in this process what nothing has to run or be fetched for. Undefined: something has to, and nothing was emitted. */
+export async function buildAtHand(request: DockerfileRequest, { emit, ...options }: QuickOptions & { store: Store; actions: ActionCache }): Promise<DockerfileBuilt | undefined> {
+  const events: HdEvent[] = [];
   try {
-    const built = nameImage(store, request, await buildDockerfile({ home, store, actions, request, env, signal, emit: (event) => void events.push(event) }));
+    const built = nameImage(options.store, request, await buildDockerfile({ ...options, request, emit: (event) => void events.push(event) }));
     for (const event of events) emit(event);
     return built;
   } catch (error) {

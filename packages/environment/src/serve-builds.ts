@@ -1,9 +1,9 @@
-/** The process that builds Dockerfiles, and environments that do not run: started by `build-server.ts`, which draws its life, in a mount namespace of its own. */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+/** The process that builds Dockerfiles, and environments that do not run: started by `build-server.ts`, which draws its life, in a mount namespace of its own. It also answers calls (`calls.ts`). */
+import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
-import type { Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { HdErrorJson } from '@hyperdocker/base';
@@ -16,7 +16,9 @@ import { FuseHost, detachBelow, fuseProblem } from '@hyperdocker/mount';
 import { OciRuntime, findRuntime } from '@hyperdocker/sandbox';
 import { buildEnvironment } from './build-environment.ts';
 import type { BuildMessage, BuildOrder, Built, DockerfileOrder, EnvironmentOrder, ServerStarted } from './build-server.ts';
-import { connectToServer, serverLog, serversDir } from './build-server.ts';
+import { connectToServer, serverLog, serverSocket, serversDir, serversDoor } from './build-server.ts';
+import type { AnswerCall, Call } from './calls.ts';
+import { TAKEN, decodeCall, encodeAnswer } from './calls.ts';
 import { removeDeadBuilds } from './dead-builds.ts';
 import { buildDockerfile } from './dockerfile/builder.ts';
 import { buildPaths } from './dockerfile/build-files.ts';
@@ -40,7 +42,14 @@ const STARTING_MS = 60_000;
 /** Who asked and does not listen is not waited for any longer. */
 const HEARD_MS = 5_000;
 
+export interface ServerOptions {
+  /** The file of the program that calls this. */
+  program: string;
+  answer: AnswerCall;
+}
+
 class BuildServer {
+  readonly #options: ServerOptions;
   readonly #home: Home;
   readonly #lingerMs: number;
   readonly #paths;
@@ -53,12 +62,14 @@ class BuildServer {
   /** Ends what runs on files that nobody serves any more. */
   readonly #served = new AbortController();
   #open: { store: Store; actions: ActionCache; ids: string } | undefined;
-  #listening: { path: string; id: number | undefined } | undefined;
+  /** Names that are this server's while they stand for its files. */
+  readonly #listening: { path: string; id: number | undefined }[] = [];
   #idle: NodeJS.Timeout | undefined;
   /** No build is begun any more. */
   #isLeaving = false;
 
-  constructor(home: Home, env: NodeJS.ProcessEnv, runtimePath: string) {
+  constructor(options: ServerOptions, home: Home, env: NodeJS.ProcessEnv, runtimePath: string) {
+    this.#options = options;
     this.#home = home;
     this.#lingerMs = secondsSetting(env, 'HD_LINGER_SECONDS', LINGER_SECONDS);
     this.#paths = buildPaths(home, process.pid);
@@ -69,12 +80,17 @@ class BuildServer {
 
   /** Two that start at once take the name one after the other; nobody comes to the first any more, and it ends by itself. */
   async listen(path: string): Promise<void> {
+    await this.#listenAt(path, this.#server);
+    if (this.#lingerMs > 0) await this.#listenAt(serversDoor(this.#home), createServer({ allowHalfOpen: true }, (socket) => this.#serveCall(socket)));
+    if (!this.#isLeaving) this.#idle = setTimeout(() => this.leave(), Math.max(this.#lingerMs, FIRST_MS));
+  }
+
+  async #listenAt(path: string, server: Server): Promise<void> {
     const own = `${path}.${process.pid}`;
-    await listenPrivately(this.#server, own);
+    await listenPrivately(server, own);
     if (this.#isLeaving) return void rmSync(own, { force: true });
     renameSync(own, path);
-    this.#listening = { path, id: idOf(path) };
-    this.#idle = setTimeout(() => this.leave(), Math.max(this.#lingerMs, FIRST_MS));
+    this.#listening.push({ path, id: idOf(path) });
   }
 
   stop(): void {
@@ -92,8 +108,7 @@ class BuildServer {
   /** Nobody finds it any more. */
   #close(): void {
     this.#isLeaving = true;
-    const { path = '', id } = this.#listening ?? {};
-    if (id !== undefined && idOf(path) === id) rmSync(path, { force: true });
+    for (const { path, id } of this.#listening) if (id !== undefined && idOf(path) === id) rmSync(path, { force: true });
   }
 
   #filesLost(): void {
@@ -141,9 +156,51 @@ class BuildServer {
     });
   }
 
+  #serveCall(socket: Socket): void {
+    const stop = new AbortController();
+    const parts: Buffer[] = [];
+    const end = (): void => stop.abort(stopped());
+    socket.on('error', end);
+    socket.once('close', end);
+    socket.on('data', (part: Buffer) => void parts.push(part));
+    socket.once('end', () => {
+      const call = decodeCall(Buffer.concat(parts));
+      if (call === undefined || this.#isLeaving || !this.#isOurs(call)) return void socket.end();
+      clearTimeout(this.#idle);
+      this.#builds.add(stop);
+      socket.write(TAKEN);
+      void this.#answerCall(call, stop).then((answer) => {
+        if (answer !== undefined) socket.write(answer);
+        socket.end();
+        if (this.#isLeaving && this.#builds.size === 0) void this.#end();
+      });
+    });
+  }
+
+  /** Would the program of the call come to this server? */
+  #isOurs({ main, cwd, env }: Call): boolean {
+    const { program } = this.#options;
+    try {
+      return dirname(realpathSync(resolve(cwd, main))) === dirname(realpathSync(program)) && this.#listening[0]?.path === serverSocket({ home: this.#home, env, program });
+    } catch {
+      return false;
+    }
+  }
+
+  async #answerCall(call: Call, stop: AbortController): Promise<Buffer | undefined> {
+    try {
+      const answer = await this.#options.answer(call, { home: this.#home, ...this.#storeNow(), signal: stop.signal });
+      return answer === undefined ? undefined : encodeAnswer(answer);
+    } catch {
+      return undefined;
+    } finally {
+      await this.#finished(stop);
+    }
+  }
+
   /** Before its last answer, a server lets go of everything: who hears that one may remove it all. */
   async #answer(line: string, stop: AbortController, send: (message: BuildMessage) => void): Promise<void> {
-    const answer = await this.#build(line, stop.signal, send).then((built) => ({ built }), (error: unknown) => ({ error: told(error) }));
+    const answer = await this.#build(line, stop.signal, send).then((built) => ({ built }), (error: unknown) => ({ error: told(error, this.#home) }));
     const mayBeLast = this.#isLeaving || this.#lingerMs === 0;
     if (!mayBeLast) send(answer);
     await this.#finished(stop);
@@ -222,7 +279,7 @@ async function specOf({ text, spec }: EnvironmentOrder, onDiagnosed: () => void)
   return file;
 }
 
-function told(error: unknown): HdErrorJson {
+function told(error: unknown, home: Home): HdErrorJson {
   if (error instanceof HdError) return error.toJSON();
   process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return { code: 'INTERNAL', message: describeError(error), hint: `this is a bug; see ${serverLog(home)}` };
@@ -249,22 +306,21 @@ async function removeDead(home: Home): Promise<void> {
   }
 }
 
-async function main(): Promise<void> {
-  const runtimePath = findRuntime({ configured: process.env['HD_RUNTIME'] });
-  await removeDead(home);
-  await removeDeadBuilds(home, runtimePath);
-  const server = new BuildServer(home, process.env, runtimePath);
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => server.stop());
-  // Whoever has started it wants it no more, or is gone.
-  process.once('disconnect', () => server.leave());
-  await server.listen(process.argv[2] ?? '');
-}
-
-const home = openHome();
-try {
-  await main();
-  process.removeAllListeners('disconnect');
-  if (process.connected) process.send?.({ listening: true } satisfies ServerStarted);
-} catch (error) {
-  process.send?.({ error: told(error) } satisfies ServerStarted, undefined, {}, () => process.exit(1));
+/** All of the process: who has started it is told `ServerStarted`. */
+export async function serveBuilds(options: ServerOptions): Promise<void> {
+  const home = openHome();
+  try {
+    const runtimePath = findRuntime({ configured: process.env['HD_RUNTIME'] });
+    await removeDead(home);
+    await removeDeadBuilds(home, runtimePath);
+    const server = new BuildServer(options, home, process.env, runtimePath);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => server.stop());
+    // Whoever has started it wants it no more, or is gone.
+    process.once('disconnect', () => server.leave());
+    await server.listen(process.argv[2] ?? '');
+    process.removeAllListeners('disconnect');
+    if (process.connected) process.send?.({ listening: true } satisfies ServerStarted);
+  } catch (error) {
+    process.send?.({ error: told(error, home) } satisfies ServerStarted, undefined, {}, () => process.exit(1));
+  }
 }
