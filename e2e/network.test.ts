@@ -130,6 +130,31 @@ describe('private networks', { skip }, () => {
     await Promise.all([project.hd('down'), other.hd('down')]);
   });
 
+  test('loopback of the machine is reached by the names that hd.toml gives it: a server there, and what another environment publishes', async () => {
+    const answer = (text: string): Server => createServer((socket) => void socket.once('data', () => socket.end(`HTTP/1.0 200 OK\r\n\r\n${text}`)));
+    const onHost = answer('of the machine');
+    const hostPort = await listening(onHost, 0, '127.0.0.1');
+    const db = await rig.environment('split-db', WEB, { 'index.html': 'of the other' });
+    await db.up();
+    const reach = `[environment.reach]\ndb = ${db.port}\nmachine = "${hostPort}:80"\nlater = "${hostPort}:${db.port}"\n`;
+    const web = await rig.environment('split-web', `${reach}[services.idle]\ncommand = "exec sleep 1000"\n`);
+    await web.up();
+    const ask = async (at: string, of = web): Promise<string> => await inside(of, `wget -qO- http://${at}/`);
+    assert.deepEqual([await ask(`db:${db.port}`), await ask('machine'), await ask(`later:${db.port}`)], ['of the other', 'of the machine', 'of the machine']);
+    assert.match(await inside(web, `wget -qO- http://127.0.0.1:${db.port}/`), /refused/, 'by these names alone');
+    // It may be down, and be another one afterwards.
+    await db.hd('down');
+    assert.match(await ask(`db:${db.port}`), /wget/);
+    await db.up();
+    assert.equal(await ask(`db:${db.port}`), 'of the other');
+    await web.hd('down');
+    const shared = await rig.environment('split-shared', `network = "host"\n[environment.reach]\ndb = ${db.port}\n[services.idle]\ncommand = "exec sleep 1000"\n`);
+    await shared.up();
+    assert.equal(await ask(`db:${db.port}`, shared), 'of the other');
+    await Promise.all([shared.hd('down'), db.hd('down')]);
+    onHost.close();
+  });
+
   test('published where it is asked for: at another port, at all addresses', async () => {
     const project = await rig.environment('published', '[services.a]\ncommand = "exec httpd -f -p 8003"\nport = 8003\npublish = PORT\n[services.b]\ncommand = "exec httpd -f -p 8004"\nport = 8004\npublish = "0.0.0.0"\n', { 'index.html': 'here' });
     await project.up();

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { HdError, hasher } from '@hyperdocker/base';
 import type { ContainerMount, ContainerSpec, Expected, ReadinessProbe, WayOut } from '@hyperdocker/sandbox';
 import { PrivateNetwork, WAYS_OUT, listenAt, waitUntilReady } from '@hyperdocker/sandbox';
-import type { EnvSpec } from '@hyperdocker/spec';
+import type { EnvSpec, ReachSpec } from '@hyperdocker/spec';
 import type { Emit } from './events.ts';
 import type { EnvPaths, Home } from './home.ts';
 import { RELAYED_RESOLVER, hostsFile, loopbackProxies, resolverFile, withoutProxyFor } from './network-files.ts';
@@ -55,6 +55,7 @@ export async function openNetwork(options: NetworkOptions): Promise<EnvironmentN
     for (const { address, port } of proxies) await network.relay(address, port, { host: address, port });
     const resolver = resolverFile(readIfThere('/etc/resolv.conf'), (address) => reaches(network.way, address));
     if (resolver.relayTo !== undefined) await network.relay(RELAYED_RESOLVER, 53, { host: resolver.relayTo, port: 53, names: true });
+    for (const { address, port, hostPort } of reachedFrom(spec)) await network.relay(address, port, { host: '127.0.0.1', port: hostPort });
     const ports = takePorts(spec.services, options);
     for (const { service, port, instead } of ports) {
       if (instead !== undefined) emit({ type: 'warning', code: 'PORT_TAKEN', message: `port ${instead} is not to be had: ${service} is published on port ${port}` });
@@ -97,7 +98,7 @@ class HostNetwork implements EnvironmentNetwork {
   constructor({ spec, paths, passthrough }: NetworkOptions) {
     this.#services = spec.services;
     this.env = passthrough.env;
-    const hosts = hostsFile({ text: readIfThere('/etc/hosts'), hostname: spec.environment.name, services: spec.services.map(({ name }) => name), isPrivate: false });
+    const hosts = hostsFile({ text: readIfThere('/etc/hosts'), hostname: spec.environment.name, services: spec.services.map(({ name }) => name), others: spec.environment.reach.map(({ name }) => ({ address: '127.0.0.1', name })), isPrivate: false });
     this.container = { network: 'host', mounts: withFiles(passthrough.mounts, { '/etc/hosts': writeFile(paths, 'hosts', hosts) }) };
   }
 
@@ -143,8 +144,9 @@ class OwnNetwork implements EnvironmentNetwork {
     this.#network = network;
     this.#ports = ports;
     const services = spec.services.map(({ name }) => name);
-    this.env = withoutProxyFor(passthrough.env, services);
-    const hosts = hostsFile({ text: readIfThere('/etc/hosts'), hostname: spec.environment.name, services, isPrivate: true });
+    const others = reachedFrom(spec);
+    this.env = withoutProxyFor(passthrough.env, [...services, ...others.map(({ name }) => name)]);
+    const hosts = hostsFile({ text: readIfThere('/etc/hosts'), hostname: spec.environment.name, services, others, isPrivate: true });
     this.container = {
       network: { path: network.path },
       mounts: withFiles(passthrough.mounts, { '/etc/hosts': writeFile(paths, 'hosts', hosts), '/etc/resolv.conf': writeFile(paths, 'resolv.conf', resolver) }),
@@ -186,6 +188,11 @@ class OwnNetwork implements EnvironmentNetwork {
     this.#sockets.clear();
     await this.#network[Symbol.asyncDispose]();
   }
+}
+
+/** Each name has an address of its own in a private network: two may have the same port. */
+function reachedFrom({ environment: { reach } }: EnvSpec): (ReachSpec & { address: string })[] {
+  return reach.map((to, nth) => ({ ...to, address: `127.1.${(nth + 1) >> 8}.${(nth + 1) & 255}` }));
 }
 
 /** Files of ours in the place of the host's. */

@@ -16,6 +16,7 @@ test('names of services in a private network: at loopback, with what the host kn
 test('names of services in the network of the host: after its own', () => {
   assert.equal(hostsFile({ text: '127.0.0.1 localhost laptop\n', hostname: 'shop', services: ['web'], isPrivate: false }), '127.0.0.1 localhost laptop\n127.0.0.1 web\n');
   assert.equal(hostsFile({ text: '', hostname: 'shop', services: [], isPrivate: false }), '\n');
+  assert.equal(hostsFile({ text: '', hostname: 'shop', services: ['web'], others: [{ address: '127.1.0.1', name: 'db' }, { address: '127.1.0.2', name: 'api' }], isPrivate: false }), '127.0.0.1 web\n127.1.0.1 db\n127.1.0.2 api\n');
 });
 
 test('resolvers: those that can be reached, or one that is relayed', () => {

@@ -5,6 +5,8 @@ export interface HostsOptions {
   text: string;
   hostname: string;
   services: readonly string[];
+  /** Lines of names of others. */
+  others?: readonly { address: string; name: string }[];
   isPrivate: boolean;
 }
 
@@ -12,8 +14,8 @@ export interface HostsOptions {
  * What the host's list of names becomes inside: services find each other by their names, since all of them are at loopback. In a private network the host's own names for itself would lead nowhere, and are left out;
  * what it knows of others stays.
  */
-export function hostsFile({ text, hostname, services, isPrivate }: HostsOptions): string {
-  const names = services.length === 0 ? [] : [`127.0.0.1 ${services.join(' ')}`];
+export function hostsFile({ text, hostname, services, others: reached = [], isPrivate }: HostsOptions): string {
+  const names = [...(services.length === 0 ? [] : [`127.0.0.1 ${services.join(' ')}`]), ...reached.map(({ address, name }) => `${address} ${name}`)];
   const lines = text.split('\n').map((line) => line.trimEnd()).filter((line) => line !== '');
   if (!isPrivate) return `${[...lines, ...names].join('\n')}\n`;
   const others = lines.filter((line) => /^[^#\s]/.test(line) && !isLoopback(line.split(/\s+/)[0] ?? ''));

@@ -22,6 +22,8 @@ export interface HdToml {
   steps: { run: string; network: boolean }[];
   cache: string[];
   volumes: string[];
+  /** Names of what is elsewhere on the machine: its port there, and the one by which services know it. */
+  reach: Map<string, { hostPort: number; port: number }>;
   /** Keys as in hd.toml; `command` is there. */
   services: Map<string, Record<string, TomlValue>>;
   include: string[];
@@ -33,10 +35,11 @@ export interface Translated { toml: string; notes: IngestNote[] }
 export function renderHdToml(draft: HdToml, notes: readonly IngestNote[], what: string): Translated {
   const sorted = notes.toSorted((a, b) => a.line - b.line);
   const head = sorted.length === 0 ? [`# Translated from ${what} by \`hd ingest\`.`, ''] : [`# Translated from ${what} by \`hd ingest\`. Please check:`, ...sorted.map((note) => tomlComment(noteText(note))), ''];
-  const { workdir, env, apt, steps, cache, volumes, services, include } = draft;
+  const { workdir, env, apt, steps, cache, volumes, reach, services, include } = draft;
   const lines = ['[environment]', `name = ${tomlString(environmentName(draft.name))}`, `base = ${tomlString(draft.base)}`];
   if (workdir !== undefined) lines.push(`workdir = ${tomlString(workdir)}`);
   if (env.size > 0) lines.push('', '[environment.env]', ...[...env].map(([key, value]) => `${tomlKey(key)} = ${tomlString(value)}`));
+  if (reach.size > 0) lines.push('', '[environment.reach]', ...[...reach].map(([name, { hostPort, port }]) => `${tomlKey(name)} = ${hostPort === port ? port : tomlString(`${hostPort}:${port}`)}`));
   if (apt.length > 0) lines.push('', '[dependencies]', `apt = ${tomlValue(apt)}`);
   if (steps.length > 0 || cache.length > 0) lines.push('', '[build]');
   if (steps.length > 0) lines.push('steps = [', ...steps.map(({ run, network }) => `  ${network ? tomlString(run) : `{ run = ${tomlString(run)}, network = false }`},`), ']');

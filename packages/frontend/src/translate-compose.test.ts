@@ -50,7 +50,7 @@ volumes:
   data: { driver: local }
 `);
   assert.deepEqual(toml, {
-    environment: { name: 'demo', base: 'python:3.11-slim', workdir: '/app', env: { A: '1' } },
+    environment: { name: 'demo', base: 'python:3.11-slim', workdir: '/app', env: { A: '1' }, reach: { cache: 6379 } },
     build: { steps: ['export V=2 && install $V'] },
     volumes: { data: {}, dir: {} },
     services: {
@@ -68,7 +68,7 @@ volumes:
 
 test('a Compose file without a build: the first image, its variables, what is not known', () => {
   const { toml, notes } = compose('services:\n  app:\n    image: ${IMAGE:-node:18}\n    command: ["npm", "start"]\n    cap_add: [ALL]\n    container_name: x\n    ports: ["127.0.0.1:3000:3000"]\n  same:\n    image: node:18\n    command: npm test\n    ports: ["3001:3000"]\n  silent:\n    image: node:18\n  db:\n    image: docker.io/library/postgres:16\nsecrets: {}\n');
-  assert.deepEqual(toml['environment'], { name: 'demo', base: 'node:18' });
+  assert.deepEqual(toml['environment'], { name: 'demo', base: 'node:18', reach: { db: 5432 } });
   assert.deepEqual(toml['services'], { app: { command: 'npm start', port: 3000, publish: '127.0.0.1:3000', restart_policy: 'never' }, same: { command: 'npm test', restart_policy: 'never' } });
   assert.deepEqual(notes, ['3 services.app.image', '5 services.app.cap_add', '11 services.same.ports', '12 services.silent', '14 services.db', '16 secrets']);
 });
@@ -135,9 +135,27 @@ volumes: { db: {} }
   assert.match(translated.toml, /services\.backend: not carried over: .*`hd ingest --service backend -o backend\/hd\.toml compose\.yaml`/);
   assert.match(translated.toml, /services\.db: not carried over: .*postgresql.*`hd ingest --service db -o db\/hd\.toml compose\.yaml`/);
   const own = compose(text, files, {}, { service: 'backend', projectDir: 'backend' }).toml as { services: Record<string, unknown> };
-  assert.deepEqual(own.services, { backend: { user: 'web', command: 'serve --reload', port: 8000, publish: false, restart_policy: 'never', env_file: ['.env'], volumes: ['../conf:/etc/conf:ro', 'db:/var/lib/db'] } });
+  assert.deepEqual(own.services, { backend: { user: 'web', command: 'serve --reload', port: 8000, restart_policy: 'never', env_file: ['.env'], volumes: ['../conf:/etc/conf:ro', 'db:/var/lib/db'] } });
+  assert.deepEqual((own as unknown as { environment: { reach: unknown } }).environment.reach, { frontend: 3000, db: 5432 }, 'what EXPOSE, ports and the image say');
   const other = compose(text, files, {}, { service: 'frontend', projectDir: 'frontend' });
   assert.deepEqual((other.toml as typeof own).services['frontend'], { user: 'web', command: 'serve --reload', port: 3000, restart_policy: 'never', volumes: ['./keep:/app/keep'] });
   assert(!other.notes.some((note) => note.endsWith('services.frontend.build')), 'COPY takes its paths from where the hd.toml lies');
   assert.throws(() => compose(text, files, {}, { service: 'api' }), (error: unknown) => error instanceof HdError && error.code === 'SERVICE_UNKNOWN' && error.hint === 'there are: frontend, backend, db');
+});
+
+test('those of other environments are found by name, at the port that they are asked at', () => {
+  const text = `
+services:
+  web: { image: node:20, command: run, ports: ["80:3000"] }
+  same: { image: node:20, command: other }
+  mapped: { image: a, command: x, ports: ["127.0.0.1:15432:5432", "9:9"] }
+  exposed: { image: b, command: x, expose: ["7000"] }
+  clashing: { image: c, command: x, ports: ["3001:3000"] }
+  unknown: { image: d, command: x }
+`;
+  const { toml, notes } = compose(text, {});
+  assert.deepEqual((toml as { environment: { reach: unknown } }).environment.reach, { mapped: '15432:5432', exposed: 7000 });
+  assert.deepEqual(notes, ['5 services.mapped', '6 services.exposed', '7 services.clashing', '7 services.clashing', '8 services.unknown', '8 services.unknown']);
+  const own = compose(text, {}, {}, { service: 'exposed' }).toml as { services: unknown };
+  assert.deepEqual(own.services, { exposed: { command: 'x', port: 7000, restart_policy: 'never' } }, 'published, for the others to find it');
 });

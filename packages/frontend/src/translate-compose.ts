@@ -28,6 +28,8 @@ type Mapping = Record<string, unknown>;
 const PACKAGES: Record<string, string> = {
   postgres: 'postgresql', redis: 'redis-server', mysql: 'mariadb-server', mariadb: 'mariadb-server', memcached: 'memcached', nginx: 'nginx', rabbitmq: 'rabbitmq-server', httpd: 'apache2', haproxy: 'haproxy', mosquitto: 'mosquitto',
 };
+/** Where they listen, if nothing says otherwise. */
+const PORTS: Record<string, number> = { postgres: 5432, redis: 6379, mysql: 3306, mariadb: 3306, memcached: 11211, mongo: 27017, nginx: 80, rabbitmq: 5672, httpd: 80, mosquitto: 1883 };
 const CONDITIONS: Record<string, string> = { service_started: 'started', service_healthy: 'healthy', service_completed_successfully: 'completed' };
 const RESTARTS: Record<string, string> = { no: 'never', always: 'always', 'unless-stopped': 'always', 'on-failure': 'on_failure' };
 /** Read below. */
@@ -57,6 +59,10 @@ class ComposeTranslation {
   readonly #notes: IngestNote[] = [];
   readonly #volumes = new Map<string, string>();
   readonly #ports = new Map<number, string>();
+  /** Ports that a service here says it has: not for one whose Dockerfile says so. */
+  #asked = new Set<number | undefined>();
+  /** Some services are in environments of their own. */
+  #isSplit = false;
 
   constructor(text: string, options: ComposeOptions) {
     this.#options = options;
@@ -74,6 +80,8 @@ class ComposeTranslation {
     const root = this.#rootService(services);
     const draft = this.#draftOf(root);
     const carried = services.filter(([name, service]) => this.#isCarried(name, service, root));
+    this.#isSplit = carried.length < services.length;
+    this.#asked = new Set(carried.flatMap(([, { ports }]) => portsOf(ports).map((port) => port?.port)));
     const built = draft.services.get('app');
     for (const mount of listOf(built?.['volumes'])) this.#volumes.set(mount.split(':')[0] ?? '', mount.split(':')[1] ?? '');
     draft.services.clear();
@@ -82,6 +90,7 @@ class ComposeTranslation {
       if (made !== undefined) draft.services.set(name, made);
     }
     draft.volumes = [...new Set([...this.#volumes.keys()])];
+    for (const [name, service] of services) if (!carried.some(([other]) => other === name)) this.#reach(name, service, draft);
     for (const [name, value] of Object.entries(isMapping(this.#root['volumes']) ? this.#root['volumes'] : {})) {
       if (isMapping(value) && Object.keys(value).length > 0) this.#note(['volumes', name], `volumes.${name}`, `${Object.keys(value).join(', ')} is not carried over: the volume is a directory of the environment`);
     }
@@ -100,7 +109,7 @@ class ComposeTranslation {
 
   #draftOf([name, service]: [string, Mapping]): HdToml {
     const { build, image } = service;
-    const empty: HdToml = { name: this.#options.name, base: typeof image === 'string' ? image : '', workdir: undefined, env: new Map(), apt: [], steps: [], cache: [], volumes: [], services: new Map(), include: [] };
+    const empty: HdToml = { name: this.#options.name, base: typeof image === 'string' ? image : '', workdir: undefined, env: new Map(), apt: [], steps: [], cache: [], volumes: [], reach: new Map(), services: new Map(), include: [] };
     if (build === undefined) {
       if (empty.base === '') throw this.#invalid(this.#lineOf(['services', name]), `the service ${name} has neither image nor build`);
       return empty;
@@ -134,12 +143,50 @@ class ComposeTranslation {
     const isSame = root['build'] === undefined ? service['build'] === undefined && service['image'] === root['image'] : JSON.stringify(service['build']) === JSON.stringify(root['build']) || (service['build'] === undefined && service['image'] !== undefined && service['image'] === root['image']);
     if (isSame) return true;
     const image = textOf(service['image']);
-    const known = PACKAGES[image?.replace(/^.*\//, '').replace(/[:@].*$/, '') ?? ''];
+    const known = PACKAGES[imageName(image)];
     const what = image === undefined ? 'is built from another Dockerfile' : `runs the image ${image}`;
     const way = known === undefined ? 'Install what it needs with build steps and describe it as a service here, or run it beside hd' : `Debian has it as the package ${known}, in its own version and with its own settings: on a Debian base, add apt = ["${known}"] to [dependencies] and describe it as a service here; or run it beside hd`;
     const own = `hd ingest --service ${name} -o ${posix.join(this.#homeOf(name, service), 'hd.toml')} ${this.#options.file ?? 'compose.yaml'}`;
-    this.#note(['services', name], `services.${name}`, `not carried over: it ${what}, which has a root file system of its own, and all services of an environment have one, here that of ${rootName}. ${way}; or make an environment of its own of it (\`${own}\`): with network = "host" in both, they reach each other at 127.0.0.1`);
+    this.#note(['services', name], `services.${name}`, `not carried over: it ${what}, which has a root file system of its own, and all services of an environment have one, here that of ${rootName}. ${way}; or make an environment of its own of it: \`${own}\``);
     return false;
+  }
+
+  /** How services here find one that is in an environment of its own, by its name. */
+  #reach(name: string, service: Mapping, draft: HdToml): void {
+    const note = (message: string): void => this.#note(['services', name], `services.${name}`, message);
+    const at = this.#publishedPort(service) ?? this.#ownPort(service);
+    if (at === undefined) return note('what port it has is not known: name it in [environment.reach], for services here to find it');
+    const owner = this.#ports.get(at.port);
+    if (owner !== undefined) return note(`services here do not find it by its name: its port, ${at.port}, is that of ${owner} here. Name it in [environment.reach] with another one, such as "${at.hostPort}:${at.port + 1}", and take that where it is asked`);
+    draft.reach.set(name, at);
+  }
+
+  #publishedPort({ ports }: Mapping): { hostPort: number; port: number } | undefined {
+    const [first] = portsOf(ports).filter((port) => port !== undefined);
+    return first === undefined ? undefined : { hostPort: Number(String(first.publish ?? first.port).split(':').at(-1)), port: first.port };
+  }
+
+  /** Of a service that publishes none. */
+  #ownPort({ expose, image, build }: Mapping): { hostPort: number; port: number } | undefined {
+    const exposed = listOf(expose).map((port) => Number.parseInt(port, 10)).find((port) => port > 0);
+    const port = exposed ?? PORTS[imageName(image)] ?? this.#portOfDockerfile(build);
+    return port === undefined ? undefined : { hostPort: port, port };
+  }
+
+  #portOfDockerfile(build: unknown): number | undefined {
+    if (build === undefined) return undefined;
+    const table = isMapping(build) ? build : { context: build };
+    const path = posix.join(textOf(table['context']) ?? '.', textOf(table['dockerfile']) ?? 'Dockerfile');
+    const text = textOf(table['dockerfile_inline']) ?? this.#options.readFile(path);
+    if (text === undefined) return undefined;
+    try {
+      const port = draftDockerfile(text, { name: this.#options.name, file: path, args: new Map() }).draft.services.get('app')?.['port'];
+      return typeof port === 'number' ? port : undefined;
+    } catch (error) {
+      // It is told where its own environment is made.
+      if (error instanceof HdError) return undefined;
+      throw error;
+    }
   }
 
   /** Where an hd.toml of its own belongs: to what it is built from. */
@@ -160,7 +207,12 @@ class ComposeTranslation {
     const { port: exposed, ...ofImage } = built ?? {};
     const made: Record<string, TomlValue> = { ...ofImage, command };
     this.#addPorts(name, service['ports'], made);
-    if (made['port'] === undefined && typeof exposed === 'number' && !this.#ports.has(exposed)) Object.assign(made, { port: exposed, publish: false });
+    const port = exposed ?? (this.#isSplit ? this.#ownPort(service)?.port : undefined);
+    if (made['port'] === undefined && typeof port === 'number' && !this.#ports.has(port) && !this.#asked.has(port)) {
+      this.#ports.set(port, name);
+      // Other environments come by what is published.
+      Object.assign(made, { port, ...(this.#isSplit ? {} : { publish: false }) });
+    }
     const dependsOn = this.#dependsOn(name, service['depends_on'], carried);
     if (dependsOn !== undefined) made['depends_on'] = dependsOn;
     made['restart_policy'] = this.#restart(name, service['restart']);
@@ -195,7 +247,7 @@ class ComposeTranslation {
   }
 
   #addPorts(name: string, value: unknown, made: Record<string, TomlValue>): void {
-    const ports = (Array.isArray(value) ? value : []).map((item: unknown) => (isMapping(item) ? longPort(item) : shortPort(String(item))));
+    const ports = portsOf(value);
     const [first, ...others] = ports.filter((port) => port !== undefined);
     const note = (message: string): void => this.#note(['services', name, 'ports'], `services.${name}.ports`, message);
     if (ports.includes(undefined)) note('ranges and UDP are not carried over: a service has one TCP port');
@@ -340,6 +392,15 @@ function listOf(value: unknown): string[] {
 
 function unquoted(word: string): string {
   return word.replace(/^(["'])(.*)\1$/s, '$2');
+}
+
+/** `docker.io/library/postgres:16` is `postgres`. */
+function imageName(image: unknown): string {
+  return textOf(image)?.replace(/^.*\//, '').replace(/[:@].*$/, '') ?? '';
+}
+
+function portsOf(value: unknown): (Port | undefined)[] {
+  return (Array.isArray(value) ? value : []).map((item: unknown) => (isMapping(item) ? longPort(item) : shortPort(String(item))));
 }
 
 interface Port { port: number; publish: number | string | undefined }

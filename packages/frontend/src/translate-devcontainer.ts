@@ -70,7 +70,7 @@ class DevcontainerTranslation {
     if (file === undefined) {
       const image = this.#textAt('image');
       if (image === undefined) throw this.#invalid(1, 'it has neither image, build nor dockerComposeFile');
-      return { name, base: image, workdir: undefined, env: new Map(), apt: [], steps: [], cache: [], volumes: [], services: new Map(), include: [] };
+      return { name, base: image, workdir: undefined, env: new Map(), apt: [], steps: [], cache: [], volumes: [], reach: new Map(), services: new Map(), include: [] };
     }
     const text = this.#options.readFile(file);
     if (text === undefined) throw this.#invalid(this.#lineOf(['build']), `${file} is not there`);

@@ -309,7 +309,7 @@ class Translation {
     const include = this.#includes();
     const volumes = new Map<string, string>();
     const service = this.#service(chain.at(-1)?.from.line ?? firstLine, volumes);
-    return { name: this.#name, base, workdir: project, env, apt: [], steps, cache, volumes: [...volumes.keys()], services: new Map(service === undefined ? [] : [['app', service]]), include };
+    return { name: this.#name, base, workdir: project, env, apt: [], steps, cache, volumes: [...volumes.keys()], reach: new Map(), services: new Map(service === undefined ? [] : [['app', service]]), include };
   }
 
   #steps(project: string | undefined): HdToml['steps'] {

@@ -4,6 +4,7 @@ import { MIN_MEMORY_BYTES, sizeBytes } from './limits.ts';
 import type { Place } from './locate.ts';
 import { describePath, header, isTable, valueAt, type Path, type Report } from './report.ts';
 import { publishProblem } from './publish.ts';
+import { lowerReach } from './reach.ts';
 import { rules } from './rules.ts';
 import { serviceCycles, type Dependent } from './services.ts';
 import { suggest } from '@hyperdocker/base';
@@ -18,6 +19,7 @@ export function checkMeaning(document: unknown, root: Place, report: Report): vo
   checkPorts(document, names, report);
   checkDependsOn(document, names, report);
   for (const name of names) checkService(document, name, report);
+  checkReach(document, names, report);
   for (const path of [['build'], ...names.map((name) => ['services', name])]) checkMemory(document, [...path, 'memory'], report);
   checkSteps(document, [...(isTable(valueAt(document, ['secrets'])) ? (root.children.get('secrets')?.children.keys() ?? []) : [])], report);
   for (const provider of root.children.get('dependencies')?.children.keys() ?? []) {
@@ -178,6 +180,25 @@ function checkReady(document: unknown, name: string, report: Report): void {
     report.add({ code: 'MISSING_KEY', message, hint: 'add "port"', path: [...path, 'http'] });
   }
   if ('log' in ready && typeof ready.log === 'string') checkPattern(ready.log, [...path, 'log'], report);
+}
+
+/** Services listen at all addresses, mostly: then no other one has their ports. */
+function checkReach(document: unknown, names: readonly string[], report: Report): void {
+  const reach = valueAt(document, ['environment', 'reach']);
+  for (const [name, value] of Object.entries(isTable(reach) ? reach : {})) {
+    const path = ['environment', 'reach', name];
+    if (valueAt(document, ['services', name]) !== undefined) report.add({ code: 'INVALID_VALUE', message: `${describePath(path)}: a service has that name`, path, at: 'key' });
+    if (typeof value !== 'number' && !(typeof value === 'string' && rules.reach.pattern.test(value))) continue;
+    const { hostPort, port } = lowerReach(value);
+    const isHost = valueAt(document, ['environment', 'network']) === 'host';
+    const wrong = [hostPort, port].find((number) => number < 1 || number > 65_535);
+    const owner = names.find((service) => valueAt(document, ['services', service, 'port']) === port);
+    if (wrong !== undefined) report.add({ code: 'INVALID_VALUE', message: `${describePath(path)}: ${wrong} is no port`, path });
+    else if (owner !== undefined && !isHost) report.add({ code: 'PORT_CONFLICT', message: `service "${owner}" has port ${port}, at which ${name} is to be reached`, hint: `take another one for ${name}, as in "${hostPort}:${port + 1}"`, path });
+    else if (hostPort !== port && isHost) {
+      report.add({ severity: 'warning', code: 'NO_EFFECT', message: `${describePath(path)}: with network = "host", it is at port ${hostPort} for the services too`, path });
+    }
+  }
 }
 
 function checkPublish(document: unknown, name: string, report: Report): void {

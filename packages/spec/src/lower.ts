@@ -3,6 +3,7 @@ import { durationMs } from './duration.ts';
 import { lowerLimits } from './limits.ts';
 import type { Place } from './locate.ts';
 import { lowerPublish } from './publish.ts';
+import { lowerReach } from './reach.ts';
 import type { restartPolicies, SpecInput } from './schema.ts';
 import type { BuildSpec, BuildStepSpec, Dependency, EnvSpec, FilesSpec, MountSpec, Readiness, RestartPolicy, SecretSpec, ServiceDependency, ServiceSpec, StepSecretSpec } from './spec.ts';
 
@@ -14,11 +15,11 @@ type DependencyInput = NonNullable<NonNullable<SpecInput['dependencies']>[string
 
 /** A checked document to the specification. */
 export function lower(input: SpecInput, root: Place): EnvSpec {
-  const { name, base, workdir, network, env } = input.environment;
+  const { name, base, workdir, network, reach, env } = input.environment;
   const restartGraceMs = msOf(input.options.restart_grace);
   const debounceMs = msOf(input.options.debounce);
   return {
-    environment: { name, base, ...(workdir === undefined ? {} : { workdir }), network },
+    environment: { name, base, ...(workdir === undefined ? {} : { workdir }), network, reach: Object.entries(reach).map(([to, ports]) => ({ name: to, ...lowerReach(ports) })) },
     dependencies: lowerDependencies(input.dependencies ?? {}),
     build: lowerBuild(input.build, root),
     secrets: lowerSecrets(input.secrets, root),

@@ -70,13 +70,17 @@ ignore_files = [".gitignore"]
 restart_grace = "1.5s"
 overlay = "memory"
 debounce = "2s"
+
+[environment.reach]
+db = 5432
+mail = "8025:25"
 `;
 
 const plainStep = { env: {}, network: true, cache: [], secrets: [] };
 
 test('every section and key arrives in the specification', () => {
   const expected: EnvSpec = {
-    environment: { name: 'myapp', base: 'apt://bookworm?include=python3', workdir: '/work', network: 'private' },
+    environment: { name: 'myapp', base: 'apt://bookworm?include=python3', workdir: '/work', network: 'private', reach: [{ name: 'db', hostPort: 5432, port: 5432 }, { name: 'mail', hostPort: 8025, port: 25 }] },
     dependencies: [
       { provider: 'apt', kind: 'packages', packages: ['curl', 'git'] },
       { provider: 'node', kind: 'version', version: '20.x' },
@@ -248,6 +252,9 @@ const table: [string, string, ...string[]][] = [
   ['cache with dots in names', '[build]\ncache = ["a..b/...", "/root/.cache"]'],
   ['network as text', '[build]\nnetwork = "no"', '5:11 WRONG_TYPE'],
   ['published nowhere, everywhere, at a port, and at both', `${service('a', 'port = 1\npublish = false')}${service('b', 'port = 2\npublish = "0.0.0.0"')}${service('c', 'port = 3\npublish = 8080')}${service('d', 'port = 4\npublish = "[::1]:81"')}`],
+  ['reach as a list', '[environment.reach]\ndb = [5432]', '5:6 WRONG_TYPE'],
+  ['reach at a host', '[environment.reach]\ndb = "db.example:5432"', '5:6 INVALID_VALUE'],
+  ['reach by no name', '[environment.reach]\n"a b" = 5432', '5:1 INVALID_NAME'],
   ['published at a name', service('a', 'port = 1\npublish = "example.org:80"'), '7:11 INVALID_VALUE'],
   ['published as a list', service('a', 'port = 1\npublish = [80]'), '7:11 WRONG_TYPE'],
   ['include absolute', '[files]\ninclude = ["/etc"]', '5:12 INVALID_PATH'],
@@ -265,6 +272,9 @@ const table: [string, string, ...string[]][] = [
 const meaningTable: [string, string, ...string[]][] = [
   ['two services at one port', service('a', 'port = 80') + service('b', 'port = 80'), '9:8 PORT_CONFLICT'],
   ['a socket without a port', service('a', 'socket = true'), '6:10 MISSING_KEY'],
+  ['reach at no port', '[environment.reach]\ndb = "5432:70000"', '5:6 INVALID_VALUE'],
+  ['reach by the name of a service', `${service('db', 'port = 1')}[environment.reach]\ndb = 5432`, '8:1 INVALID_VALUE'],
+  ['reach at the port of a service', `${service('web', 'port = 5432')}[environment.reach]\ndb = "15432:5432"`, '8:6 PORT_CONFLICT'],
   ['published without a port', service('a', 'publish = 80'), '6:11 MISSING_KEY'],
   ['published at no address', service('a', 'port = 1\npublish = "300.0.0.1"'), '7:11 INVALID_VALUE'],
   ['published at no port', service('a', 'port = 1\npublish = "127.0.0.1:70000"'), '7:11 INVALID_VALUE'],

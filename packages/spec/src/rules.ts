@@ -58,6 +58,12 @@ export const rules = {
     must: 'be a port, an address, or both',
     hint: 'such as 8080, "127.0.0.1:8080", "0.0.0.0" or "[::]:8080"',
   },
+  reach: {
+    pattern: /^[0-9]{1,5}(?::[0-9]{1,5})?$/,
+    code: 'INVALID_VALUE',
+    must: 'be a port, or two with ":" between them',
+    hint: 'such as 5432, or "15432:5432" where it is 15432 on this machine and 5432 for the services',
+  },
   mount: {
     pattern: /^[^\u0000:]+:\/[^\u0000:]+(?::(?:ro|rw))?$/,
     code: 'INVALID_VALUE',

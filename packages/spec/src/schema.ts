@@ -22,6 +22,10 @@ const environment = z
       .enum(['private', 'host'])
       .default('private')
       .meta({ description: 'Services have a network of their own, with ports published on the host, or share that of the host.' }),
+    reach: z
+      .record(text(rules.name), z.union([z.int().min(1).max(65535), text(rules.reach)]))
+      .default({})
+      .meta({ description: 'Names by which services reach ports of this machine, on loopback, such as those that other environments publish: a port, or "on this machine:for the services".' }),
     env: variables.default({}).meta({ description: 'Environment variables for every step and every service.' }),
   })
   .meta({ description: 'What the environment is called and what it is built on.' });

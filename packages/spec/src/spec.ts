@@ -22,6 +22,16 @@ export interface EnvironmentSpec {
   workdir?: string;
   /** `private`: services share a network namespace of their own. `host`: they are in that of the host. Steps are in that of the host in either case. */
   network: 'private' | 'host';
+  /** Names by which services reach loopback of the host. In the order of the file. */
+  reach: ReachSpec[];
+}
+
+export interface ReachSpec {
+  name: string;
+  /** Of the host. */
+  hostPort: number;
+  /** Of that name, inside. */
+  port: number;
 }
 
 export type Dependency =
