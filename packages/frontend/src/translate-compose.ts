@@ -147,7 +147,7 @@ class ComposeTranslation {
     const what = image === undefined ? 'is built from another Dockerfile' : `runs the image ${image}`;
     const way = known === undefined ? 'Install what it needs with build steps and describe it as a service here, or run it beside hd' : `Debian has it as the package ${known}, in its own version and with its own settings: on a Debian base, add apt = ["${known}"] to [dependencies] and describe it as a service here; or run it beside hd`;
     const own = `hd ingest --service ${name} -o ${posix.join(this.#homeOf(name, service), 'hd.toml')} ${this.#options.file ?? 'compose.yaml'}`;
-    this.#note(['services', name], `services.${name}`, `not carried over: it ${what}, which has a root file system of its own, and all services of an environment have one, here that of ${rootName}. ${way}; or make an environment of its own of it: \`${own}\``);
+    this.#note(['services', name], `services.${name}`, `not carried over: it ${what}, which has a root file system of its own, and all services of an environment have one, here that of ${rootName}. ${way}; or make an environment of its own of it, which finds those here by name, and they it: \`${own}\``);
     return false;
   }
 
