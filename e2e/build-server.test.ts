@@ -114,6 +114,7 @@ describe('what has built stays for the next build', { skip: unable || noFuse || 
     const unclear = await hd(dir, { HD_LINGER_SECONDS: 'long' }, 'build', '-f', 'Dockerfile', '-t', 'served', '--no-cache');
     assert.equal(unclear.code, 1);
     assert.match(unclear.stderr, /HD_LINGER_SECONDS=long is no number of seconds from 0 to 86400/);
+    await waitUntil('the one that was told so has ended', () => servers().length === before.length + 1, { timeoutMs: TIMEOUT_MS });
   });
 
   test('Ctrl-C stops the build and not the server; so does the death of whoever asked', async () => {

@@ -92,7 +92,7 @@ describe('a socket that outlives its service', { skip: unable || noFuse || noBus
         for (let version = 1; version <= 5; version++) await project.edit(() => project.write('version', String(version)), isReady);
       })();
       const load = await loadWhile(project.url, restarts);
-      assert.deepEqual(load.failures, []);
+      assert.deepEqual(load.failures, [], `slowest: ${load.slowestMs} ms; ${JSON.stringify([...load.answers])}; ${(await project.hd('logs')).stdout.slice(-2000)}`);
       assert.equal(load.answers.size >= 5, true, [...load.answers.keys()].join());
       const { services } = await (await project.client()).status();
       assert.deepEqual(services.map(({ restarts: count, status }) => [count, status]), [[5, 'ready']]);
