@@ -95,7 +95,7 @@ describe('an ordinary user', { skip: cannot }, () => {
 
   test('nothing of the machine is open to root inside', async () => {
     await asUser('hd up -d --wait');
-    const { stdout } = await asUser(`hd exec sh -c 'cat /proc/self/uid_map | wc -l; echo x > /proc/sys/kernel/hostname; mknod /tmp/disk b 8 0; mount -t tmpfs none /mnt; ls /sys/fs/cgroup /sys/firmware; ls ${dir}; touch /sys/x' 2>&1`);
+    const { stdout } = await asUser(`hd exec sh -c 'exec 2>&1; cat /proc/self/uid_map | wc -l; echo x > /proc/sys/kernel/hostname; mknod /tmp/disk b 8 0; mount -t tmpfs none /mnt; ls /sys/fs/cgroup /sys/firmware; ls ${dir}; touch /sys/x'`);
     assert.match(stdout, /^2\n/);
     assert.equal(stdout.split('\n').filter((line) => /not permitted|denied|[Rr]ead-only|No such file|can't create/.test(line)).length, 5, stdout);
   });
