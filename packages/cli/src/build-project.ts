@@ -23,10 +23,10 @@ const INTERVAL_MS = 50;
  */
 export async function buildProject(invocation: Invocation, wishes: Wishes): Promise<number> {
   const place = locateProject(invocation, invocation.args[0]);
+  using build = new ProjectBuild(invocation, place);
   for (let attempt = 1; ; attempt++) {
     if (await isRunning(invocation, place)) return EXIT.ok;
     try {
-      using build = new ProjectBuild(invocation, place);
       return await build.run(wishes);
     } catch (error) {
       if (!(error instanceof HdError && error.code === 'ALREADY_RUNNING') || attempt === ATTEMPTS) throw error;

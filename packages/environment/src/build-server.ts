@@ -71,7 +71,7 @@ export function serverSocket({ home, env, program }: ServerSpot): string {
   return join(serversDir(home), sha256Hex(JSON.stringify([program, statSync(program).mtimeMs, lasting])).slice(0, 10));
 }
 
-/** Where the server that has started last takes calls (calls.ts). */
+/** Where the server that has started last takes calls (calls.ts). The script `hd` has this path, too. */
 export function serversDoor(home: Home): string {
   return join(serversDir(home), 'door');
 }

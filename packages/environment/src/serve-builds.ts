@@ -27,8 +27,8 @@ import type { DockerfileBuilt } from './dockerfile/request.ts';
 import type { HdEvent } from './events.ts';
 import type { Home } from './home.ts';
 import { openHome } from './home.ts';
-import { MemoryRelease } from './memory-release.ts';
 import { withoutFuse } from './machine-warnings.ts';
+import { MemoryRelease } from './memory-release.ts';
 import { hostPassthrough } from './passthrough.ts';
 import { secondsSetting } from './seconds-setting.ts';
 import type { SpecText } from './spec-text.ts';
@@ -81,8 +81,9 @@ class BuildServer {
   /** Two that start at once take the name one after the other; nobody comes to the first any more, and it ends by itself. */
   async listen(path: string): Promise<void> {
     await this.#listenAt(path, this.#server);
+    if (this.#isLeaving) return;
+    this.#idle = setTimeout(() => this.leave(), Math.max(this.#lingerMs, FIRST_MS));
     if (this.#lingerMs > 0) await this.#listenAt(serversDoor(this.#home), createServer({ allowHalfOpen: true }, (socket) => this.#serveCall(socket)));
-    if (!this.#isLeaving) this.#idle = setTimeout(() => this.leave(), Math.max(this.#lingerMs, FIRST_MS));
   }
 
   async #listenAt(path: string, server: Server): Promise<void> {
@@ -146,13 +147,9 @@ class BuildServer {
     });
     lines.once('line', (line) => {
       if (this.#isLeaving) return void socket.destroy();
-      clearTimeout(this.#idle);
-      this.#builds.add(stop);
+      this.#begin(stop);
       send({ begun: true });
-      void this.#answer(line, stop, send).then(() => {
-        socket.end();
-        if (this.#isLeaving && this.#builds.size === 0) void this.#end();
-      });
+      void this.#answer(line, stop, send).then(() => this.#hangUp(socket));
     });
   }
 
@@ -166,15 +163,23 @@ class BuildServer {
     socket.once('end', () => {
       const call = decodeCall(Buffer.concat(parts));
       if (call === undefined || this.#isLeaving || !this.#isOurs(call)) return void socket.end();
-      clearTimeout(this.#idle);
-      this.#builds.add(stop);
+      this.#begin(stop);
       socket.write(TAKEN);
       void this.#answerCall(call, stop).then((answer) => {
         if (answer !== undefined) socket.write(answer);
-        socket.end();
-        if (this.#isLeaving && this.#builds.size === 0) void this.#end();
+        this.#hangUp(socket);
       });
     });
+  }
+
+  #begin(build: AbortController): void {
+    clearTimeout(this.#idle);
+    this.#builds.add(build);
+  }
+
+  #hangUp(socket: Socket): void {
+    socket.end();
+    if (this.#isLeaving && this.#builds.size === 0) void this.#end();
   }
 
   /** Would the program of the call come to this server? */

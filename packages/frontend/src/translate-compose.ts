@@ -114,12 +114,11 @@ class ComposeTranslation {
       if (empty.base === '') throw this.#invalid(this.#lineOf(['services', name]), `the service ${name} has neither image nor build`);
       return empty;
     }
-    const { context, dockerfile, target, args, inline } = this.#buildOf(name, build);
-    const path = posix.join(context, dockerfile);
-    const text = inline ?? this.#options.readFile(path);
+    for (const key of Object.keys(isMapping(build) ? build : {})) if (!['context', 'dockerfile', 'dockerfile_inline', 'target', 'args'].includes(key)) this.#note(['services', name, 'build', key], `services.${name}.build.${key}`, 'not carried over');
+    const { context, path, text, choices } = this.#dockerfileOf(build);
     if (text === undefined) throw this.#invalid(this.#lineOf(['services', name, 'build']), `${path}, which builds the service ${name}, is not there`);
     if (this.#fromProject(context) !== '.') this.#note(['services', name, 'build'], `services.${name}.build`, `the context ${context} is a directory of the project, and COPY takes its paths from there: an hd.toml does so where it lies in that directory (\`-o ${posix.join(context, 'hd.toml')}\`)`);
-    const { draft, notes } = draftDockerfile(text, { name: this.#options.name, file: path, args, ...(target === undefined ? {} : { target }) });
+    const { draft, notes } = draftDockerfile(text, choices);
     for (const note of notes) addNote(this.#notes, 0, `${path}:${note.line}: ${note.instruction}`, note.message);
     return draft;
   }
@@ -131,10 +130,14 @@ class ComposeTranslation {
     return relative === '' ? '.' : relative.startsWith('..') ? relative : `./${relative}`;
   }
 
-  #buildOf(name: string, build: unknown): { context: string; dockerfile: string; target: string | undefined; args: Map<string, string>; inline: string | undefined } {
+  /** What builds a service. `text` is undefined where the file is not there. */
+  #dockerfileOf(build: unknown): { context: string; path: string; text: string | undefined; choices: Parameters<typeof draftDockerfile>[1] } {
     const table = isMapping(build) ? build : { context: build };
-    for (const key of Object.keys(table)) if (!['context', 'dockerfile', 'dockerfile_inline', 'target', 'args'].includes(key)) this.#note(['services', name, 'build', key], `services.${name}.build.${key}`, 'not carried over');
-    return { context: textOf(table['context']) ?? '.', dockerfile: textOf(table['dockerfile']) ?? 'Dockerfile', target: textOf(table['target']), args: new Map(this.#pairs(table['args'])), inline: textOf(table['dockerfile_inline']) };
+    const context = textOf(table['context']) ?? '.';
+    const path = posix.join(context, textOf(table['dockerfile']) ?? 'Dockerfile');
+    const target = textOf(table['target']);
+    const choices = { name: this.#options.name, file: path, args: new Map(this.#pairs(table['args'])), ...(target === undefined ? {} : { target }) };
+    return { context, path, text: textOf(table['dockerfile_inline']) ?? this.#options.readFile(path), choices };
   }
 
   /** All run on one root file system: those that need another cannot. */
@@ -175,12 +178,10 @@ class ComposeTranslation {
 
   #portOfDockerfile(build: unknown): number | undefined {
     if (build === undefined) return undefined;
-    const table = isMapping(build) ? build : { context: build };
-    const path = posix.join(textOf(table['context']) ?? '.', textOf(table['dockerfile']) ?? 'Dockerfile');
-    const text = textOf(table['dockerfile_inline']) ?? this.#options.readFile(path);
+    const { text, choices } = this.#dockerfileOf(build);
     if (text === undefined) return undefined;
     try {
-      const port = draftDockerfile(text, { name: this.#options.name, file: path, args: new Map() }).draft.services.get('app')?.['port'];
+      const port = draftDockerfile(text, choices).draft.services.get('app')?.['port'];
       return typeof port === 'number' ? port : undefined;
     } catch (error) {
       // It is told where its own environment is made.

@@ -1,12 +1,10 @@
 import { existsSync } from 'node:fs';
-import type { Store } from '@hyperdocker/cas';
 import { openStore } from '@hyperdocker/cas';
-import type { ActionCache } from '@hyperdocker/engine';
 import { nodeLinks, openActionCache } from '@hyperdocker/engine';
-import type { BuildClientOptions } from '../build-server.ts';
 import type { HdEvent } from '../events.ts';
 import type { Home } from '../home.ts';
 import { getNamedImage } from '../named-images.ts';
+import type { BuilderOptions } from './build-state.ts';
 import { NEEDS_RUNNER } from './build-state.ts';
 import { buildDockerfile } from './builder.ts';
 import { nameImage } from './name-image.ts';
@@ -19,10 +17,11 @@ export function isHere({ tags, platform }: DockerfileRequest, home: Home): boole
   return tags.every((tag) => getNamedImage(store, tag, platform) !== undefined);
 }
 
-type QuickOptions = BuildClientOptions & { home: Home; env: NodeJS.ProcessEnv };
+/** Without what runs anything. */
+type AtHand = Omit<BuilderOptions, 'request' | 'runner' | 'dry'>;
 
 /** As `buildAtHand`, with the store and the action cache of `home`. */
-export async function buildFromCache(request: DockerfileRequest, options: QuickOptions): Promise<DockerfileBuilt | undefined> {
+export async function buildFromCache(request: DockerfileRequest, options: Omit<AtHand, 'store' | 'actions'>): Promise<DockerfileBuilt | undefined> {
   const { home } = options;
   using store = openStore(home.storeDir, { nodeLinks });
   using actions = openActionCache(home.actionsFile, store);
@@ -30,7 +29,7 @@ export async function buildFromCache(request: DockerfileRequest, options: QuickO
 }
 
 /** Builds in this process what nothing has to run or be fetched for. Undefined: something has to, and nothing was emitted. */
-export async function buildAtHand(request: DockerfileRequest, { emit, ...options }: QuickOptions & { store: Store; actions: ActionCache }): Promise<DockerfileBuilt | undefined> {
+export async function buildAtHand(request: DockerfileRequest, { emit, ...options }: AtHand): Promise<DockerfileBuilt | undefined> {
   const events: HdEvent[] = [];
   try {
     const built = nameImage(options.store, request, await buildDockerfile({ ...options, request, emit: (event) => void events.push(event) }));
